@@ -1,0 +1,369 @@
+-- pgvigil: roles, schema, settings and the guard.
+--
+-- Everything later stands on this file: who owns our objects, who may call them, and how a caller is recognised.
+-- Runs on PostgreSQL 14 to 18, by psql, `supabase db push` or the task `migrate`; a second run changes nothing.
+-- Needs: a superuser, or a role with CREATEROLE that owns the database (an RDS master user, Supabase's `postgres`).
+
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
+-- A role or schema of the same name that is not ours is never taken over: it may have members or objects we know nothing of.
+do $refuse$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['monitoring_owner', 'monitoring_reader', 'monitoring_agent'] loop
+    if exists (
+      select from pg_catalog.pg_roles r
+      where r.rolname = v_role
+        and coalesce(pg_catalog.shobj_description(r.oid, 'pg_authid'), '') not like 'pgvigil:%'
+    ) then
+      raise exception 'role "%" already exists and is not pgvigil''s', v_role
+        using errcode = 'duplicate_object',
+              hint = pg_catalog.format('Rename it (alter role %1$I rename to …), or, if it was made for pgvigil by hand, '
+                || 'say so: comment on role %1$I is ''pgvigil: made by hand''. Then run the migration again.', v_role);
+    end if;
+  end loop;
+  if exists (
+    select from pg_catalog.pg_namespace n
+    where n.nspname = 'monitoring' and pg_catalog.pg_get_userbyid(n.nspowner) <> 'monitoring_owner'
+  ) then
+    raise exception 'schema "monitoring" already exists and is not pgvigil''s'
+      using errcode = 'duplicate_schema',
+            hint = 'Rename it (alter schema monitoring rename to …), then run the migration again.';
+  end if;
+end
+$refuse$;
+
+do $roles$
+declare
+  v_role record;
+  v_is_member boolean;
+begin
+  for v_role in
+    select * from (values
+      ('monitoring_owner', 'pgvigil: owns every object; security definer functions run as it'),
+      ('monitoring_reader', 'pgvigil: what an API caller runs as; its claims decide what it sees'),
+      ('monitoring_agent', 'pgvigil: what the scheduled tasks run as')
+    ) as wanted (name, comment)
+  loop
+    if not exists (select from pg_catalog.pg_roles where rolname = v_role.name) then
+      execute pg_catalog.format('create role %I nologin', v_role.name);
+      execute pg_catalog.format('comment on role %I is %L', v_role.name, v_role.comment);
+    end if;
+  end loop;
+
+  -- The migrating role must be able to become the owner, now and for every later migration. From 16 on the creator of a
+  -- role administers it but is no member until it grants itself that (release notes of 16, "role membership").
+  if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+    v_is_member := pg_catalog.pg_has_role(current_user, 'monitoring_owner',
+      case when pg_catalog.current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end);
+    if not v_is_member then
+      execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+        || case when pg_catalog.current_setting('server_version_num')::int >= 160000
+                then ' with inherit true, set true' else '' end;
+    end if;
+  end if;
+
+  -- Without one of these the owner sees nothing of other sessions (manual, "Predefined Roles").
+  if not pg_catalog.pg_has_role('monitoring_owner', 'pg_read_all_stats', 'usage') then
+    begin
+      grant pg_monitor to monitoring_owner;
+    exception when insufficient_privilege then
+      begin
+        grant pg_read_all_stats to monitoring_owner;
+      exception when insufficient_privilege then
+        raise warning 'pgvigil cannot see other sessions: % may not grant pg_monitor', current_user
+          using hint = 'As a superuser: grant pg_monitor to monitoring_owner';
+      end;
+    end;
+  end if;
+end
+$roles$;
+
+create schema if not exists monitoring authorization monitoring_owner;
+
+-- CREATE on public is borrowed for as long as a migration runs: since 15 nobody but the database's owner has it.
+do $public$
+begin
+  grant usage, create on schema public to monitoring_owner;
+  grant usage on schema public to monitoring_reader, monitoring_agent;
+  if not pg_catalog.has_schema_privilege('monitoring_owner', 'public', 'create') then
+    raise exception 'role "%" may not grant CREATE on schema public', current_user
+      using errcode = 'insufficient_privilege',
+            hint = 'Run the migration as the owner of the database or of schema public, or as a superuser.';
+  end if;
+end
+$public$;
+
+-- Everything from here on is created by its owner, so no default privileges of the migrating role reach it. The role is
+-- put back at the end to what it was: `reset role` would also undo a SET ROLE of the tool that runs this file.
+do $become$ begin perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false); end $become$;
+set role monitoring_owner;
+
+create table if not exists monitoring.migrations (
+  version    text primary key check (version ~ '^[0-9]{14}$'),
+  name       text not null,
+  applied_at timestamptz not null default pg_catalog.now(),
+  -- Hash of the file, known only where the task `migrate` applied it: a later run can tell that the file was changed.
+  sha256     text check (sha256 ~ '^[0-9a-f]{64}$')
+);
+comment on table monitoring.migrations is 'Which migrations are applied; each file enters itself, however it was run.';
+
+create table if not exists monitoring.settings (
+  key         text primary key,
+  value       jsonb not null,
+  description text not null,
+  constraint settings_value_is_valid check (
+    case key
+      when 'slow_query_threshold_ms' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 86400000 else false end
+      when 'sample_interval_seconds' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 else false end
+      when 'sample_retention_days' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 else false end
+      when 'resolved_event_retention_days' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 else false end
+      when 'unresolved_event_retention_days' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 else false end
+      when 'application_schemas' then
+        value = 'null' or pg_catalog.jsonb_typeof(value) = 'array'
+          and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
+      when 'exposed_schemas' then
+        pg_catalog.jsonb_typeof(value) = 'array'
+          and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
+      when 'role_claim_path' then
+        pg_catalog.jsonb_typeof(value) = 'array' and value <> '[]'
+          and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
+      when 'operator_organization_id' then
+        value = 'null' or pg_catalog.jsonb_typeof(value) = 'string' and value <> '""'
+      else false
+    end
+  )
+);
+comment on table monitoring.settings is 'What can be configured inside the database; a key that is not known is refused.';
+
+insert into monitoring.settings (key, value, description) values
+  ('slow_query_threshold_ms', '100', 'A running statement is slow when it has taken longer than this.'),
+  ('sample_interval_seconds', '60', 'Ticks of the sampler; two deliveries of one tick are one sample.'),
+  ('sample_retention_days', '7', 'Days of samples to keep.'),
+  ('resolved_event_retention_days', '30', 'Days to keep an event after it was resolved.'),
+  ('unresolved_event_retention_days', '7', 'Days to keep an unresolved event after it was last seen.'),
+  ('application_schemas', 'null', 'Schemas whose tables are watched; null: all but the system''s and pgvigil''s own.'),
+  ('exposed_schemas', '["public"]', 'Schemas an API exposes (PostgREST''s db-schemas): row-level security must be on there.'),
+  ('role_claim_path', '["app_metadata", "role"]', 'Where in request.jwt.claims the caller''s role is; a string or an array.'),
+  ('operator_organization_id', 'null', 'The one organization in organization_members whose admins are the platform''s.')
+on conflict (key) do nothing;
+
+create table if not exists monitoring.thresholds (
+  check_id    text primary key,
+  warning     numeric not null,
+  critical    numeric not null,
+  unit        text not null,
+  description text not null,
+  constraint thresholds_are_ordered check (warning >= 0 and critical >= warning)
+);
+comment on table monitoring.thresholds is 'Per check, the values from which a finding is a warning or critical; higher is worse.';
+
+create or replace function monitoring.setting(p_key text) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select s.value from monitoring.settings s where s.key = p_key $$;
+comment on function monitoring.setting(text) is 'The value of a setting; null when there is none.';
+
+create or replace function monitoring.setting_names(p_key text) returns name[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array_agg(e.value::name) from monitoring.settings s, jsonb_array_elements_text(s.value) e
+  where s.key = p_key and jsonb_typeof(s.value) = 'array'
+$$;
+comment on function monitoring.setting_names(text) is 'A setting that lists names; null when it is null or empty.';
+
+-- The role whose rights the caller uses, also inside a security definer function, where current_user is the function's
+-- owner: SET ROLE is remembered in the parameter "role", which a definer function does not change.
+create or replace function monitoring.caller_login() returns name
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select case current_setting('role') when 'none' then session_user else current_setting('role')::name end $$;
+
+-- The claims of the caller; null when there are none or they are no JSON. After a transaction that set them locally the
+-- parameter reads '' and not null. The legacy request.jwt.claim.* parameters are never read.
+create or replace function monitoring.claims() returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+exception when invalid_text_representation or untranslatable_character or program_limit_exceeded then
+  return null;
+end
+$$;
+
+create or replace function monitoring.caller_subject() returns uuid
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (monitoring.claims() ->> 'sub')::uuid;
+exception when invalid_text_representation then
+  return null; -- not every issuer's subject is a uuid
+end
+$$;
+comment on function monitoring.caller_subject() is 'The subject of the caller''s claims where it is a uuid, else null.';
+
+-- The role in the one organization that operates the platform. Any other organization's admins are tenants: their
+-- membership says nothing here.
+create or replace function monitoring.operator_role() returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization text := monitoring.setting('operator_organization_id') #>> '{}';
+  v_subject text := monitoring.claims() ->> 'sub';
+  v_role text;
+begin
+  if v_organization is null or v_subject is null then
+    return null;
+  end if;
+  execute 'select lower(m.role::text) from public.organization_members m '
+    'where lower(m.organization_id::text) = lower($1) and lower(m.user_id::text) = lower($2) '
+    'and lower(m.role::text) in (''admin'', ''owner'', ''developer'') '
+    'order by lower(m.role::text) <> ''owner'', lower(m.role::text) <> ''admin'' limit 1'
+    into v_role using v_organization, v_subject;
+  return v_role;
+exception when undefined_table or undefined_column or insufficient_privilege then
+  return null; -- no such table here, or not ours to read: nobody is admitted by it
+end
+$$;
+
+-- Who is asking: 'service', 'admin', 'owner', 'developer', or null for nobody we know.
+-- Service is a database role (a superuser, our owner or agent, Supabase's service_role) or that claim; the other three
+-- are claims only. user_metadata is the user's own to write and is never read.
+create or replace function monitoring.caller_role() returns text
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_login name := monitoring.caller_login();
+  v_claim jsonb;
+  v_role text;
+begin
+  if v_login = 'service_role'
+    or pg_has_role(v_login, 'monitoring_agent', 'usage')
+    or pg_has_role(v_login, 'monitoring_owner', 'usage')
+  then
+    return 'service';
+  end if;
+  v_claim := monitoring.claims() #> monitoring.setting_names('role_claim_path')::text[];
+  select known.role into v_role
+  from (values ('service', 1), ('owner', 2), ('admin', 3), ('developer', 4)) as known (role, strength)
+  where jsonb_typeof(v_claim) = 'string' and lower(v_claim #>> '{}') = known.role
+     or jsonb_typeof(v_claim) = 'array'
+        and exists (select from jsonb_array_elements(v_claim) e where lower(e #>> '{}') = known.role)
+  order by known.strength
+  limit 1;
+  return coalesce(v_role, monitoring.operator_role());
+end
+$$;
+comment on function monitoring.caller_role() is 'The caller''s role: service, admin, owner, developer, or null.';
+
+create or replace function monitoring.may(p_action text) returns boolean
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    case p_action
+      when 'read' then monitoring.caller_role() in ('service', 'admin', 'owner', 'developer')
+      when 'record' then monitoring.caller_role() in ('service', 'admin', 'owner', 'developer')
+      when 'resolve' then monitoring.caller_role() in ('service', 'admin', 'owner')
+      when 'operate' then monitoring.caller_role() = 'service'
+    end,
+    false)
+$$;
+comment on function monitoring.may(text) is
+  'Whether the caller may read, record, resolve or operate (sample, clean up). An unknown action: no.';
+
+create or replace function monitoring.authorize(p_action text) returns void
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not monitoring.may(p_action) then
+    raise exception 'permission denied: the caller may not % monitoring', p_action
+      using errcode = 'insufficient_privilege',
+            hint = 'The claim app_metadata.role must be admin, owner or developer (see monitoring.settings, role_claim_path).';
+  end if;
+end
+$$;
+comment on function monitoring.authorize(text) is 'Raises 42501 unless the caller may do the action; the first line of every definer function.';
+
+-- Default privileges can grant to PUBLIC and, on Supabase, to anon, authenticated and service_role by name, so revoking
+-- from PUBLIC alone leaves an object open. Each migration names its own objects here, then grants what is wanted.
+create or replace function monitoring.make_private(variadic p_objects text[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_object text;
+  v_role name;
+begin
+  foreach v_object in array p_objects loop
+    execute format('revoke all on %s from public', v_object);
+    for v_role in select rolname from pg_roles where rolname in ('anon', 'authenticated', 'service_role') loop
+      execute format('revoke all on %s from %I', v_object, v_role);
+    end loop;
+  end loop;
+end
+$$;
+
+do $private$ begin perform monitoring.make_private(
+  'schema monitoring',
+  'table monitoring.migrations',
+  'table monitoring.settings',
+  'table monitoring.thresholds',
+  'function monitoring.setting(text)',
+  'function monitoring.setting_names(text)',
+  'function monitoring.caller_login()',
+  'function monitoring.claims()',
+  'function monitoring.caller_subject()',
+  'function monitoring.operator_role()',
+  'function monitoring.caller_role()',
+  'function monitoring.may(text)',
+  'function monitoring.authorize(text)',
+  'function monitoring.make_private(text[])'); end $private$;
+
+grant usage on schema monitoring to monitoring_reader, monitoring_agent;
+grant execute on function monitoring.may(text) to monitoring_reader, monitoring_agent;
+
+insert into monitoring.migrations (version, name) values ('20250825000000', 'monitoring_foundation')
+on conflict (version) do nothing;
+
+do $return$ begin perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false); end $return$;
+revoke create on schema public from monitoring_owner;
+
+-- Reading the operator organization's members takes a grant and, where that table has row-level security, a policy. Both
+-- are for monitoring_owner alone, which cannot log in. Where the migrating role may not give them, nobody is admitted by
+-- membership; claims still work.
+do $members$
+declare
+  v_table regclass := pg_catalog.to_regclass('public.organization_members');
+begin
+  if v_table is null or (
+    select count(*) from pg_catalog.pg_attribute a
+    where a.attrelid = v_table and a.attname in ('organization_id', 'user_id', 'role') and not a.attisdropped
+  ) < 3 then
+    return;
+  end if;
+  grant select on public.organization_members to monitoring_owner;
+  if (select relrowsecurity from pg_catalog.pg_class where oid = v_table) and not exists (
+    select from pg_catalog.pg_policy where polrelid = v_table and polname = 'pgvigil reads operator members'
+  ) then
+    create policy "pgvigil reads operator members" on public.organization_members
+      for select to monitoring_owner using (true);
+  end if;
+exception when insufficient_privilege then
+  raise warning 'pgvigil may not read public.organization_members: membership admits nobody'
+    using hint = 'As the owner of that table: grant select on public.organization_members to monitoring_owner; and a select policy for it.';
+end
+$members$;

@@ -1,0 +1,803 @@
+-- pgvigil: the WS-154 objects in schema public, and the functions behind them.
+--
+-- Statistics of other sessions are shown to pg_read_all_stats only, and a view does not lend its owner's rights there:
+-- the check is on the user that runs the function. So each view reads a security definer function that runs as
+-- monitoring_owner and asks first whether the caller may read. No view names a catalog column that changes between
+-- PostgreSQL 14 and 18.
+
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
+do $refuse$
+declare
+  v_object record;
+begin
+  for v_object in
+    select c.oid, case c.relkind when 'v' then 'view' when 'm' then 'materialized view' else 'table' end as kind,
+      c.relname as name, c.oid::regclass::text as identity
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'public'::regnamespace
+      and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
+        'monitoring_rls_status', 'monitoring_events')
+      and pg_catalog.pg_get_userbyid(c.relowner) <> 'monitoring_owner'
+    union all
+    select p.oid, 'function', p.proname, p.oid::regprocedure::text
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname in ('get_database_monitoring_summary', 'record_monitoring_event', 'cleanup_old_monitoring_data')
+      and pg_catalog.pg_get_userbyid(p.proowner) <> 'monitoring_owner'
+  loop
+    raise exception '% public.% already exists and is not pgvigil''s', v_object.kind, v_object.name
+      using errcode = 'duplicate_object',
+            hint = pg_catalog.format('Rename it (alter %s %s rename to …) or drop it, then run the migration again.',
+              v_object.kind, v_object.identity);
+  end loop;
+end
+$refuse$;
+
+grant create on schema public to monitoring_owner;
+do $become$ begin perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false); end $become$;
+set role monitoring_owner;
+
+-- Redaction -----------------------------------------------------------------------------------------------------------
+
+-- What may be shown of a statement. One regular expression is the lexer: it matches the longest run of text that holds no
+-- literal, then one literal, and puts a ? in the literal's place. A lexer, not a parser: statement text arrives cut at
+-- track_activity_query_size, inside a literal as well as anywhere else. Where it is ambiguous what is text and what is
+-- literal (a backslash before a quote depends on the session's standard_conforming_strings; nested comments; tagged
+-- dollar quotes), everything that follows goes. Lexical rules: manual, "Lexical Structure".
+create or replace function monitoring.redact(query text) returns text
+language plpgsql immutable parallel safe strict
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_kept constant text :=
+    '(?:[\u0002-\u0021\u0023\u0025\u0026\u0028-\u002c\u002e\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]' -- other signs
+    || '|[^\u0001-\u0040\u005b-\u005e\u0060\u007b-\u007f][^\u0001-\u0023\u0025-\u002f\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]*' -- words
+    || '|"(?:[^"\u0001]|"")*"' -- quoted identifiers
+    || '|\$[0-9]+' -- parameters
+    || '|-(?!-)|/(?!\*))*';
+  v_literal constant text :=
+    $re$'(?:[^'\\]|''|\\[^'])*(?:'|\\?$)|'(?:[^'\\]|''|\\[^'])*\\'.*$re$ -- strings; what follows \' may be either
+    || '|"(?:[^"]|"")*$' -- a quoted identifier that was cut
+    || '|\$\$(?:[^$]|\$[^$])*(?:\$\$|\$?$)|\$(?![0-9$]).*' -- dollar quotes; what follows a tag goes
+    || '|[0-9][^\u0001-\u0023\u0025-\u002d\u002f\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]*' -- numbers
+    || '|--[^\n\r\u0001]*'
+    || '|/\*(?:[^*/]|\*(?!/)|/(?!\*))*(?:\*/|$)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*/\*.*'; -- comments; what follows a nested one goes
+  -- A mark that ends the text, so that its last run without a literal is matched like the others. The window bounds the
+  -- work: a preview of 200 characters needs no more of a statement of a megabyte.
+  v_text text := translate(left(query, 2000), E'\x01', '') || E'\x01';
+begin
+  v_text := regexp_replace(v_text, '(' || v_kept || ')(?:(\u0001)|' || v_literal || ')', '\1?\2', 'g');
+  v_text := replace(replace(v_text, E'?\x01', ''), E'\x01', '');
+  v_text := regexp_replace(v_text, '\m(?:[eEbBxXnN]|[uU]&)\?', '?', 'g'); -- the prefix of a string
+  v_text := btrim(regexp_replace(v_text, '\s+', ' ', 'g'));
+  -- Statements whose very subject is a secret, or that may carry one outside a literal (SET app.token TO abc).
+  if regexp_replace(v_text, '[ ?]+', ' ', 'g') ~* (
+    '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
+    '|\mset (?:session |local )?[\w$"]+ ?\.')
+  then
+    return '[REDACTED]';
+  end if;
+  return left(v_text, 200);
+end
+$$;
+comment on function monitoring.redact(text) is
+  'A preview of a statement that holds no literal and no comment, at most 200 characters; [REDACTED] for a statement that carries a secret.';
+
+-- What is watched -----------------------------------------------------------------------------------------------------
+
+create or replace function monitoring.is_application_schema(p_schema name, p_configured name[]) returns boolean
+language sql immutable parallel safe
+as $$
+  select case
+    when p_configured is not null then p_schema operator(pg_catalog.=) any (p_configured)
+    else p_schema operator(pg_catalog.<>) all ('{information_schema,monitoring}'::pg_catalog.name[])
+      and p_schema operator(pg_catalog.!~) '^pg_'
+  end
+$$;
+comment on function monitoring.is_application_schema(name, name[]) is
+  'Whether a schema''s tables are watched: those configured, or all but the system''s and pgvigil''s own.';
+
+-- The monitor's own sessions are known by the login role they run as, which nobody can claim who does not have it: a
+-- login without inheritance that was made a member of monitoring_agent. Not by their text and not by application_name.
+create or replace function monitoring.own_logins() returns oid[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(r.oid), '{}')
+  from pg_auth_members m join pg_roles r on r.oid = m.member
+  where m.roleid = 'monitoring_agent'::regrole and not r.rolinherit and not r.rolsuper and not m.admin_option
+$$;
+
+create or replace function monitoring.slow_queries(p_limit int default null) returns table (
+  query_start timestamptz, state text, query_preview text, duration_ms bigint, pid int, username name,
+  application_name text, client_addr inet, wait_event_category text, query_id bigint, transaction_ms bigint,
+  blocked_by int[])
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_threshold interval := make_interval(secs => (monitoring.setting('slow_query_threshold_ms') #>> '{}')::float8 / 1000);
+  v_own_logins oid[];
+begin
+  perform monitoring.authorize('read');
+  v_own_logins := monitoring.own_logins();
+  return query
+    with slow as materialized (
+      select a.*, clock_timestamp() as seen_at
+      from pg_stat_activity a
+      where a.backend_type = 'client backend'
+        and a.datname = current_database()
+        and a.state in ('active', 'fastpath function call')
+        and a.query_start < clock_timestamp() - v_threshold
+        and a.pid <> pg_backend_pid()
+        and a.usesysid <> all (v_own_logins)
+      order by a.query_start
+      limit p_limit
+    )
+    select s.query_start, s.state, monitoring.redact(s.query),
+      (extract(epoch from s.seen_at - s.query_start) * 1000)::bigint,
+      s.pid, s.usename, s.application_name, s.client_addr, coalesce(s.wait_event_type, 'CPU'), s.query_id,
+      (extract(epoch from s.seen_at - s.xact_start) * 1000)::bigint,
+      case when s.wait_event_type = 'Lock' then pg_blocking_pids(s.pid) else '{}' end
+    from slow s
+    order by s.query_start;
+end
+$$;
+comment on function monitoring.slow_queries(int) is 'What public.monitoring_slow_queries shows, longest first, at most p_limit rows.';
+
+create or replace function monitoring.connections() returns table (
+  active_connections bigint, idle_connections bigint, idle_in_transaction bigint, total_connections bigint,
+  utilization_percent numeric, database_name name, database_connections bigint, max_connections int,
+  waiting_for_lock bigint, longest_transaction_ms bigint)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_max int := current_setting('max_connections')::int;
+  -- Ordinary roles cannot use the reserved ones; reserved_connections is there from 16 on.
+  v_usable int := greatest(1, v_max - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0));
+begin
+  perform monitoring.authorize('read');
+  return query
+    with per_database as (
+      select a.datname,
+        count(*) filter (where a.state in ('active', 'fastpath function call')) as active,
+        count(*) filter (where a.state = 'idle') as idle,
+        count(*) filter (where a.state like 'idle in transaction%') as idle_in_transaction,
+        count(*) as total,
+        count(*) filter (where a.wait_event_type = 'Lock') as waiting,
+        max(clock_timestamp() - a.xact_start) as longest_transaction
+      from pg_stat_activity a
+      where a.backend_type = 'client backend'
+      group by a.datname
+    ), server as (
+      select sum(d.active)::bigint as active, sum(d.idle)::bigint as idle,
+        sum(d.idle_in_transaction)::bigint as idle_in_transaction, sum(d.total)::bigint as total
+      from per_database d
+    )
+    select s.active, s.idle, s.idle_in_transaction, s.total, round(100.0 * s.total / v_usable, 2),
+      d.datname, d.total, v_max, d.waiting, (extract(epoch from d.longest_transaction) * 1000)::bigint
+    from per_database d cross join server s
+    where d.datname is not null
+    order by d.total desc, d.datname;
+end
+$$;
+comment on function monitoring.connections() is 'What public.monitoring_connections shows, the busiest database first.';
+
+-- Every form that measures a size opens the relation and so waits for a migration that holds ACCESS EXCLUSIVE on it.
+-- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 200 largest by what
+-- the catalog remembers (25 stat() calls a table); for the others the size is relpages of table, TOAST and indexes as
+-- the last VACUUM or ANALYZE left them. With p_measure false nothing is measured.
+create or replace function monitoring.table_health_rows(p_limit int, p_measure boolean) returns table (
+  schemaname name, tablename name, total_size text, total_size_bytes bigint, inserts bigint, updates bigint,
+  deletes bigint, live_tuples bigint, dead_tuples bigint, dead_tuple_percent numeric, last_vacuum timestamptz,
+  last_autovacuum timestamptz, last_analyze timestamptz, last_autoanalyze timestamptz, sequential_scans bigint,
+  index_scans bigint, index_usage_percent numeric, xid_age int, needs_vacuum boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '100ms'
+as $$
+#variable_conflict use_column
+declare
+  v_block_bytes bigint := current_setting('block_size')::bigint;
+  v_schemas name[] := monitoring.setting_names('application_schemas');
+  v_vacuum_threshold numeric := current_setting('autovacuum_vacuum_threshold')::numeric;
+  v_vacuum_scale_factor numeric := current_setting('autovacuum_vacuum_scale_factor')::numeric;
+  -- From 18 on a cap on the threshold; -1 is none.
+  v_vacuum_max_threshold numeric := nullif(coalesce(current_setting('autovacuum_vacuum_max_threshold', true), '-1')::numeric, -1);
+  v_freeze_max_age bigint := current_setting('autovacuum_freeze_max_age')::bigint;
+  v_multixact_freeze_max_age bigint := current_setting('autovacuum_multixact_freeze_max_age')::bigint;
+begin
+  return query
+    with application_tables as materialized (
+      select c.oid, n.nspname, c.relname, c.relpages, c.reltuples, c.reltoastrelid, c.relfrozenxid, c.relminmxid,
+        c.reloptions, c.relhasindex,
+        pg_stat_get_live_tuples(c.oid) as live, pg_stat_get_dead_tuples(c.oid) as dead
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind in ('r', 'm') and c.relpersistence <> 't'
+        and monitoring.is_application_schema(n.nspname, v_schemas)
+    ), indexes as materialized (
+      select i.indrelid, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans, sum(c.relpages)::bigint as pages
+      from pg_index i join pg_class c on c.oid = i.indexrelid
+      group by i.indrelid
+    ), ranked as materialized (
+      select t.*, coalesce(i.scans, 0) as index_scans, greatest(t.relpages, (t.live + t.dead) / 64) as heap_pages,
+        (greatest(t.relpages, (t.live + t.dead) / 64) + coalesce(toast.relpages, 0) + coalesce(toast_index.pages, 0)
+          + coalesce(i.pages, 0)) * v_block_bytes as remembered_bytes
+      from application_tables t
+        left join indexes i on i.indrelid = t.oid
+        left join pg_class toast on toast.oid = t.reltoastrelid
+        left join indexes toast_index on toast_index.indrelid = t.reltoastrelid
+    ), candidates as materialized (
+      select r.*, row_number() over (order by r.remembered_bytes desc, r.oid) <= 200 as is_large
+      from ranked r
+      order by r.remembered_bytes desc
+      limit greatest(p_limit * 2, 200)
+    ), locked as materialized (
+      select l.relation
+      from pg_locks l
+      where p_measure and l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.pid <> pg_backend_pid()
+        and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    ), locked_tables as materialized (
+      select l.relation from locked l
+      union
+      select i.indrelid from pg_index i where i.indexrelid in (select l.relation from locked l)
+    ), sized as materialized (
+      select c.*,
+        case when p_measure and c.is_large
+            and not exists (select from locked_tables l where l.relation in (c.oid, c.reltoastrelid))
+          then coalesce(pg_total_relation_size(c.oid), c.remembered_bytes)
+          else c.remembered_bytes
+        end as bytes
+      from candidates c
+    )
+    select s.nspname, s.relname, pg_size_pretty(s.bytes), s.bytes,
+      pg_stat_get_tuples_inserted(s.oid), pg_stat_get_tuples_updated(s.oid), pg_stat_get_tuples_deleted(s.oid),
+      s.live, s.dead, round(coalesce(100.0 * s.dead / nullif(s.live + s.dead, 0), 0), 2),
+      pg_stat_get_last_vacuum_time(s.oid), pg_stat_get_last_autovacuum_time(s.oid),
+      pg_stat_get_last_analyze_time(s.oid), pg_stat_get_last_autoanalyze_time(s.oid),
+      pg_stat_get_numscans(s.oid), s.index_scans,
+      case when s.relhasindex
+        then round(100.0 * s.index_scans / nullif(s.index_scans + pg_stat_get_numscans(s.oid), 0), 2) end,
+      case when s.relfrozenxid = '0' then null else age(s.relfrozenxid) end,
+      -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids.
+      s.dead > least(
+          coalesce((own.options ->> 'autovacuum_vacuum_threshold')::numeric, v_vacuum_threshold)
+            + coalesce((own.options ->> 'autovacuum_vacuum_scale_factor')::numeric, v_vacuum_scale_factor)
+              * greatest(s.reltuples, 0)::numeric,
+          nullif(coalesce((own.options ->> 'autovacuum_vacuum_max_threshold')::numeric, v_vacuum_max_threshold), -1))
+        or s.relfrozenxid <> '0' and age(s.relfrozenxid)
+          > least((own.options ->> 'autovacuum_freeze_max_age')::bigint, v_freeze_max_age)
+        or s.relminmxid <> '0' and mxid_age(s.relminmxid)
+          > least((own.options ->> 'autovacuum_multixact_freeze_max_age')::bigint, v_multixact_freeze_max_age)
+    from sized s
+      left join lateral (
+        select jsonb_object_agg(o.option_name, o.option_value) as options from pg_options_to_table(s.reloptions) o
+      ) own on s.reloptions is not null
+    order by s.bytes desc, s.nspname, s.relname
+    limit p_limit;
+end
+$$;
+
+create or replace function monitoring.table_health(p_limit int default null) returns table (
+  schemaname name, tablename name, total_size text, total_size_bytes bigint, inserts bigint, updates bigint,
+  deletes bigint, live_tuples bigint, dead_tuples bigint, dead_tuple_percent numeric, last_vacuum timestamptz,
+  last_autovacuum timestamptz, last_analyze timestamptz, last_autoanalyze timestamptz, sequential_scans bigint,
+  index_scans bigint, index_usage_percent numeric, xid_age int, needs_vacuum boolean)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  return query select * from monitoring.table_health_rows(p_limit, true);
+exception when lock_not_available then
+  -- Somebody took the lock between the look at pg_locks and the measuring. All sizes are computed before the first row
+  -- leaves the sort, so no row was returned yet.
+  return query select * from monitoring.table_health_rows(p_limit, false);
+end
+$$;
+comment on function monitoring.table_health(int) is
+  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 200 largest, and of tables locked by DDL, are remembered, not measured.';
+
+-- Reads pg_policy itself: printing a policy's expression opens its table and would wait for DDL on it.
+create or replace function monitoring.rls_status(p_limit int default null) returns table (
+  schemaname name, tablename name, rls_enabled boolean, rls_status text, policy_count bigint,
+  security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_schemas name[] := monitoring.setting_names('application_schemas');
+  v_exposed_schemas name[] := coalesce(monitoring.setting_names('exposed_schemas'), '{}');
+  -- The roles an API gives to whoever comes: everybody, for the judgement whether a policy restricts anybody.
+  v_everybody oid[] := array(select r.oid from pg_roles r where r.rolname in ('anon', 'authenticated')) || 0::oid;
+  v_anonymous oid[] := array(select r.oid from pg_roles r where r.rolname = 'anon') || 0::oid;
+begin
+  perform monitoring.authorize('read');
+  return query
+    with relations as materialized (
+      select c.oid, n.nspname, c.relname, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
+        n.nspname = any (v_exposed_schemas) as is_exposed
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind in ('r', 'p') and c.relpersistence <> 't'
+        and monitoring.is_application_schema(n.nspname, v_schemas)
+    ), policies as materialized (
+      select p.polrelid, count(*) as policy_count, bool_or(not p.polpermissive) as has_restrictive,
+        array_agg(p.polname order by p.polname) filter (where p.polpermissive and p.polroles && v_everybody and (
+          -- A constant true, as the parser leaves it: boolean is type 16 and its only byte is 1. Without USING a
+          -- permissive policy admits nobody to reading.
+          p.polqual::text ~ '^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 '
+          or p.polwithcheck::text ~ '^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 ')) as hollow
+      from pg_policy p
+      group by p.polrelid
+    ), grants as materialized (
+      select g.oid, bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
+        array_agg(distinct case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end) as grantees
+      from (
+        select r.oid, acl.grantee, acl.privilege_type, r.relowner from relations r, aclexplode(r.relacl) acl
+        union all
+        select r.oid, acl.grantee, acl.privilege_type, r.relowner
+        from pg_attribute a join relations r on r.oid = a.attrelid, aclexplode(a.attacl) acl
+        where a.attacl is not null
+      ) g
+      where g.grantee <> g.relowner and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      group by g.oid
+    ), judged as (
+      select r.*, coalesce(p.policy_count, 0) as policy_count, coalesce(g.grantees, '{}') as grantees,
+        coalesce(g.is_anonymous, false) as is_anonymous,
+        case when not coalesce(p.has_restrictive, false) then p.hollow end as hollow
+      from relations r
+        left join policies p on p.polrelid = r.oid
+        left join grants g on g.oid = r.oid
+    ), ranked as (
+      select j.*,
+        case
+          when not j.relrowsecurity and (j.is_exposed or j.is_anonymous) then 1
+          when j.relrowsecurity and (j.policy_count = 0 or j.hollow is not null) then 2
+          when j.relrowsecurity then 3
+          else 4
+        end as risk_rank
+      from judged j
+    )
+    select k.nspname, k.relname, k.relrowsecurity, case when k.relrowsecurity then 'ENABLED' else 'DISABLED' end,
+      k.policy_count, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[k.risk_rank], k.relforcerowsecurity,
+      k.risk_rank, k.grantees,
+      array_remove(array[
+        case when not k.relrowsecurity then 'row-level security is off' end,
+        case when not k.relrowsecurity and k.policy_count > 0 then format('its %s policies have no effect', k.policy_count) end,
+        case when not k.relrowsecurity and k.is_exposed then format('schema %I is exposed', k.nspname) end,
+        case when k.is_anonymous then 'open to PUBLIC or anon' end,
+        case when k.relrowsecurity and k.policy_count = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
+        case when k.relrowsecurity and k.hollow is not null
+          then format('lets everybody through: policy %s', array_to_string(k.hollow, ', ')) end,
+        case when k.relrowsecurity and not k.relforcerowsecurity then 'not forced: the owner bypasses it' end,
+        case when k.relispartition then 'a partition: readable past the policies of its parent' end
+      ], null)
+    from ranked k
+    order by k.risk_rank, k.nspname, k.relname
+    limit p_limit;
+end
+$$;
+comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_status shows, worst first, at most p_limit rows.';
+
+-- What could not be seen, and why: an empty list must not look like health.
+create or replace function monitoring.degraded() returns table (section text, reason text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  if not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
+    return query select s.section, 'monitoring_owner lacks pg_read_all_stats: sessions of other roles are invisible'
+      from unnest(array['summary', 'slowQueries', 'connections']) as s (section);
+  end if;
+  if not current_setting('track_activities')::boolean then
+    return query select s.section, 'track_activities is off: statements are invisible'
+      from unnest(array['summary', 'slowQueries', 'connections']) as s (section);
+  end if;
+  if not current_setting('track_counts')::boolean then
+    return query select s.section, 'track_counts is off: tuple counts are not kept'
+      from unnest(array['summary', 'tableHealth']) as s (section);
+  end if;
+end
+$$;
+comment on function monitoring.degraded() is 'Sections of the API whose data is incomplete on this server, each with the reason.';
+
+-- The views -----------------------------------------------------------------------------------------------------------
+
+create or replace view public.monitoring_slow_queries as select * from monitoring.slow_queries();
+comment on view public.monitoring_slow_queries is 'Statements of this database that have run longer than slow_query_threshold_ms, longest first.';
+create or replace view public.monitoring_connections as select * from monitoring.connections();
+comment on view public.monitoring_connections is 'Connections of the whole server by state, and of each database that has any.';
+create or replace view public.monitoring_table_health as select * from monitoring.table_health();
+comment on view public.monitoring_table_health is 'Size, dead tuples, vacuum, scans and transaction id age of every application table, largest first.';
+create or replace view public.monitoring_rls_status as select * from monitoring.rls_status();
+comment on view public.monitoring_rls_status is 'Row-level security of every application table, worst first.';
+
+-- The views read functions only, which check the caller themselves; run with the reader's own rights where the server
+-- can (15 on), they add none of their owner's.
+do $invoker$
+declare
+  v_view text;
+begin
+  if pg_catalog.current_setting('server_version_num')::int >= 150000 then
+    foreach v_view in array array['slow_queries', 'connections', 'table_health', 'rls_status'] loop
+      execute pg_catalog.format('alter view public.monitoring_%s set (security_invoker = true)', v_view);
+    end loop;
+  end if;
+end
+$invoker$;
+
+-- Events --------------------------------------------------------------------------------------------------------------
+
+create table if not exists public.monitoring_events (
+  id               uuid primary key default pg_catalog.gen_random_uuid(),
+  event_type       text not null constraint monitoring_events_event_type_check
+    check (event_type in ('slow_query', 'connection_issue', 'table_health', 'rls_violation', 'performance_alert')),
+  event_data       jsonb not null constraint monitoring_events_event_data_check
+    check (pg_catalog.jsonb_typeof(event_data) = 'object' and pg_catalog.octet_length(event_data::text) <= 65536),
+  severity         text not null default 'medium' constraint monitoring_events_severity_check
+    check (severity in ('low', 'medium', 'high', 'critical')),
+  created_at       timestamptz not null default pg_catalog.now(),
+  -- No foreign key to auth.users: an audit column must not keep a user from being deleted, and not every platform has that table.
+  user_id          uuid,
+  source_ip        inet,
+  user_agent       text check (pg_catalog.length(user_agent) <= 1024),
+  resolved_at      timestamptz,
+  resolution_notes text check (pg_catalog.length(resolution_notes) <= 10000),
+  -- What the event is about, stable while it lasts; null where a person or program recorded it.
+  fingerprint      text,
+  last_seen_at     timestamptz not null default pg_catalog.now(),
+  occurrences      int not null default 1 check (occurrences >= 1)
+);
+comment on table public.monitoring_events is 'Monitoring events and alerts. Written through record_monitoring_event(); resolved by admin, owner or service.';
+
+create index if not exists monitoring_events_created_at_idx on public.monitoring_events (created_at desc);
+create unique index if not exists monitoring_events_open_fingerprint_key on public.monitoring_events (fingerprint)
+  where resolved_at is null and fingerprint is not null;
+create index if not exists monitoring_events_resolved_at_idx on public.monitoring_events (resolved_at)
+  where resolved_at is not null;
+create index if not exists monitoring_events_open_last_seen_at_idx on public.monitoring_events (last_seen_at)
+  where resolved_at is null;
+
+alter table public.monitoring_events enable row level security;
+-- FORCE binds the owner too, so the definer functions are admitted by a policy of their own; without it a clean-up would
+-- delete nothing and say nothing.
+alter table public.monitoring_events force row level security;
+
+do $policies$
+begin
+  if not exists (select from pg_catalog.pg_policy where polrelid = 'public.monitoring_events'::regclass) then
+    create policy monitoring_events_owner on public.monitoring_events
+      to monitoring_owner using (true) with check (true);
+    create policy monitoring_events_read on public.monitoring_events
+      for select using ((select monitoring.may('read')));
+    create policy monitoring_events_resolve on public.monitoring_events
+      for update using ((select monitoring.may('resolve'))) with check ((select monitoring.may('resolve')));
+  end if;
+end
+$policies$;
+
+create or replace function public.record_monitoring_event(
+  p_event_type text, p_event_data jsonb, p_severity text default 'medium', p_source_ip inet default null,
+  p_user_agent text default null) returns uuid
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  perform monitoring.authorize('record');
+  if p_event_type is null
+    or p_event_type not in ('slow_query', 'connection_issue', 'table_health', 'rls_violation', 'performance_alert')
+  then
+    raise exception 'event_type must be one of slow_query, connection_issue, table_health, rls_violation, performance_alert'
+      using errcode = 'invalid_parameter_value';
+  end if;
+  if p_severity is null or p_severity not in ('low', 'medium', 'high', 'critical') then
+    raise exception 'severity must be one of low, medium, high, critical' using errcode = 'invalid_parameter_value';
+  end if;
+  if p_event_data is null or jsonb_typeof(p_event_data) <> 'object' then
+    raise exception 'event_data must be a JSON object' using errcode = 'invalid_parameter_value';
+  end if;
+  if octet_length(p_event_data::text) > 65536 then
+    raise exception 'event_data must be at most 64 kB' using errcode = 'invalid_parameter_value';
+  end if;
+  insert into public.monitoring_events (event_type, event_data, severity, user_id, source_ip, user_agent)
+  values (p_event_type, p_event_data, p_severity, monitoring.caller_subject(), p_source_ip, left(p_user_agent, 1024))
+  returning id into v_id;
+  return v_id;
+end
+$$;
+comment on function public.record_monitoring_event(text, jsonb, text, inet, text) is
+  'Records an event and returns its id. Service, admin, owner, developer; 42501 for others, 22023 for a bad argument.';
+
+create or replace function monitoring.resolve_event(p_event_id uuid, p_resolution_notes text default null) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('resolve');
+  if length(p_resolution_notes) > 10000 then
+    raise exception 'resolution_notes must be at most 10,000 characters' using errcode = 'invalid_parameter_value';
+  end if;
+  update public.monitoring_events
+  set resolved_at = now(), resolution_notes = p_resolution_notes
+  where id = p_event_id and resolved_at is null;
+  if found then
+    return true;
+  end if;
+  if not exists (select from public.monitoring_events where id = p_event_id) then
+    raise exception 'there is no event %', p_event_id using errcode = 'no_data_found';
+  end if;
+  return false;
+end
+$$;
+comment on function monitoring.resolve_event(uuid, text) is
+  'Resolves an event: true when it was open, false when it was resolved already (nothing is changed), P0002 when there is none.';
+
+-- Batches keep each DELETE short; the time limit keeps the whole under a task's deadline, and what is left waits for the
+-- next run. By ctid, because an index on the condition would be walked past its dead entries by every batch.
+create or replace function monitoring.delete_events(p_condition text, p_older_than timestamptz, p_stop_at timestamptz) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_deleted bigint;
+  v_total bigint := 0;
+begin
+  loop
+    execute format(
+      'delete from public.monitoring_events where ctid = any (array('
+        'select ctid from public.monitoring_events where %s < $1 limit 10000 for update skip locked))', p_condition)
+      using p_older_than;
+    get diagnostics v_deleted = row_count;
+    v_total := v_total + v_deleted;
+    exit when v_deleted < 10000 or clock_timestamp() >= p_stop_at;
+  end loop;
+  return v_total;
+end
+$$;
+
+create or replace function public.cleanup_old_monitoring_data() returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_stop_at timestamptz := clock_timestamp() + interval '20 seconds';
+  v_resolved bigint;
+  v_unresolved bigint;
+  v_samples jsonb;
+begin
+  perform monitoring.authorize('operate');
+  if not pg_try_advisory_xact_lock(hashtextextended('pgvigil.cleanup', 0)) then
+    return jsonb_build_object('status', 'skipped', 'reason', 'another clean-up is running');
+  end if;
+  v_resolved := monitoring.delete_events('resolved_at is not null and resolved_at',
+    now() - make_interval(days => (monitoring.setting('resolved_event_retention_days') #>> '{}')::int), v_stop_at);
+  v_unresolved := monitoring.delete_events('resolved_at is null and last_seen_at',
+    now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
+  v_samples := monitoring.drop_expired_samples();
+  return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
+    'sample_partitions', v_samples -> 'dropped', 'sample_partitions_postponed', v_samples -> 'postponed',
+    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'postponed')::int = 0);
+end
+$$;
+comment on function public.cleanup_old_monitoring_data() is
+  'Deletes events and samples past their retention; counts by kind. Service only. Overlapping another run it is skipped.';
+
+-- Judgement -----------------------------------------------------------------------------------------------------------
+
+insert into monitoring.thresholds (check_id, warning, critical, unit, description) values
+  ('slow-statement', 500, 5000, 'ms', 'A running statement has taken this long.'),
+  ('blocked-session', 1000, 10000, 'ms', 'A statement has waited for another session''s lock this long.'),
+  ('idle-in-transaction', 30000, 300000, 'ms', 'A transaction has been open and idle this long.'),
+  ('connection-utilization', 70, 90, 'percent', 'Share of the connections ordinary roles can use that is taken.'),
+  ('dead-tuples', 20, 50, 'percent', 'Share of dead tuples in a table past its autovacuum threshold.'),
+  ('transaction-id-age', 500000000, 1200000000, 'transactions', 'Age of a table''s oldest transaction id; at 2 billion writing stops.'),
+  ('rls-exposed', 1, 2, 'level', '1: row-level security is off or hollow in an exposed schema; 2: and everybody can reach the table.')
+on conflict (check_id) do nothing;
+
+-- The severity of a value, or null below the warning threshold.
+create or replace function monitoring.severity(p_check_id text, p_value numeric) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case when p_value >= t.critical then 'critical' when p_value >= t.warning then 'warning' end
+  from monitoring.thresholds t where t.check_id = p_check_id
+$$;
+
+create or replace function monitoring.findings() returns table (
+  check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
+  fingerprint text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  return query
+    with slow as materialized (
+      select * from monitoring.slow_queries()
+    ), seen as (
+      select 'slow-statement' as check_id, format('query %s', coalesce(s.query_id::text, md5(s.query_preview))) as object,
+        max(s.duration_ms)::numeric as value,
+        format('%s session(s), the longest for %s ms: %s', count(*), max(s.duration_ms), min(s.query_preview)) as detail,
+        'Look at its plan with EXPLAIN; an index on the columns it filters by is the usual answer.' as remediation
+      from slow s where s.blocked_by = '{}'
+      group by coalesce(s.query_id::text, md5(s.query_preview))
+      union all
+      select 'blocked-session', format('pid %s', s.pid), s.duration_ms,
+        format('waits for pid %s: %s', array_to_string(s.blocked_by, ', '), s.query_preview),
+        'End or shorten the blocking transaction: select pg_terminate_backend(pid) for one that is stuck.'
+      from slow s where s.blocked_by <> '{}'
+      union all
+      select 'idle-in-transaction', format('pid %s', a.pid), extract(epoch from clock_timestamp() - a.state_change) * 1000,
+        format('%s of role %s keeps a transaction open without a statement', coalesce(nullif(a.application_name, ''), 'a session'), a.usename),
+        'Commit sooner in the application, or set idle_in_transaction_session_timeout.'
+      from pg_stat_activity a
+      where a.backend_type = 'client backend' and a.datname = current_database() and a.state like 'idle in transaction%'
+      union all
+      select 'connection-utilization', 'server', c.utilization_percent,
+        format('%s of %s connections are taken, %s of them idle', c.total_connections, c.max_connections, c.idle_connections),
+        'Close idle connections or put a pooler in front; raise max_connections only with the memory for it.'
+      from (select * from monitoring.connections() limit 1) c
+      union all
+      select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), t.dead_tuple_percent,
+        format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
+        format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
+      from monitoring.table_health() t where t.needs_vacuum
+      union all
+      select 'transaction-id-age', format('%I.%I', t.schemaname, t.tablename), t.xid_age,
+        format('its oldest transaction id is %s transactions old', t.xid_age),
+        format('VACUUM (FREEZE) %I.%I', t.schemaname, t.tablename)
+      from monitoring.table_health() t
+      union all
+      select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
+        case when r.exposed_to && '{PUBLIC,anon,authenticated}' then 2 else 1 end,
+        array_to_string(r.reasons || case when r.exposed_to <> '{}'
+          then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
+        case when r.rls_enabled
+          then format('Replace the policy on %I.%I that lets everybody through by one that restricts.', r.schemaname, r.tablename)
+          else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
+        end
+      from monitoring.rls_status() r
+      where r.security_risk_level = 'HIGH_RISK'
+        or r.security_risk_level = 'MEDIUM_RISK' and r.policy_count > 0 and r.exposed_to <> '{}'
+    )
+    select s.check_id, monitoring.severity(s.check_id, s.value), s.object, round(s.value, 2),
+      case monitoring.severity(s.check_id, s.value) when 'critical' then t.critical else t.warning end,
+      s.detail, s.remediation, md5(s.check_id || ':' || s.object)
+    from seen s join monitoring.thresholds t on t.check_id = s.check_id
+    where s.value >= t.warning
+    order by s.value >= t.critical desc, s.value / nullif(t.warning, 0) desc, s.check_id, s.object;
+end
+$$;
+comment on function monitoring.findings() is
+  'What is wrong now, worst first: one row shape for every check. severity is warning or critical, fingerprint is stable per check and object.';
+
+-- 100 less a penalty per check: 8 for a warning and 20 for a critical finding, at most 30 for one check, so that a single
+-- subject repeated over many tables does not hide everything else. A new finding never raises the score.
+create or replace function public.get_database_monitoring_summary() returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_findings jsonb;
+  v_score int;
+  v_metrics jsonb;
+  v_recommendations jsonb;
+begin
+  perform monitoring.authorize('read');
+  with findings as materialized (
+    select f.*, row_number() over () as place from monitoring.findings() f
+  ), penalties as (
+    select least(30, sum(case f.severity when 'critical' then 20 else 8 end)) as penalty from findings f group by f.check_id
+  ), remediations as (
+    select f.remediation, min(f.place) as place from findings f group by f.remediation order by min(f.place) limit 10
+  )
+  select
+    coalesce((select jsonb_agg(to_jsonb(f) - 'place' order by f.place) from findings f where f.place <= 50), '[]'),
+    greatest(0, 100 - coalesce((select sum(p.penalty) from penalties p), 0))::int,
+    coalesce((select jsonb_agg(r.remediation order by r.place) from remediations r), '[]'),
+    jsonb_build_object(
+      'slow_queries', q.slow_queries,
+      'blocked_sessions', q.blocked_sessions,
+      'connection_utilization_percent', coalesce(c.utilization_percent, 0),
+      'total_connections', coalesce(c.total_connections, 0),
+      'active_connections', coalesce(c.active_connections, 0),
+      'idle_in_transaction', coalesce(c.idle_in_transaction, 0),
+      'longest_transaction_ms', c.longest_transaction_ms,
+      'high_risk_tables', r.high_risk_tables,
+      'tables_needing_vacuum', t.tables_needing_vacuum,
+      'unresolved_events', e.unresolved_events,
+      'critical_events', e.critical_events,
+      'findings', (select count(*) from findings),
+      'last_sample_at', (select max(m.sampled_at) from monitoring.samples m where m.tick_at > now() - interval '1 day'))
+  into v_findings, v_score, v_recommendations, v_metrics
+  from (select count(*) as slow_queries, count(*) filter (where s.blocked_by <> '{}') as blocked_sessions
+        from monitoring.slow_queries() s) q
+    cross join (select count(*) filter (where s.risk_rank = 1) as high_risk_tables from monitoring.rls_status() s) r
+    cross join (select count(*) filter (where h.needs_vacuum) as tables_needing_vacuum from monitoring.table_health() h) t
+    cross join (select count(*) as unresolved_events, count(*) filter (where v.severity = 'critical') as critical_events
+        from public.monitoring_events v where v.resolved_at is null) e
+    left join (select * from monitoring.connections() x where x.database_name = current_database()) c on true;
+  return jsonb_build_object(
+    'timestamp', to_jsonb(clock_timestamp()),
+    'health_score', v_score,
+    'status', case when v_score >= 90 then 'excellent' when v_score >= 75 then 'good' when v_score >= 50 then 'fair' else 'poor' end,
+    'metrics', v_metrics,
+    'recommendations', v_recommendations,
+    'findings', v_findings,
+    'window', null,
+    'degraded', coalesce((select jsonb_agg(d.reason) from monitoring.degraded() d where d.section = 'summary'), '[]'));
+end
+$$;
+comment on function public.get_database_monitoring_summary() is
+  'Health score (0 to 100), status, metrics, findings worst first (at most 50) and what to do. Service, admin, owner, developer.';
+
+-- Privileges ----------------------------------------------------------------------------------------------------------
+
+do $private$ begin perform monitoring.make_private(
+  'table public.monitoring_slow_queries',
+  'table public.monitoring_connections',
+  'table public.monitoring_table_health',
+  'table public.monitoring_rls_status',
+  'table public.monitoring_events',
+  'function public.get_database_monitoring_summary()',
+  'function public.record_monitoring_event(text, jsonb, text, inet, text)',
+  'function public.cleanup_old_monitoring_data()',
+  'function monitoring.redact(text)',
+  'function monitoring.is_application_schema(name, name[])',
+  'function monitoring.own_logins()',
+  'function monitoring.slow_queries(int)',
+  'function monitoring.connections()',
+  'function monitoring.table_health_rows(int, boolean)',
+  'function monitoring.table_health(int)',
+  'function monitoring.rls_status(int)',
+  'function monitoring.degraded()',
+  'function monitoring.resolve_event(uuid, text)',
+  'function monitoring.delete_events(text, timestamptz, timestamptz)',
+  'function monitoring.severity(text, numeric)',
+  'function monitoring.findings()'); end $private$;
+
+-- Whoever has these still meets the guard. On Supabase the API runs as authenticated or service_role; anon gets nothing.
+do $grants$
+declare
+  v_role name;
+begin
+  for v_role in
+    select r.rolname from pg_catalog.pg_roles r
+    where r.rolname in ('monitoring_reader', 'monitoring_agent', 'authenticated', 'service_role')
+  loop
+    execute pg_catalog.format('grant select on public.monitoring_slow_queries, public.monitoring_connections, '
+      'public.monitoring_table_health, public.monitoring_rls_status, public.monitoring_events to %I', v_role);
+    execute pg_catalog.format('grant update (resolved_at, resolution_notes) on public.monitoring_events to %I', v_role);
+    -- A view asks the rights to its functions of its reader, so the functions behind the views are granted too.
+    execute pg_catalog.format('grant execute on function public.get_database_monitoring_summary(), '
+      'public.record_monitoring_event(text, jsonb, text, inet, text), monitoring.slow_queries(int), '
+      'monitoring.connections(), monitoring.table_health(int), monitoring.rls_status(int), '
+      'monitoring.may(text) to %I', v_role);
+    if v_role in ('monitoring_agent', 'service_role') then
+      execute pg_catalog.format('grant execute on function public.cleanup_old_monitoring_data() to %I', v_role);
+    end if;
+  end loop;
+end
+$grants$;
+
+grant execute on function monitoring.redact(text), monitoring.degraded(), monitoring.findings(),
+  monitoring.resolve_event(uuid, text) to monitoring_reader, monitoring_agent;
+
+insert into monitoring.migrations (version, name) values ('20250825000002', 'database_monitoring_views')
+on conflict (version) do nothing;
+
+do $return$ begin perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false); end $return$;
+revoke create on schema public from monitoring_owner;

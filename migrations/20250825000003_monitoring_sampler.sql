@@ -1,0 +1,65 @@
+-- pgvigil: taking a sample.
+
+do $become$ begin perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false); end $become$;
+set role monitoring_owner;
+
+-- One call in, one answer out. The tick is cut to the sampling interval, so that the same schedule delivered twice (at
+-- least once is all EventBridge promises) meets its own row. Two samplers at once: the second is skipped, not queued.
+create or replace function monitoring.sample(p_tick_at timestamptz default null) returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_started_at timestamptz := clock_timestamp();
+  v_interval_seconds bigint := (monitoring.setting('sample_interval_seconds') #>> '{}')::bigint;
+  v_asked_at timestamptz := coalesce(p_tick_at, v_started_at);
+  v_tick_at timestamptz := to_timestamp(floor(extract(epoch from v_asked_at) / v_interval_seconds) * v_interval_seconds);
+  v_day date := (v_tick_at at time zone 'UTC')::date;
+  v_summary jsonb;
+  v_metrics jsonb;
+begin
+  perform monitoring.authorize('operate');
+  if v_asked_at > v_started_at + interval '5 minutes' or v_asked_at < v_started_at - interval '1 day' then
+    raise exception 'the tick % is not within the last day', v_asked_at using errcode = 'invalid_parameter_value';
+  end if;
+  if pg_is_in_recovery() then
+    return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at);
+  end if;
+  if not pg_try_advisory_xact_lock(hashtextextended('pgvigil.sample', 0)) then
+    return jsonb_build_object('status', 'skipped', 'reason', 'another sample is being taken', 'tick_at', v_tick_at);
+  end if;
+  if exists (select from monitoring.samples s where s.tick_at = v_tick_at) then
+    return jsonb_build_object('status', 'skipped', 'reason', 'this tick has its sample', 'tick_at', v_tick_at);
+  end if;
+
+  perform monitoring.ensure_sample_partition(v_day);
+  perform monitoring.ensure_sample_partition(v_day + 1);
+  v_summary := public.get_database_monitoring_summary();
+  v_metrics := v_summary -> 'metrics';
+  insert into monitoring.samples (
+    tick_at, sampled_at, duration_ms, health_score, status, slow_queries, blocked_sessions, total_connections,
+    connection_utilization_percent, longest_transaction_ms, high_risk_tables, tables_needing_vacuum,
+    unresolved_events, findings)
+  values (
+    v_tick_at, v_started_at, round(extract(epoch from clock_timestamp() - v_started_at) * 1000, 3),
+    (v_summary ->> 'health_score')::int, v_summary ->> 'status',
+    (v_metrics ->> 'slow_queries')::bigint, (v_metrics ->> 'blocked_sessions')::bigint,
+    (v_metrics ->> 'total_connections')::bigint, (v_metrics ->> 'connection_utilization_percent')::numeric,
+    (v_metrics ->> 'longest_transaction_ms')::bigint, (v_metrics ->> 'high_risk_tables')::bigint,
+    (v_metrics ->> 'tables_needing_vacuum')::bigint, (v_metrics ->> 'unresolved_events')::bigint,
+    (v_metrics ->> 'findings')::bigint);
+  return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at,
+    'late_ms', greatest(0, (extract(epoch from v_started_at - v_asked_at) * 1000)::bigint),
+    'health_score', v_summary -> 'health_score', 'health_status', v_summary -> 'status', 'metrics', v_metrics);
+end
+$$;
+comment on function monitoring.sample(timestamptz) is
+  'Takes the sample of a tick (now, when none is named). Service only. status is done or skipped, with the reason.';
+
+do $private$ begin perform monitoring.make_private('function monitoring.sample(timestamptz)'); end $private$;
+grant execute on function monitoring.sample(timestamptz) to monitoring_agent;
+
+insert into monitoring.migrations (version, name) values ('20250825000003', 'monitoring_sampler')
+on conflict (version) do nothing;
+
+do $return$ begin perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false); end $return$;
