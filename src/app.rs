@@ -1,0 +1,111 @@
+//! The composition root: what is built once an instance, and the one handler for every event.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use lambda_runtime::{Context, Diagnostic};
+use serde_json::Value;
+use tracing::Instrument;
+
+use crate::{
+    config::{AuthMode, Config, LoginSource},
+    db::Database,
+    event::Event,
+    http::Api,
+    secrets::SecretStore,
+    task::Tasks,
+};
+
+/// The function between two events: its connection, its keys, its configuration.
+#[derive(Debug)]
+pub struct App {
+    api: Api,
+    tasks: Tasks,
+}
+
+/// Left for wording and sending the answer before Lambda ends the invocation.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// Where no deadline is known, as in tests.
+const DEFAULT_BUDGET: Duration = Duration::from_secs(30);
+
+impl App {
+    /// Builds everything from the configuration. Nothing is connected to yet: the first event does that.
+    pub async fn new(config: Config) -> Self {
+        let needs_secrets = matches!(config.database.login, LoginSource::Secret(_))
+            || config.database.migration_login.is_some()
+            || matches!(config.auth.mode, AuthMode::Token { .. });
+        let secrets = if needs_secrets {
+            Some(Arc::new(SecretStore::new().await))
+        } else {
+            None
+        };
+        let database = Arc::new(Database::new(&config.database, secrets.clone()));
+        Self {
+            api: Api::new(
+                config.auth,
+                config.allowed_origins,
+                secrets,
+                Arc::clone(&database),
+            ),
+            tasks: Tasks::new(database),
+        }
+    }
+
+    /// Handles one event: answers a request in its gateway's format, or returns a task's report.
+    ///
+    /// # Errors
+    ///
+    /// An unknown event and a task that failed, so that Lambda's retries, dead-letter queue and error metric see them.
+    /// A request is always answered.
+    pub async fn handle(&self, event: Value, context: Context) -> Result<Value, Diagnostic> {
+        let span = tracing::info_span!("invocation", request_id = context.request_id);
+        // Boxed: nested in the runtime's own futures, its layout would pass the compiler's depth limit.
+        Box::pin(self.dispatch(event, context)).instrument(span).await
+    }
+
+    async fn dispatch(&self, event: Value, context: Context) -> Result<Value, Diagnostic> {
+        let budget = budget(&context);
+        match Event::from_json(event) {
+            Ok(Event::Http(event)) => {
+                let request_id = context.request_id.clone();
+                let answered = event
+                    .answer(context, |request| {
+                        self.api.answer(request, request_id, budget)
+                    })
+                    .await;
+                answered.map_err(|error| diagnostic("Response", &error.to_string()))
+            }
+            Ok(Event::Task(task)) => self
+                .tasks
+                .run(&task, budget)
+                .await
+                .map_err(|error| diagnostic(error.code(), &error.to_string())),
+            Err(error) => {
+                tracing::error!("{error}");
+                Err(diagnostic("UnknownEvent", &error.to_string()))
+            }
+        }
+    }
+}
+
+fn diagnostic(error_type: &str, error_message: &str) -> Diagnostic {
+    Diagnostic {
+        error_type: error_type.to_owned(),
+        error_message: error_message.to_owned(),
+    }
+}
+
+/// What is left until Lambda ends the invocation.
+fn budget(context: &Context) -> Duration {
+    if context.deadline == 0 {
+        return DEFAULT_BUDGET;
+    }
+    let deadline = UNIX_EPOCH + Duration::from_millis(context.deadline);
+    deadline
+        .duration_since(SystemTime::now())
+        .unwrap_or_default()
+        .saturating_sub(RESERVE)
+}

@@ -1,0 +1,410 @@
+//! Configuration: everything that is read from the environment, checked at once.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `DATABASE_SECRET_ID` | RDS-format secret with the monitor's login | one of the two |
+//! | `DATABASE_URL` | connection URL for local use, loopback only | is required |
+//! | `MIGRATION_SECRET_ID` | RDS-format secret for `migrate` and `rollback` | those tasks refuse |
+//! | `DATABASE_TLS` | `verify-full`, or `disable` on loopback | `verify-full` |
+//! | `DATABASE_CA_FILE` | PEM file with further root certificates | none |
+//! | `AUTH_MODE` | `gateway` (claims from API Gateway) or `token` (verified here) | `gateway` |
+//! | `AUTH_SECRET_ID` | secret with the HS256 key or the JWK set | required for `token` |
+//! | `AUTH_ISSUER` | the `iss` a token must carry | not checked |
+//! | `AUTH_AUDIENCE` | the `aud` a token must carry | not checked |
+//! | `AUTH_ROLE_CLAIM` | claim with the caller's role, a name or a dotted path | `app_metadata.role` |
+//! | `ALLOWED_ORIGINS` | comma-separated origins for CORS | none |
+//! | `RUST_LOG` | log filter of tracing-subscriber | `warn,pgvigil=info` |
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use tokio_postgres::config::{Host, SslMode};
+use tracing_subscriber::EnvFilter;
+
+use crate::telemetry;
+
+/// The whole configuration of the function.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How to reach the database.
+    pub database: DatabaseConfig,
+    /// How callers of the API are recognised.
+    pub auth: AuthConfig,
+    /// Origins that browsers may call the API from, from `ALLOWED_ORIGINS`.
+    pub allowed_origins: Vec<String>,
+    /// Log filter, from `RUST_LOG`.
+    pub log_filter: String,
+}
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// Where the monitor's login comes from, from `DATABASE_SECRET_ID` or `DATABASE_URL`.
+    pub login: LoginSource,
+    /// Where the login for `migrate` and `rollback` comes from, from `MIGRATION_SECRET_ID`.
+    pub migration_login: Option<LoginSource>,
+    /// From `DATABASE_TLS`.
+    pub tls: Tls,
+    /// From `DATABASE_CA_FILE`.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Where host, user and password come from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum LoginSource {
+    /// A secret of Secrets Manager in the format of RDS: username, password, host, port, dbname.
+    Secret(String),
+    /// A connection URL on loopback.
+    Url(Box<tokio_postgres::Config>),
+}
+
+impl fmt::Debug for LoginSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(id) => write!(f, "Secret({id})"),
+            Self::Url(_) => f.write_str("Url(…)"),
+        }
+    }
+}
+
+/// Whether the connection is encrypted; there is no fallback between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// The server's certificate must be signed by a known root and carry the host's name.
+    VerifyFull,
+    /// No encryption, for a server on loopback.
+    Disable,
+}
+
+/// How callers of the API are recognised.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// From `AUTH_MODE` and `AUTH_SECRET_ID`.
+    pub mode: AuthMode,
+    /// From `AUTH_ISSUER`.
+    pub issuer: Option<String>,
+    /// From `AUTH_AUDIENCE`.
+    pub audience: Option<String>,
+    /// From `AUTH_ROLE_CLAIM`.
+    pub role_claim: String,
+}
+
+/// Who verifies the caller's token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthMode {
+    /// API Gateway's authorizer did; its claims are in the request context.
+    Gateway,
+    /// This function does, with keys from this secret.
+    Token {
+        /// The secret with the HS256 key or the JWK set.
+        secret_id: String,
+    },
+}
+
+/// The configuration is refused; every problem is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(Vec<String>);
+
+impl ConfigError {
+    /// One sentence a problem, each naming the variable and the way out.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Time given to open a connection, so that a dead address does not use up the caller's patience.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    ///
+    /// Lists every bad or missing variable at once.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_vars(|name| std::env::var(name).ok())
+    }
+
+    /// Reads the configuration from any source of variables; an empty value counts as absent.
+    ///
+    /// # Errors
+    ///
+    /// Lists every bad or missing variable at once.
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut reader = Reader {
+            vars,
+            problems: Vec::new(),
+        };
+        let tls = reader.tls();
+        let config = Self {
+            database: DatabaseConfig {
+                login: reader.login(tls),
+                migration_login: reader.var("MIGRATION_SECRET_ID").map(LoginSource::Secret),
+                tls,
+                ca_file: reader.ca_file(),
+            },
+            auth: AuthConfig {
+                mode: reader.auth_mode(),
+                issuer: reader.var("AUTH_ISSUER"),
+                audience: reader.var("AUTH_AUDIENCE"),
+                role_claim: reader
+                    .var("AUTH_ROLE_CLAIM")
+                    .unwrap_or_else(|| "app_metadata.role".to_owned()),
+            },
+            allowed_origins: reader.allowed_origins(),
+            log_filter: reader.log_filter(),
+        };
+        if reader.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError(reader.problems))
+        }
+    }
+}
+
+/// Reads variables and remembers what is wrong with them.
+struct Reader<F> {
+    vars: F,
+    problems: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Reader<F> {
+    fn var(&self, name: &str) -> Option<String> {
+        (self.vars)(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+    }
+
+    fn problem(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem.into());
+    }
+
+    fn tls(&mut self) -> Tls {
+        match self.var("DATABASE_TLS").as_deref() {
+            None | Some("verify-full") => Tls::VerifyFull,
+            Some("disable") => Tls::Disable,
+            Some(other) => {
+                let problem = format!(
+                    "DATABASE_TLS is \"{other}\": must be verify-full or disable (loopback only)"
+                );
+                self.problem(problem);
+                Tls::VerifyFull
+            }
+        }
+    }
+
+    fn login(&mut self, tls: Tls) -> LoginSource {
+        let nothing = LoginSource::Secret(String::new());
+        match (self.var("DATABASE_SECRET_ID"), self.var("DATABASE_URL")) {
+            (Some(_), Some(_)) => {
+                self.problem("DATABASE_SECRET_ID and DATABASE_URL are both set: keep one of them");
+                nothing
+            }
+            (None, None) => {
+                self.problem("DATABASE_SECRET_ID is missing: name the secret with the monitor's login, or set DATABASE_URL for local use");
+                nothing
+            }
+            (Some(id), None) => LoginSource::Secret(id),
+            (None, Some(url)) => self.login_from_url(&url, tls).unwrap_or(nothing),
+        }
+    }
+
+    fn login_from_url(&mut self, url: &str, tls: Tls) -> Option<LoginSource> {
+        // The parser's own message can hold a part of the URL, and so of the password.
+        let Ok(mut url) = url.parse::<tokio_postgres::Config>() else {
+            self.problem("DATABASE_URL is no connection URL: must look like postgres://user:password@127.0.0.1:5432/database");
+            return None;
+        };
+        if url.get_hosts().is_empty() || !url.get_hosts().iter().all(is_loopback_host) {
+            self.problem("DATABASE_URL names a host that is not loopback: use DATABASE_SECRET_ID, so that no password stands in the environment");
+            return None;
+        }
+        url.ssl_mode(match tls {
+            Tls::VerifyFull => SslMode::Require,
+            Tls::Disable => SslMode::Disable,
+        });
+        Some(LoginSource::Url(Box::new(url)))
+    }
+
+    fn ca_file(&mut self) -> Option<PathBuf> {
+        let path = PathBuf::from(self.var("DATABASE_CA_FILE")?);
+        if !path.is_file() {
+            self.problem(format!(
+                "DATABASE_CA_FILE is {}: there is no such file",
+                path.display()
+            ));
+        }
+        Some(path)
+    }
+
+    fn auth_mode(&mut self) -> AuthMode {
+        match self.var("AUTH_MODE").as_deref() {
+            None | Some("gateway") => AuthMode::Gateway,
+            Some("token") => match self.var("AUTH_SECRET_ID") {
+                Some(secret_id) => AuthMode::Token { secret_id },
+                None => {
+                    self.problem("AUTH_SECRET_ID is missing: AUTH_MODE token needs the secret with the HS256 key or the JWK set");
+                    AuthMode::Gateway
+                }
+            },
+            Some(other) => {
+                let problem = format!("AUTH_MODE is \"{other}\": must be gateway or token");
+                self.problem(problem);
+                AuthMode::Gateway
+            }
+        }
+    }
+
+    fn allowed_origins(&mut self) -> Vec<String> {
+        let list = self.var("ALLOWED_ORIGINS").unwrap_or_default();
+        let origins: Vec<String> = list
+            .split(',')
+            .map(|origin| origin.trim().to_owned())
+            .filter(|o| !o.is_empty())
+            .collect();
+        for origin in &origins {
+            let authority = origin
+                .strip_prefix("https://")
+                .or_else(|| origin.strip_prefix("http://"));
+            if !authority.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' '])) {
+                self.problem(format!(
+                    "ALLOWED_ORIGINS holds \"{origin}\": each must be scheme and host, like https://dashboard.example.com"
+                ));
+            }
+        }
+        origins
+    }
+
+    fn log_filter(&mut self) -> String {
+        let filter = self
+            .var("RUST_LOG")
+            .unwrap_or_else(|| telemetry::DEFAULT_FILTER.to_owned());
+        if let Err(error) = EnvFilter::try_new(&filter) {
+            self.problem(format!("RUST_LOG is \"{filter}\": {error}"));
+        }
+        filter
+    }
+}
+
+fn is_loopback_host(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => is_loopback(name),
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    }
+}
+
+/// Whether a host's name or address can only mean this machine.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let vars: std::collections::HashMap<_, _> = vars.iter().copied().collect();
+        Config::from_vars(|name| vars.get(name).map(|&value| value.to_owned()))
+    }
+
+    fn problems(vars: &[(&str, &str)]) -> Vec<String> {
+        read(vars)
+            .expect_err("these variables must be refused")
+            .problems()
+            .to_vec()
+    }
+
+    #[test]
+    fn three_mistakes_are_all_named() {
+        let problems = problems(&[
+            ("DATABASE_TLS", "prefer"),
+            ("AUTH_MODE", "token"),
+            ("ALLOWED_ORIGINS", "*"),
+        ]);
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        for (problem, name) in problems.iter().zip([
+            "DATABASE_TLS",
+            "DATABASE_SECRET_ID",
+            "AUTH_SECRET_ID",
+            "ALLOWED_ORIGINS",
+        ]) {
+            assert!(problem.starts_with(name), "{problem}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_safe_ones() {
+        let config = read(&[
+            ("DATABASE_SECRET_ID", "pgvigil/database"),
+            ("AUTH_MODE", " "),
+        ])
+        .expect("reading the minimum");
+        assert_eq!(config.database.tls, Tls::VerifyFull);
+        assert_eq!(config.auth.mode, AuthMode::Gateway);
+        assert_eq!(config.auth.role_claim, "app_metadata.role");
+        assert!(config.allowed_origins.is_empty() && config.database.migration_login.is_none());
+    }
+
+    #[test]
+    fn url_is_for_loopback_only() {
+        for (url, is_accepted) in [
+            ("postgres://u:p@127.0.0.1:5432/d", true),
+            ("postgres://u:p@localhost/d", true),
+            ("postgres://u:p@[::1]/d", true),
+            ("postgres://u:p@db.example.com/d", false),
+            ("postgres://u:p@127.0.0.1,10.0.0.1/d", false),
+            ("postgres:///d", false),
+            ("not a url \u{0}", false),
+        ] {
+            assert_eq!(
+                read(&[("DATABASE_URL", url), ("DATABASE_TLS", "disable")]).is_ok(),
+                is_accepted,
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_problem_repeats_a_password() {
+        for url in [
+            "postgres://u:hunter2@db.example.com/d",
+            "postgres://u:hunter2@127.0.0.1:port/d",
+            "hunter2",
+        ] {
+            let text = problems(&[("DATABASE_URL", url)]).join(" ");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_the_url() {
+        let config = read(&[("DATABASE_URL", "postgres://u:hunter2@localhost/d")])
+            .expect("reading a local URL");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn both_sources_of_a_login_are_refused() {
+        let problems = problems(&[
+            ("DATABASE_SECRET_ID", "a"),
+            ("DATABASE_URL", "postgres://u:p@localhost/d"),
+        ]);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("both"));
+    }
+}

@@ -1,0 +1,256 @@
+//! Opening a connection: credentials, TLS, time limits.
+
+use std::{sync::Arc, time::Duration};
+
+use native_tls::TlsConnector;
+use postgres_native_tls::MakeTlsConnector;
+use serde::Deserialize;
+use tokio::sync::{Mutex, OnceCell};
+use tokio_postgres::{Client, Config, NoTls, config::SslMode};
+
+use super::{APPLICATION_NAME, DbError, DbErrorKind, tls};
+use crate::{
+    config::{CONNECT_TIMEOUT, DatabaseConfig, LoginSource, Tls, is_loopback},
+    secrets::{Secret, SecretError, SecretStore},
+};
+
+/// Opens connections for one login.
+pub(super) struct Connector {
+    login: LoginSource,
+    tls: Tls,
+    ca_file: Option<std::path::PathBuf>,
+    secrets: Option<Arc<SecretStore>>,
+    // The login as last fetched; fetched again when the server refuses it.
+    known: Mutex<Option<Config>>,
+    connector: OnceCell<TlsConnector>,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector")
+            .field("login", &self.login)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    pub(super) fn new(
+        config: &DatabaseConfig,
+        login: LoginSource,
+        secrets: Option<Arc<SecretStore>>,
+    ) -> Self {
+        Self {
+            login,
+            tls: config.tls,
+            ca_file: config.ca_file.clone(),
+            secrets,
+            known: Mutex::new(None),
+            connector: OnceCell::new(),
+        }
+    }
+
+    /// Connects; a login the server refuses is fetched again once, since the secret may just have been rotated.
+    pub(super) async fn connect(&self) -> Result<Client, DbError> {
+        let known = self.known.lock().await.clone();
+        let is_fresh = known.is_none();
+        let config = match known {
+            Some(config) => config,
+            None => self.fetch().await?,
+        };
+        match self.open(&config).await {
+            Err(error) if error.kind() == DbErrorKind::Authentication && !is_fresh => {
+                tracing::warn!("the database refused the login: fetching its secret again");
+                self.open(&self.fetch().await?).await
+            }
+            result => result,
+        }
+    }
+
+    async fn fetch(&self) -> Result<Config, DbError> {
+        let config = match (&self.login, &self.secrets) {
+            (LoginSource::Url(config), _) => (**config).clone(),
+            (LoginSource::Secret(id), Some(secrets)) => {
+                let secret = secrets
+                    .fetch(id)
+                    .await
+                    .map_err(|error| DbError::from_secret(&error))?;
+                config_from_secret(id, &secret, self.tls)
+                    .map_err(|error| DbError::from_secret(&error))?
+            }
+            (LoginSource::Secret(id), None) => {
+                let reason = "no access to Secrets Manager was set up".to_owned();
+                return Err(DbError::from_secret(&SecretError::Unavailable {
+                    id: id.clone(),
+                    reason,
+                }));
+            }
+        };
+        *self.known.lock().await = Some(config.clone());
+        Ok(config)
+    }
+
+    async fn open(&self, config: &Config) -> Result<Client, DbError> {
+        let mut config = config.clone();
+        config
+            .application_name(APPLICATION_NAME)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .keepalives_idle(Duration::from_secs(30))
+            .ssl_mode(match self.tls {
+                Tls::VerifyFull => SslMode::Require,
+                Tls::Disable => SslMode::Disable,
+            });
+        // The driver's limit is for one address and for the TCP handshake only.
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT * 2, async {
+            match self.tls {
+                Tls::Disable => spawn(config.connect(NoTls).await),
+                Tls::VerifyFull => spawn(
+                    config
+                        .connect(MakeTlsConnector::new(self.tls_connector(&config).await?))
+                        .await,
+                ),
+            }
+        });
+        opened.await.unwrap_or_else(|_| {
+            Err(DbError::new("connect", DbErrorKind::Connect)
+                .with_message("the server did not answer in time"))
+        })
+    }
+
+    async fn tls_connector(&self, config: &Config) -> Result<TlsConnector, DbError> {
+        let connector = self.connector.get_or_try_init(async || {
+            tls::connector(config.get_hosts(), self.ca_file.as_deref()).map_err(|reason| {
+                DbError::new("connect", DbErrorKind::Connect).with_message(reason)
+            })
+        });
+        connector.await.cloned()
+    }
+}
+
+/// The driver's connection is a future of its own that moves the bytes; it ends when the client is dropped.
+fn spawn<T>(
+    opened: Result<
+        (
+            Client,
+            tokio_postgres::Connection<tokio_postgres::Socket, T>,
+        ),
+        tokio_postgres::Error,
+    >,
+) -> Result<Client, DbError>
+where
+    T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
+{
+    let (client, connection) = opened.map_err(|error| DbError::from_connect(&error))?;
+    tokio::spawn(async move {
+        // Whoever waits for an answer is told; the text could hold the server's message.
+        if connection.await.is_err() {
+            tracing::debug!("database connection ended");
+        }
+    });
+    Ok(client)
+}
+
+/// A secret as RDS writes it.
+#[derive(Deserialize)]
+struct DatabaseSecret {
+    username: String,
+    password: String,
+    host: String,
+    #[serde(default = "default_port")]
+    port: Port,
+    dbname: Option<String>,
+}
+
+/// RDS writes a number, people often text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Port {
+    Number(u16),
+    Text(String),
+}
+
+fn default_port() -> Port {
+    Port::Number(5432)
+}
+
+fn config_from_secret(id: &str, secret: &Secret, tls: Tls) -> Result<Config, SecretError> {
+    let malformed = |reason: &str| SecretError::Malformed {
+        id: id.to_owned(),
+        reason: reason.to_owned(),
+    };
+    // The parser's message can quote the value.
+    let login: DatabaseSecret = serde_json::from_str(secret.expose()).map_err(|_| {
+        malformed(
+            "it must be JSON with username, password, host, port and dbname, as RDS writes it",
+        )
+    })?;
+    let port = match login.port {
+        Port::Number(port) => port,
+        Port::Text(text) => text
+            .parse()
+            .map_err(|_| malformed("its port is no number"))?,
+    };
+    if tls == Tls::Disable && !is_loopback(&login.host) {
+        return Err(malformed(
+            "its host is not loopback while DATABASE_TLS is disable: remove DATABASE_TLS",
+        ));
+    }
+    let mut config = Config::new();
+    config
+        .user(login.username)
+        .password(login.password)
+        .host(login.host)
+        .port(port)
+        .dbname(login.dbname.as_deref().unwrap_or("postgres"));
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, tls: Tls) -> Result<Config, SecretError> {
+        config_from_secret("s", &Secret::new(text), tls)
+    }
+
+    #[test]
+    fn a_secret_is_read_as_rds_and_people_write_it() {
+        for port in ["5433", "\"5433\""] {
+            let text = format!(
+                r#"{{"username":"u","password":"p","host":"db","port":{port},"dbname":"d","engine":"postgres"}}"#
+            );
+            let config = parse(&text, Tls::VerifyFull).expect("reading a well-formed secret");
+            assert_eq!(
+                (config.get_user(), config.get_dbname(), config.get_ports()),
+                (Some("u"), Some("d"), &[5433][..])
+            );
+        }
+    }
+
+    #[test]
+    fn a_malformed_secret_is_named_and_not_shown() {
+        for text in [
+            "hunter2",
+            r#"{"password":"hunter2"}"#,
+            r#"{"username":"u","password":"hunter2","host":"h","port":"hunter2"}"#,
+        ] {
+            let error = parse(text, Tls::VerifyFull)
+                .expect_err("a malformed secret must be refused")
+                .to_string();
+            assert!(
+                error.contains("secret s is malformed") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_tls_only_loopback_is_reached() {
+        let secret = |host: &str| format!(r#"{{"username":"u","password":"p","host":"{host}"}}"#);
+        assert!(parse(&secret("127.0.0.1"), Tls::Disable).is_ok());
+        let error = parse(&secret("db.example.com"), Tls::Disable)
+            .expect_err("plain text over a network")
+            .to_string();
+        assert!(error.contains("DATABASE_TLS"), "{error}");
+    }
+}

@@ -1,0 +1,241 @@
+//! What can go wrong with the database, told once from SQLSTATE.
+//!
+//! A driver's message can repeat values of a statement and its DETAIL whole rows, so neither is kept. What is kept is the
+//! query's name, the SQLSTATE and, where the error was raised by our own SQL, the message we wrote there.
+
+use std::{error::Error as _, fmt};
+
+use tokio_postgres::error::{DbError as ServerError, SqlState};
+
+use crate::secrets::SecretError;
+
+/// An error of the database or on the way to it.
+#[derive(Debug)]
+pub struct DbError {
+    query: &'static str,
+    kind: DbErrorKind,
+    sqlstate: Option<String>,
+    message: Option<String>,
+    hint: Option<String>,
+}
+
+/// What kind of error it is: all that callers decide by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DbErrorKind {
+    /// No connection could be opened: address, TLS, too many connections, starting up.
+    Connect,
+    /// The connection broke or was ended by the server.
+    Closed,
+    /// The login was refused, with a freshly fetched secret too.
+    Authentication,
+    /// The secret with the login could not be used.
+    Secret,
+    /// The statement took longer than allowed.
+    Timeout,
+    /// A lock was not to be had in time.
+    LockTimeout,
+    /// The caller's role may not do this: the guard's no, or a missing grant.
+    Permission,
+    /// Something that must exist does not: the schema is not migrated.
+    Missing,
+    /// The server is a standby or the transaction read-only.
+    ReadOnly,
+    /// An argument was refused; the message says which and why.
+    Invalid,
+    /// What the call is about does not exist.
+    NotFound,
+    /// Anything else.
+    Query,
+}
+
+impl DbError {
+    /// An error told from the driver's.
+    pub(crate) fn from_driver(query: &'static str, error: &tokio_postgres::Error) -> Self {
+        if let Some(server) = error.as_db_error() {
+            return Self::from_server(query, server);
+        }
+        let kind = if error.is_closed() || has_io_source(error) {
+            DbErrorKind::Closed
+        } else {
+            DbErrorKind::Query
+        };
+        Self::new(query, kind)
+    }
+
+    /// An error while connecting, where every failure means that there is no connection.
+    pub(crate) fn from_connect(error: &tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(server) => {
+                let mut error = Self::from_server("connect", server);
+                if error.kind != DbErrorKind::Authentication {
+                    error.kind = DbErrorKind::Connect;
+                }
+                error
+            }
+            // Without the server's word this is the driver's, the resolver's or the TLS library's: no values in it.
+            None => Self {
+                message: Some(reason_chain(error)),
+                ..Self::new("connect", DbErrorKind::Connect)
+            },
+        }
+    }
+
+    pub(crate) fn from_secret(error: &SecretError) -> Self {
+        Self {
+            message: Some(error.to_string()),
+            ..Self::new("credentials", DbErrorKind::Secret)
+        }
+    }
+
+    pub(crate) fn new(query: &'static str, kind: DbErrorKind) -> Self {
+        Self {
+            query,
+            kind,
+            sqlstate: None,
+            message: None,
+            hint: None,
+        }
+    }
+
+    /// An answer of our own SQL that is not what it promises.
+    pub(crate) fn unreadable(query: &'static str) -> Self {
+        Self::new(query, DbErrorKind::Query).with_message("its answer could not be read")
+    }
+
+    pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    fn from_server(query: &'static str, server: &ServerError) -> Self {
+        let mut error = Self::new(query, kind_of(server.code()));
+        error.sqlstate = Some(server.code().code().to_owned());
+        // RAISE in PL/pgSQL: the only server messages whose words are ours.
+        if server.routine() == Some("exec_stmt_raise") {
+            error.message = Some(server.message().to_owned());
+            error.hint = server.hint().map(str::to_owned);
+        }
+        error
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> DbErrorKind {
+        self.kind
+    }
+
+    /// The name of the query that failed.
+    pub fn query(&self) -> &'static str {
+        self.query
+    }
+
+    /// The five characters the server answered, where it answered.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.sqlstate.as_deref()
+    }
+
+    /// Our own words for it, where the error was raised by our SQL or on the way to the server.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+}
+
+impl fmt::Display for DbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.query, self.kind.words())?;
+        if let Some(sqlstate) = &self.sqlstate {
+            write!(f, " (SQLSTATE {sqlstate})")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, " Hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for DbError {}
+
+impl DbErrorKind {
+    /// A phrase for logs and reports.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Connect => "no connection",
+            Self::Closed => "connection lost",
+            Self::Authentication => "login refused",
+            Self::Secret => "no credentials",
+            Self::Timeout => "timed out",
+            Self::LockTimeout => "waited too long for a lock",
+            Self::Permission => "permission denied",
+            Self::Missing => "not migrated, or not granted to this login",
+            Self::ReadOnly => "the server is read-only",
+            Self::Invalid => "argument refused",
+            Self::NotFound => "not found",
+            Self::Query => "failed",
+        }
+    }
+}
+
+/// The classes and conditions of the manual's appendix "PostgreSQL Error Codes".
+fn kind_of(code: &SqlState) -> DbErrorKind {
+    match code.code() {
+        "28000" | "28P01" => DbErrorKind::Authentication,
+        "57014" => DbErrorKind::Timeout,
+        "55P03" => DbErrorKind::LockTimeout,
+        "42501" => DbErrorKind::Permission,
+        "42P01" | "42883" | "42703" | "3F000" | "42704" => DbErrorKind::Missing,
+        "25006" => DbErrorKind::ReadOnly,
+        "P0002" => DbErrorKind::NotFound,
+        // 54001: JSON nested deeper than the server's stack; 22*: data exceptions, 23*: integrity constraints.
+        "54001" => DbErrorKind::Invalid,
+        // 57P01 to 57P03: shutdown, crash, starting up. 53300: too many connections. 25P03: idle in transaction too long.
+        "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => DbErrorKind::Closed,
+        code if code.starts_with("08") => DbErrorKind::Closed,
+        code if code.starts_with("22") || code.starts_with("23") => DbErrorKind::Invalid,
+        _ => DbErrorKind::Query,
+    }
+}
+
+fn has_io_source(error: &tokio_postgres::Error) -> bool {
+    error
+        .source()
+        .is_some_and(|source| source.is::<std::io::Error>())
+}
+
+fn reason_chain(error: &tokio_postgres::Error) -> String {
+    let mut reasons = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let reason = cause.to_string();
+        if !reasons.iter().any(|known| known.contains(&reason)) {
+            reasons.push(reason);
+        }
+        source = cause.source();
+    }
+    reasons.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlstates_have_their_kinds() {
+        for (code, kind) in [
+            ("28P01", DbErrorKind::Authentication),
+            ("57014", DbErrorKind::Timeout),
+            ("55P03", DbErrorKind::LockTimeout),
+            ("42501", DbErrorKind::Permission),
+            ("42P01", DbErrorKind::Missing),
+            ("25006", DbErrorKind::ReadOnly),
+            ("57P01", DbErrorKind::Closed),
+            ("08006", DbErrorKind::Closed),
+            ("22P02", DbErrorKind::Invalid),
+            ("23514", DbErrorKind::Invalid),
+            ("XX000", DbErrorKind::Query),
+        ] {
+            assert_eq!(kind_of(&SqlState::from_code(code)), kind, "{code}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Applying and undoing the migrations, for those who do not use psql.
+//!
+//! The same files, byte for byte, that `psql --single-transaction -f` or `supabase db push` run: each enters itself in
+//! `monitoring.migrations`, so it does not matter who applied it.
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::{Client, types::Type};
+
+use super::{Database, DbError, DbErrorKind};
+
+/// A migration with its rollback twin.
+#[derive(Debug)]
+pub struct Migration {
+    /// Fourteen digits; migrations run in this order.
+    pub version: &'static str,
+    /// The rest of the file's name.
+    pub name: &'static str,
+    up: &'static str,
+    down: &'static str,
+}
+
+macro_rules! migration {
+    ($version:literal, $name:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            up: include_str!(concat!("../../migrations/", $version, "_", $name, ".sql")),
+            down: include_str!(concat!(
+                "../../migrations/rollback/",
+                $version,
+                "_",
+                $name,
+                ".sql"
+            )),
+        }
+    };
+}
+
+/// Every migration, oldest first.
+pub const MIGRATIONS: &[Migration] = &[
+    migration!("20250825000000", "monitoring_foundation"),
+    migration!("20250825000001", "monitoring_history"),
+    migration!("20250825000002", "database_monitoring_views"),
+    migration!("20250825000003", "monitoring_sampler"),
+];
+
+/// What a run of `migrate` or `rollback` did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// These versions were applied or undone, in this order.
+    Done(Vec<&'static str>),
+    /// Another run is under way.
+    Skipped,
+}
+
+/// What `rollback` is asked for.
+#[derive(Debug)]
+pub struct Rollback {
+    /// The database's name, typed by the one who asks.
+    pub confirm: String,
+    /// Lose unresolved critical events.
+    pub discard_events: bool,
+}
+
+/// No login for migrations is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// `MIGRATION_SECRET_ID` is not set.
+    #[error(
+        "MIGRATION_SECRET_ID is not set: name the secret of a role that may create roles and owns the database"
+    )]
+    NoLogin,
+    /// The confirmation does not name the database.
+    #[error(
+        "\"confirm\" does not name the database: it must be the name of the database to roll back"
+    )]
+    NotConfirmed,
+    /// A migration that is applied differs from the one in this binary.
+    #[error(
+        "migration {0} was changed after it was applied: deploy the binary it came with, or add a new migration"
+    )]
+    Changed(&'static str),
+    /// The database refused.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+impl Database {
+    /// Applies every migration that is not applied yet, each in a transaction of its own.
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`]. The failing migration leaves nothing behind; earlier ones stay.
+    pub async fn migrate(&self) -> Result<Outcome, MigrateError> {
+        self.as_migrator(async |client| Ok(migrate(client).await))
+            .await
+            .ok_or(MigrateError::NoLogin)??
+    }
+
+    /// Undoes every migration, newest first, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// See [`MigrateError`]. After an error everything is as it was.
+    pub async fn rollback(&self, request: &Rollback) -> Result<Outcome, MigrateError> {
+        self.as_migrator(async |client| Ok(rollback(client, request).await))
+            .await
+            .ok_or(MigrateError::NoLogin)??
+    }
+}
+
+async fn migrate(client: &mut Client) -> Result<Outcome, MigrateError> {
+    let mut applied = Vec::new();
+    for migration in MIGRATIONS {
+        let sha256 = hex_sha256(migration.up);
+        begin(client).await?;
+        if !lock(client).await? {
+            command(client, "rollback", "rollback").await?;
+            return Ok(Outcome::Skipped);
+        }
+        match known_hash(client, migration.version).await? {
+            Known::Applied(Some(hash)) if hash != sha256 => {
+                return Err(MigrateError::Changed(migration.version));
+            }
+            Known::Applied(_) => {}
+            Known::Missing => {
+                command(client, migration.name, migration.up).await?;
+                remember_hash(client, migration.version, &sha256).await?;
+                applied.push(migration.version);
+            }
+        }
+        command(client, "commit", "commit").await?;
+    }
+    Ok(Outcome::Done(applied))
+}
+
+async fn rollback(client: &mut Client, request: &Rollback) -> Result<Outcome, MigrateError> {
+    let name = scalar(
+        client,
+        "database name",
+        "select current_database()::text",
+        &[],
+    )
+    .await?;
+    if name.as_deref() != Some(request.confirm.as_str()) {
+        return Err(MigrateError::NotConfirmed);
+    }
+    begin(client).await?;
+    if !lock(client).await? {
+        command(client, "rollback", "rollback").await?;
+        return Ok(Outcome::Skipped);
+    }
+    if request.discard_events {
+        command(
+            client,
+            "discard events",
+            "set local pgvigil.discard_events = 'yes'",
+        )
+        .await?;
+    }
+    let mut undone = Vec::new();
+    for migration in MIGRATIONS.iter().rev() {
+        if matches!(
+            known_hash(client, migration.version).await?,
+            Known::Applied(_)
+        ) {
+            command(client, migration.name, migration.down).await?;
+            undone.push(migration.version);
+        }
+    }
+    command(client, "commit", "commit").await?;
+    Ok(Outcome::Done(undone))
+}
+
+/// Statements of a migration may take a while; its locks may not be waited for long.
+async fn begin(client: &Client) -> Result<(), DbError> {
+    command(
+        client,
+        "begin",
+        "begin; set local statement_timeout = '120s'; set local lock_timeout = '5s'",
+    )
+    .await
+}
+
+/// One run at a time, without waiting for the other.
+async fn lock(client: &Client) -> Result<bool, DbError> {
+    let sql = "select pg_try_advisory_xact_lock(hashtextextended('pgvigil.migrate', 0))::text";
+    Ok(scalar(client, "migration lock", sql, &[]).await?.as_deref() == Some("true"))
+}
+
+enum Known {
+    Missing,
+    Applied(Option<String>),
+}
+
+async fn known_hash(client: &Client, version: &str) -> Result<Known, DbError> {
+    let table = scalar(
+        client,
+        "migrations table",
+        "select to_regclass('monitoring.migrations')::text",
+        &[],
+    )
+    .await?;
+    if table.is_none() {
+        return Ok(Known::Missing);
+    }
+    let sql = "select coalesce(sha256, '') from monitoring.migrations where version = $1";
+    Ok(
+        match scalar(client, "migration state", sql, &[version]).await? {
+            None => Known::Missing,
+            Some(hash) => Known::Applied(Some(hash).filter(|hash| !hash.is_empty())),
+        },
+    )
+}
+
+async fn remember_hash(client: &Client, version: &str, sha256: &str) -> Result<(), DbError> {
+    let sql = "update monitoring.migrations set sha256 = $2 where version = $1 returning version";
+    match scalar(client, "migration hash", sql, &[version, sha256]).await? {
+        Some(_) => Ok(()),
+        None => Err(DbError::new("migration hash", DbErrorKind::Query)
+            .with_message("the migration did not enter itself")),
+    }
+}
+
+async fn command(client: &Client, name: &'static str, sql: &str) -> Result<(), DbError> {
+    client
+        .batch_execute(sql)
+        .await
+        .map_err(|error| DbError::from_driver(name, &error))
+}
+
+async fn scalar(
+    client: &Client,
+    name: &'static str,
+    sql: &str,
+    params: &[&str],
+) -> Result<Option<String>, DbError> {
+    let typed: Vec<_> = params
+        .iter()
+        .map(|value| {
+            (
+                value as &(dyn tokio_postgres::types::ToSql + Sync),
+                Type::TEXT,
+            )
+        })
+        .collect();
+    let row = client
+        .query_typed_opt(sql, &typed)
+        .await
+        .map_err(|error| DbError::from_driver(name, &error))?;
+    row.map_or(Ok(None), |row| row.try_get(0))
+        .map_err(|error| DbError::from_driver(name, &error))
+}
+
+fn hex_sha256(text: &str) -> String {
+    Sha256::digest(text)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is not embedded would be applied by psql and missed by the task.
+    #[test]
+    fn every_file_is_embedded_in_order() {
+        let list = |folder: &str| {
+            let folder = format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let mut names: Vec<String> = std::fs::read_dir(folder)
+                .expect("listing migrations")
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .filter(|name| name.ends_with(".sql"))
+                .collect();
+            names.sort();
+            names
+        };
+        let embedded: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|m| format!("{}_{}.sql", m.version, m.name))
+            .collect();
+        assert_eq!(list("migrations"), embedded);
+        assert_eq!(list("migrations/rollback"), embedded);
+    }
+}

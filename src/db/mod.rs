@@ -1,0 +1,139 @@
+//! The database: one connection an instance, transactions as the caller or as the agent, errors from SQLSTATE.
+
+mod connection;
+mod error;
+pub mod migrate;
+mod pipeline;
+mod session;
+mod tls;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
+
+pub use error::{DbError, DbErrorKind};
+pub use session::{Query, Session};
+
+use crate::{
+    config::{DatabaseConfig, LoginSource},
+    secrets::SecretStore,
+};
+use connection::Connector;
+
+/// The monitored database, as this instance reaches it.
+///
+/// Holds at most one connection, opened when it is first needed and kept between invocations.
+#[derive(Debug)]
+pub struct Database {
+    connector: Connector,
+    migrator: Option<Connector>,
+    // Empty while the connection is in use: whoever is interrupted half-way drops it, and the next opens a new one.
+    idle: Mutex<Option<Client>>,
+}
+
+/// What a read brought back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The server's time at the start of the transaction, RFC 3339 in UTC, as JSON text.
+    pub timestamp_json: String,
+    /// One result per query, in order: the JSON text it returned.
+    pub results: Vec<Result<String, DbError>>,
+}
+
+impl Database {
+    /// Prepares access to the database; connects to nothing yet.
+    pub fn new(config: &DatabaseConfig, secrets: Option<Arc<SecretStore>>) -> Self {
+        let connector =
+            |login: &LoginSource| Connector::new(config, login.clone(), secrets.clone());
+        Self {
+            connector: connector(&config.login),
+            migrator: config.migration_login.as_ref().map(connector),
+            idle: Mutex::new(None),
+        }
+    }
+
+    /// Runs read-only queries in one transaction and one round trip; one that fails leaves the others alone.
+    ///
+    /// A connection that turns out to be gone is replaced once: nothing was changed, so nothing is done twice.
+    ///
+    /// # Errors
+    ///
+    /// When the session could not be opened at all; errors of single queries are in the answer.
+    pub async fn read(&self, session: &Session, queries: &[Query]) -> Result<Answer, DbError> {
+        let answer = self
+            .with_client(async |client| session.read(client, queries).await)
+            .await;
+        match answer {
+            Err(error) if error.kind() == DbErrorKind::Closed => {
+                self.with_client(async |client| session.read(client, queries).await)
+                    .await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Runs one query that writes, in a transaction of its own.
+    ///
+    /// A connection that turns out to be gone before the transaction has begun is replaced once; later it is not, since
+    /// nobody can tell whether the commit arrived.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from being done; nothing is left half-done.
+    pub async fn write(&self, session: &Session, query: &Query) -> Result<String, DbError> {
+        let result = self
+            .with_client(async |client| session.write(client, query).await)
+            .await;
+        match result {
+            Err(error)
+                if error.kind() == DbErrorKind::Closed && error.query() == session::BEGIN =>
+            {
+                self.with_client(async |client| session.write(client, query).await)
+                    .await
+            }
+            result => result,
+        }
+    }
+
+    /// Runs `work` on a connection of the migrating role, closed afterwards; `None` where no such login is configured.
+    pub(crate) async fn as_migrator<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, DbError>,
+    ) -> Option<Result<T, DbError>> {
+        let migrator = self.migrator.as_ref()?;
+        Some(match migrator.connect().await {
+            Ok(mut client) => work(&mut client).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn with_client<T>(
+        &self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let idle = self
+            .idle
+            .lock()
+            .await
+            .take()
+            .filter(|client| !client.is_closed());
+        let client = match idle {
+            Some(client) => client,
+            None => self.connector.connect().await?,
+        };
+        let result = work(&client).await;
+        // After these the connection is not in a known state; any other error has ended its transaction.
+        let is_spent = matches!(&result, Err(error) if matches!(error.kind(), DbErrorKind::Closed | DbErrorKind::Connect));
+        if !is_spent {
+            *self.idle.lock().await = Some(client);
+        }
+        result
+    }
+}
+
+/// The name a session shows in `pg_stat_activity`.
+pub(crate) const APPLICATION_NAME: &str = "pgvigil";
+
+/// Waiting longer than this for a lock would make the monitor part of the queue it reports.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(100);

@@ -1,0 +1,231 @@
+//! The admin API: routes, identity, answers. The only place that knows status codes.
+
+mod health;
+mod identity;
+mod performance;
+mod problem;
+mod request;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lambda_http::{
+    Body, Response,
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{
+            ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE,
+            ORIGIN, VARY,
+        },
+    },
+};
+
+use crate::{
+    config::AuthConfig,
+    db::Database,
+    event::{HttpRequest, HttpResponse},
+    secrets::SecretStore,
+};
+use identity::{Identity, Verifier};
+use problem::Problem;
+
+/// Longer than this nobody waits for a dashboard; API Gateway itself gives up after 30 s.
+const REQUEST_BUDGET: Duration = Duration::from_secs(10);
+
+/// A statement ends before the request does, so that the caller is told by us and not by a time-out on the way.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The API of one instance.
+#[derive(Debug)]
+pub struct Api {
+    database: Arc<Database>,
+    verifier: Verifier,
+    allowed_origins: Vec<String>,
+}
+
+/// What a route answers when all went well.
+#[derive(Debug)]
+struct Success {
+    status: StatusCode,
+    json: String,
+}
+
+/// What the access log says of a request beside its answer.
+#[derive(Debug, Default)]
+struct Access {
+    subject: Option<String>,
+    role: Option<&'static str>,
+    sections: String,
+}
+
+impl Api {
+    /// An API on a database.
+    pub fn new(
+        auth: AuthConfig,
+        allowed_origins: Vec<String>,
+        secrets: Option<Arc<SecretStore>>,
+        database: Arc<Database>,
+    ) -> Self {
+        Self {
+            database,
+            verifier: Verifier::new(auth, secrets),
+            allowed_origins,
+        }
+    }
+
+    /// Answers a request; every failure has an answer too.
+    pub async fn answer(
+        &self,
+        request: HttpRequest,
+        request_id: String,
+        budget: Duration,
+    ) -> HttpResponse {
+        let started = Instant::now();
+        let origin = request
+            .headers
+            .get(ORIGIN)
+            .and_then(|origin| origin.to_str().ok())
+            .map(str::to_owned);
+        let (method, path) = (request.method.clone(), request.path.clone());
+        let mut access = Access::default();
+        let result = tokio::time::timeout(
+            budget.min(REQUEST_BUDGET),
+            self.route(&request, &mut access, started),
+        )
+        .await
+        .unwrap_or_else(|_| Err(Problem::timed_out()));
+        let mut response = match result {
+            Ok(success) => success.into_response(),
+            Err(problem) => problem.into_response(&request_id),
+        };
+        self.allow_origin(origin.as_deref(), &mut response);
+        let status = response.status().as_u16();
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            subject = access.subject,
+            role = access.role,
+            method,
+            route = path,
+            status,
+            sections = access.sections,
+            duration_ms,
+            "access"
+        );
+        response
+    }
+
+    async fn route(
+        &self,
+        request: &HttpRequest,
+        access: &mut Access,
+        started: Instant,
+    ) -> Result<Success, Problem> {
+        let (path, method) = (request.path.as_str(), request.method.as_str());
+        match (path, method) {
+            ("/api/monitoring/health", "GET") => health::get(&self.database).await,
+            ("/api/monitoring/performance", "GET") => {
+                let identity = self.identify(request, access).await?;
+                performance::get(&self.database, &identity, request, access, started).await
+            }
+            ("/api/monitoring/performance", "POST") => {
+                let identity = self.identify(request, access).await?;
+                performance::post(&self.database, &identity, request, access).await
+            }
+            ("/api/monitoring/health" | "/api/monitoring/performance", "OPTIONS") => {
+                Ok(Success::empty())
+            }
+            ("/api/monitoring/health", _) => Err(Problem::method_not_allowed("GET, OPTIONS")),
+            ("/api/monitoring/performance", _) => {
+                Err(Problem::method_not_allowed("GET, POST, OPTIONS"))
+            }
+            _ => Err(Problem::not_found("there is no such route")),
+        }
+    }
+
+    async fn identify(
+        &self,
+        request: &HttpRequest,
+        access: &mut Access,
+    ) -> Result<Identity, Problem> {
+        let identity = self.verifier.identify(request).await?;
+        access.subject = identity.subject().map(str::to_owned);
+        access.role = identity.role().map(identity::Role::name);
+        Ok(identity)
+    }
+
+    /// CORS for the origins that are listed, and only those (Fetch standard, "CORS protocol").
+    fn allow_origin(&self, origin: Option<&str>, response: &mut HttpResponse) {
+        if self.allowed_origins.is_empty() {
+            return;
+        }
+        let headers = response.headers_mut();
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) =
+            origin.filter(|origin| self.allowed_origins.iter().any(|allowed| allowed == origin))
+        else {
+            return;
+        };
+        let Ok(origin) = HeaderValue::from_str(origin) else {
+            return;
+        };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST, OPTIONS"),
+        );
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("authorization, content-type, cache-control"),
+        );
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+}
+
+impl Success {
+    fn ok(json: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            json,
+        }
+    }
+
+    fn created(json: String) -> Self {
+        Self {
+            status: StatusCode::CREATED,
+            json,
+        }
+    }
+
+    /// The answer to a preflight.
+    fn empty() -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            json: String::new(),
+        }
+    }
+
+    fn into_response(self) -> HttpResponse {
+        let mut response = Response::new(if self.json.is_empty() {
+            Body::Empty
+        } else {
+            Body::Text(self.json)
+        });
+        *response.status_mut() = self.status;
+        set_headers(&mut response, "application/json");
+        response
+    }
+}
+
+/// What every answer carries: nothing here may be kept by a cache or guessed at by a browser.
+fn set_headers(response: &mut HttpResponse, content_type: &'static str) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
+}

@@ -1,0 +1,341 @@
+//! `/api/monitoring/performance`: the sections of the dashboard, and the two actions.
+
+use std::{net::IpAddr, time::Instant};
+
+use lambda_http::http::header::USER_AGENT;
+use serde_json::{Value, json};
+
+use super::{
+    Access, STATEMENT_TIMEOUT, Success,
+    identity::{Identity, Role},
+    problem::Problem,
+    request,
+};
+use crate::{
+    db::{Database, DbError, DbErrorKind, Query, Session},
+    event::HttpRequest,
+};
+
+/// A part of the answer, in the order in which parts appear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Summary,
+    SlowQueries,
+    Connections,
+    TableHealth,
+    RlsStatus,
+    RecentEvents,
+}
+
+impl Section {
+    const ALL: [Self; 6] = [
+        Self::Summary,
+        Self::SlowQueries,
+        Self::Connections,
+        Self::TableHealth,
+        Self::RlsStatus,
+        Self::RecentEvents,
+    ];
+
+    /// Its key in `data`, and its name in `metadata.degraded` and in the access log.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Summary => "summary",
+            Self::SlowQueries => "slowQueries",
+            Self::Connections => "connections",
+            Self::TableHealth => "tableHealth",
+            Self::RlsStatus => "rlsStatus",
+            Self::RecentEvents => "recentEvents",
+        }
+    }
+
+    /// What stands there when the section could not be had.
+    fn empty(self) -> &'static str {
+        if self == Self::Summary { "{}" } else { "[]" }
+    }
+}
+
+/// `query_type`: which section beside the recent events, which are always there. Absent means all.
+const QUERY_TYPES: [(&str, Option<Section>); 7] = [
+    ("all", None),
+    ("summary", Some(Section::Summary)),
+    ("slow", Some(Section::SlowQueries)),
+    ("connections", Some(Section::Connections)),
+    ("tables", Some(Section::TableHealth)),
+    ("rls", Some(Section::RlsStatus)),
+    ("events", Some(Section::RecentEvents)),
+];
+
+/// `time_range`, with what PostgreSQL calls it.
+const TIME_RANGES: [(&str, &str); 5] = [
+    ("1h", "1 hour"),
+    ("6h", "6 hours"),
+    ("24h", "24 hours"),
+    ("7d", "7 days"),
+    ("30d", "30 days"),
+];
+
+/// What a GET asks for.
+struct Selection {
+    query_type: &'static str,
+    sections: Vec<Section>,
+    time_range: &'static str,
+    interval: &'static str,
+    include_details: bool,
+    may_see_people: bool,
+}
+
+impl Selection {
+    fn from_request(request: &HttpRequest, role: Role) -> Result<Self, Problem> {
+        let (query_type, section) = request::choice(request, "query_type", &QUERY_TYPES)?;
+        let (time_range, interval) = request::choice(request, "time_range", &TIME_RANGES)?;
+        let (_, include_details) = request::choice(
+            request,
+            "include_details",
+            &[("false", false), ("true", true)],
+        )?;
+        if request::parameter(request, "target")?.is_some() {
+            return Err(Problem::invalid(
+                "target",
+                "names no configured database; leave it out for the one there is",
+            ));
+        }
+        let sections = Section::ALL
+            .into_iter()
+            .filter(|&each| {
+                section.is_none_or(|section| section == each) || each == Section::RecentEvents
+            })
+            .collect();
+        Ok(Self {
+            query_type,
+            sections,
+            time_range,
+            interval,
+            include_details,
+            may_see_people: role.may_see_people(),
+        })
+    }
+
+    /// The statement behind a section: the columns of the contract, the names of people only where they may be seen.
+    fn query(&self, section: Section) -> Query {
+        let shows_people = self.include_details && self.may_see_people;
+        let limit =
+            |few: u32, many: u32| Some(if self.include_details { many } else { few }.to_string());
+        let (sql, params) = match (section, shows_people) {
+            (Section::Summary, _) => (
+                "select public.get_database_monitoring_summary()::text",
+                Vec::new(),
+            ),
+            (Section::SlowQueries, false) => (
+                "select coalesce(json_agg(s), '[]')::text from (select query_start, state, query_preview, duration_ms, pid, \
+                 application_name, wait_event_category, query_id, transaction_ms, blocked_by \
+                 from monitoring.slow_queries($1::int) order by duration_ms desc) s",
+                vec![limit(10, 50)],
+            ),
+            (Section::SlowQueries, true) => (
+                "select coalesce(json_agg(s), '[]')::text from (select query_start, state, query_preview, duration_ms, pid, \
+                 username, application_name, client_addr, wait_event_category, query_id, transaction_ms, blocked_by \
+                 from monitoring.slow_queries($1::int) order by duration_ms desc) s",
+                vec![limit(10, 50)],
+            ),
+            (Section::Connections, _) => (
+                "select coalesce(json_agg(c), '[]')::text from monitoring.connections() c",
+                Vec::new(),
+            ),
+            (Section::TableHealth, _) => (
+                "select coalesce(json_agg(t), '[]')::text from monitoring.table_health($1::int) t",
+                vec![limit(20, 100)],
+            ),
+            (Section::RlsStatus, _) => (
+                "select coalesce(json_agg(r), '[]')::text from monitoring.rls_status($1::int) r",
+                vec![limit(20, 100)],
+            ),
+            (Section::RecentEvents, false) => (
+                "select coalesce(json_agg(e), '[]')::text from (select id, event_type, severity, created_at, resolved_at, \
+                 last_seen_at, occurrences from public.monitoring_events \
+                 where created_at >= now() - $1::interval or resolved_at is null and last_seen_at >= now() - $1::interval \
+                 order by last_seen_at desc, id limit $2::int) e",
+                vec![Some(self.interval.to_owned()), limit(10, 50)],
+            ),
+            (Section::RecentEvents, true) => (
+                "select coalesce(json_agg(e), '[]')::text from (select id, event_type, severity, created_at, resolved_at, \
+                 last_seen_at, occurrences, source_ip, user_agent from public.monitoring_events \
+                 where created_at >= now() - $1::interval or resolved_at is null and last_seen_at >= now() - $1::interval \
+                 order by last_seen_at desc, id limit $2::int) e",
+                vec![Some(self.interval.to_owned()), limit(10, 50)],
+            ),
+        };
+        Query {
+            name: section.key(),
+            sql,
+            params,
+        }
+    }
+}
+
+/// Answers the sections asked for. One that fails is empty and named in `metadata.degraded`; the others arrive.
+pub(super) async fn get(
+    database: &Database,
+    identity: &Identity,
+    request: &HttpRequest,
+    access: &mut Access,
+    started: Instant,
+) -> Result<Success, Problem> {
+    let role = identity.require("read monitoring", |_| true)?;
+    let selection = Selection::from_request(request, role)?;
+    access.sections = selection
+        .sections
+        .iter()
+        .map(|section| section.key())
+        .collect::<Vec<_>>()
+        .join(",");
+
+    let mut queries: Vec<Query> = selection
+        .sections
+        .iter()
+        .map(|&section| selection.query(section))
+        .collect();
+    queries.push(Query {
+        name: "degraded",
+        sql: "select coalesce(json_agg(d), '[]')::text from monitoring.degraded() d",
+        params: Vec::new(),
+    });
+    let session = Session::caller(identity.claims_json(), STATEMENT_TIMEOUT);
+    let answer = database
+        .read(&session, &queries)
+        .await
+        .map_err(|error| Problem::from_database(&error, "read monitoring"))?;
+    let mut results = answer.results;
+    let blind_spots = results.pop();
+
+    refuse_if_all_failed(&mut results)?;
+    let mut degraded = blind_spots_of(blind_spots, &selection.sections);
+    let mut data = Vec::with_capacity(results.len());
+    for (&section, result) in selection.sections.iter().zip(results) {
+        // JSON text of PostgreSQL's goes out as it came.
+        let json = result.unwrap_or_else(|error| {
+            tracing::error!(
+                section = section.key(),
+                sqlstate = error.sqlstate(),
+                "section failed: {error}"
+            );
+            degraded.push(json!({"section": section.key(), "reason": error.kind().words()}));
+            section.empty().to_owned()
+        });
+        data.push(format!("\"{}\":{json}", section.key()));
+    }
+    let response_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(Success::ok(format!(
+        "{{\"data\":{{{}}},\"metadata\":{{\"timestamp\":{},\"responseTime\":{response_ms},\"timeRange\":\"{}\",\
+         \"queryType\":\"{}\",\"includeDetails\":{},\"degraded\":{}}}}}",
+        data.join(","),
+        answer.timestamp_json,
+        selection.time_range,
+        selection.query_type,
+        selection.include_details,
+        Value::Array(degraded),
+    )))
+}
+
+/// Where no section came, the request has failed, for the first one's reason.
+fn refuse_if_all_failed(results: &mut Vec<Result<String, DbError>>) -> Result<(), Problem> {
+    if results.iter().any(Result::is_ok) {
+        return Ok(());
+    }
+    match results.drain(..).next() {
+        Some(Err(error)) => Err(Problem::from_database(&error, "read monitoring")),
+        _ => Ok(()),
+    }
+}
+
+/// What SQL says it could not see, for the sections asked for.
+fn blind_spots_of(result: Option<Result<String, DbError>>, sections: &[Section]) -> Vec<Value> {
+    let spots: Vec<Value> = match result {
+        Some(Ok(text)) => serde_json::from_str(&text).unwrap_or_default(),
+        _ => sections
+            .iter()
+            .map(|section| json!({"section": section.key(), "reason": "whether all of it could be seen is unknown"}))
+            .collect(),
+    };
+    let is_asked_for = |spot: &Value| {
+        sections
+            .iter()
+            .any(|section| spot["section"] == section.key())
+    };
+    spots.into_iter().filter(is_asked_for).collect()
+}
+
+/// Resolves or records an event.
+pub(super) async fn post(
+    database: &Database,
+    identity: &Identity,
+    request: &HttpRequest,
+    access: &mut Access,
+) -> Result<Success, Problem> {
+    let role = identity.require("change monitoring", |_| true)?;
+    let fields = request::json_object(request)?;
+    let session = Session::caller(identity.claims_json(), STATEMENT_TIMEOUT);
+    match request::required_text(&fields, "action")?.as_str() {
+        "resolve_event" => {
+            access.sections = "resolve_event".to_owned();
+            if !role.may_resolve() {
+                return Err(Problem::forbidden("resolve events"));
+            }
+            let query = Query {
+                name: "resolve_event",
+                sql: "select monitoring.resolve_event($1::uuid, $2)::text",
+                params: vec![
+                    Some(request::required_text(&fields, "event_id")?),
+                    request::text(&fields, "resolution_notes")?,
+                ],
+            };
+            let resolved = database.write(&session, &query).await;
+            resolved.map_err(|error| match (error.kind(), error.message()) {
+                (DbErrorKind::Invalid, None) => Problem::invalid("event_id", "must be a UUID"),
+                _ => Problem::from_database(&error, "resolve events"),
+            })?;
+            Ok(Success::ok(
+                r#"{"success":true,"message":"Event resolved successfully"}"#.to_owned(),
+            ))
+        }
+        "record_event" => {
+            access.sections = "record_event".to_owned();
+            let event_data = fields
+                .get("event_data")
+                .ok_or_else(|| Problem::invalid("event_data", "is required"))?;
+            let user_agent = request
+                .headers
+                .get(USER_AGENT)
+                .and_then(|agent| agent.to_str().ok());
+            let source_ip = request
+                .source_ip
+                .as_deref()
+                .filter(|address| address.parse::<IpAddr>().is_ok());
+            let query = Query {
+                name: "record_event",
+                sql: "select to_json(public.record_monitoring_event($1, $2::jsonb, coalesce($3, 'medium'), $4::inet, $5))::text",
+                params: vec![
+                    Some(request::required_text(&fields, "event_type")?),
+                    Some(event_data.to_string()),
+                    request::text(&fields, "severity")?,
+                    source_ip.map(str::to_owned),
+                    user_agent.map(str::to_owned),
+                ],
+            };
+            let event_id = database.write(&session, &query).await;
+            let event_id = event_id.map_err(|error| match (error.kind(), error.message()) {
+                (DbErrorKind::Invalid, None) => {
+                    Problem::invalid("event_data", "holds what PostgreSQL cannot store as jsonb")
+                }
+                _ => Problem::from_database(&error, "record events"),
+            })?;
+            Ok(Success::created(format!(
+                "{{\"success\":true,\"eventId\":{event_id},\"message\":\"Event recorded successfully\"}}"
+            )))
+        }
+        _ => Err(Problem::invalid(
+            "action",
+            "must be resolve_event or record_event",
+        )),
+    }
+}

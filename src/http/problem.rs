@@ -1,0 +1,217 @@
+//! Errors as callers see them: `application/problem+json` (RFC 9457) with a stable `code`.
+//!
+//! Nothing of the driver's or the server's words gets here; those are in the log under the same request id.
+
+use lambda_http::{
+    Body, Response,
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+};
+use serde_json::json;
+
+use super::set_headers;
+use crate::{
+    db::{DbError, DbErrorKind},
+    event::HttpResponse,
+    secrets::SecretError,
+};
+
+/// An answer that is not success.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+/// Seconds after which a database or secret that is unavailable is worth asking again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            header: None,
+        }
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// 400: a parameter or a field is wrong; the detail begins with its name.
+    pub(super) fn invalid(name: &str, reason: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_parameter",
+            format!("{name} {reason}"),
+        )
+    }
+
+    /// 400: the body as a whole cannot be read.
+    pub(super) fn invalid_body(reason: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_body", reason)
+    }
+
+    /// 401 without a token: RFC 6750 wants no error named where no authentication was tried.
+    pub(super) fn no_token() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "a bearer token is required",
+        )
+        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 401 for a token that is not accepted.
+    pub(super) fn bad_token(reason: &'static str) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_token",
+            format!("the token is not accepted: {reason}"),
+        )
+        .with_header(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer error=\"invalid_token\""),
+        )
+    }
+
+    /// 403: known, but not entitled.
+    pub(super) fn forbidden(action: &str) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            format!("your role may not {action}"),
+        )
+    }
+
+    /// 404.
+    pub(super) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", what)
+    }
+
+    /// 405, with the methods there are.
+    pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            format!("this route answers {allowed}"),
+        )
+        .with_header(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// 413.
+    pub(super) fn too_large(limit: &str) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!("the body must be at most {limit}"),
+        )
+    }
+
+    /// 415.
+    pub(super) fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "content-type must be application/json",
+        )
+    }
+
+    /// 504.
+    pub(super) fn timed_out() -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "timeout",
+            "the database did not answer in time",
+        )
+    }
+
+    /// 503: the keys for tokens cannot be had.
+    pub(super) fn from_secret(error: &SecretError) -> Self {
+        tracing::error!("{error}");
+        Self::secret_unavailable()
+    }
+
+    /// What an error of the database means to a caller. Logged here, where it is handled.
+    pub(super) fn from_database(error: &DbError, action: &str) -> Self {
+        tracing::error!(
+            query = error.query(),
+            sqlstate = error.sqlstate(),
+            "database: {error}"
+        );
+        match error.kind() {
+            DbErrorKind::Secret => Self::secret_unavailable(),
+            DbErrorKind::Connect
+            | DbErrorKind::Closed
+            | DbErrorKind::Authentication
+            | DbErrorKind::LockTimeout
+            | DbErrorKind::ReadOnly
+            | DbErrorKind::Missing => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "database_unavailable",
+                "the database is not available",
+            )
+            .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS),
+            DbErrorKind::Timeout => Self::timed_out(),
+            DbErrorKind::Permission => Self::forbidden(action),
+            DbErrorKind::Invalid => Self::invalid_body(
+                error
+                    .message()
+                    .unwrap_or("the database refused a value of the body"),
+            ),
+            DbErrorKind::NotFound => {
+                Self::not_found(error.message().unwrap_or("there is no such thing"))
+            }
+            DbErrorKind::Query => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "something went wrong",
+            ),
+        }
+    }
+
+    /// The same as 503: where the question is only whether the service is up.
+    pub(super) fn or_unavailable(self) -> Self {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            return self;
+        }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, self.code, self.detail)
+            .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
+    fn secret_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "secret_unavailable",
+            "the credentials are not available",
+        )
+        .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
+    /// The answer, under the request's id.
+    pub(super) fn into_response(self, request_id: &str) -> HttpResponse {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "error": self.detail,
+            "code": self.code,
+            "requestId": request_id,
+        });
+        let mut response = Response::new(Body::Text(body.to_string()));
+        *response.status_mut() = self.status;
+        set_headers(&mut response, "application/problem+json");
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}

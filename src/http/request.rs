@@ -1,0 +1,92 @@
+//! Reading what a request asks, with an error that names what is wrong.
+
+use lambda_http::http::header::CONTENT_TYPE;
+use serde_json::{Map, Value};
+
+use super::problem::Problem;
+use crate::event::HttpRequest;
+
+/// The most a body may hold.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// A query parameter that may be given once.
+pub(super) fn parameter<'a>(
+    request: &'a HttpRequest,
+    name: &str,
+) -> Result<Option<&'a str>, Problem> {
+    let mut values = request
+        .query
+        .iter()
+        .filter(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str());
+    let value = values.next();
+    if values.next().is_some() {
+        return Err(Problem::invalid(name, "is given more than once"));
+    }
+    Ok(value)
+}
+
+/// A query parameter that is one of a list; the list's first entry where it is absent.
+pub(super) fn choice<T: Copy>(
+    request: &HttpRequest,
+    name: &str,
+    choices: &[(&'static str, T)],
+) -> Result<(&'static str, T), Problem> {
+    let words = || {
+        choices
+            .iter()
+            .map(|(word, _)| *word)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let Some(value) = parameter(request, name)? else {
+        return choices
+            .first()
+            .copied()
+            .ok_or_else(|| Problem::invalid(name, "is missing"));
+    };
+    let found = choices.iter().find(|(word, _)| *word == value).copied();
+    found.ok_or_else(|| Problem::invalid(name, &format!("must be one of {}", words())))
+}
+
+/// The body as a JSON object.
+pub(super) fn json_object(request: &HttpRequest) -> Result<Map<String, Value>, Problem> {
+    let content_type = request
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::unsupported_media_type());
+    }
+    if request.body.len() > MAX_BODY_BYTES {
+        return Err(Problem::too_large("256 kB"));
+    }
+    match serde_json::from_slice(&request.body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Problem::invalid_body("the body must be a JSON object")),
+        Err(error) => Err(Problem::invalid_body(&format!(
+            "the body is no JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        ))),
+    }
+}
+
+/// A field of the body that must be text.
+pub(super) fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.contains('\0') => {
+            Err(Problem::invalid(name, "must not hold a NUL character"))
+        }
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Problem::invalid(name, "must be a string")),
+    }
+}
+
+/// A field of the body that must be there.
+pub(super) fn required_text(fields: &Map<String, Value>, name: &str) -> Result<String, Problem> {
+    text(fields, name)?.ok_or_else(|| Problem::invalid(name, "is required"))
+}

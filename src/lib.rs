@@ -1,0 +1,17 @@
+//! pgvigil, a serverless watch over PostgreSQL: the map of the crate.
+//!
+//! One Lambda binary answers API Gateway and EventBridge. The judgements live in SQL (`migrations/`); this crate is the
+//! transport, the clock and the guard.
+//!
+//! An event comes in through [`event`], [`app`] hands it to [`http`] or [`task`], both ask [`db`], and nothing points
+//! back: `http, task → db`. [`config`] alone reads the environment, [`secrets`] alone talks to Secrets Manager, [`db`]
+//! alone opens connections, [`http`] alone knows status codes.
+
+pub mod app;
+pub mod config;
+pub mod db;
+pub mod event;
+pub mod http;
+pub mod secrets;
+pub mod task;
+pub mod telemetry;

@@ -1,0 +1,49 @@
+//! `migrate` and `rollback`: the schema, with a login of its own.
+
+use serde_json::{Value, json};
+
+use super::TaskError;
+use crate::{
+    db::{
+        Database,
+        migrate::{Outcome, Rollback},
+    },
+    event::TaskEvent,
+};
+
+/// Applies what is not applied yet.
+pub(super) async fn migrate(database: &Database) -> Result<Value, TaskError> {
+    Ok(report("applied", &database.migrate().await?))
+}
+
+/// Undoes everything. The event must name the database, so that nobody rolls back the wrong one.
+pub(super) async fn rollback(database: &Database, task: &TaskEvent) -> Result<Value, TaskError> {
+    let Some(confirm) = task.fields.get("confirm").and_then(Value::as_str) else {
+        return Err(TaskError::BadField(
+            "rollback needs \"confirm\" with the name of the database: {\"task\":\"rollback\",\"confirm\":\"…\"}",
+        ));
+    };
+    let discard_events = match task.fields.get("discard_events") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(discard_events)) => *discard_events,
+        Some(_) => {
+            return Err(TaskError::BadField(
+                "\"discard_events\" must be true or false",
+            ));
+        }
+    };
+    let request = Rollback {
+        confirm: confirm.to_owned(),
+        discard_events,
+    };
+    Ok(report("undone", &database.rollback(&request).await?))
+}
+
+fn report(done: &str, outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Done(versions) => json!({"status": "done", done: versions}),
+        Outcome::Skipped => {
+            json!({"status": "skipped", "reason": "another run is migrating or rolling back"})
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Scheduled work: one report a task, an error where Lambda must see a failure.
+
+mod cleanup;
+mod migrate;
+mod sample;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    db::{Database, DbError, migrate::MigrateError},
+    event::TaskEvent,
+};
+
+/// What can be asked for, as the error names it.
+const TASKS: &str = "sample, cleanup, migrate, rollback";
+
+/// Runs tasks on the database.
+#[derive(Debug)]
+pub struct Tasks {
+    database: Arc<Database>,
+}
+
+/// A task that could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// No task has this name.
+    #[error("unknown task \"{0}\": must be one of {TASKS}")]
+    Unknown(String),
+    /// The event asks for a database that is not configured.
+    #[error(
+        "\"target\" names \"{0}\": no such database is configured; leave it out for the one there is"
+    )]
+    UnknownTarget(String),
+    /// A field of the event is missing or wrong.
+    #[error("{0}")]
+    BadField(&'static str),
+    /// The time until Lambda's deadline was used up.
+    #[error("task {0} was not done before the deadline")]
+    Deadline(String),
+    /// The database refused or could not be reached.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The migrations could not be applied or undone.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+}
+
+impl TaskError {
+    /// A stable name for the kind of failure, for alarms and retries to tell apart.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "UnknownTask",
+            Self::UnknownTarget(_) | Self::BadField(_) => "BadTask",
+            Self::Deadline(_) => "Deadline",
+            Self::Database(_) | Self::Migrate(MigrateError::Database(_)) => "Database",
+            Self::Migrate(_) => "Migration",
+        }
+    }
+}
+
+impl Tasks {
+    /// Tasks on a database.
+    pub fn new(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+
+    /// Runs a task and returns its report: the SQL's own, with the task's name and the time it took in ms.
+    ///
+    /// # Errors
+    ///
+    /// See [`TaskError`]. Work that another run is doing is no error: the report says `skipped`.
+    pub async fn run(&self, task: &TaskEvent, budget: Duration) -> Result<Value, TaskError> {
+        let started = Instant::now();
+        let result = tokio::time::timeout(budget, self.dispatch(task))
+            .await
+            .unwrap_or_else(|_| Err(TaskError::Deadline(task.name.clone())));
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match result {
+            Ok(mut report) => {
+                report["task"] = json!(task.name);
+                report["duration_ms"] = json!(duration_ms);
+                tracing::info!(
+                    task = task.name,
+                    status = report["status"].as_str(),
+                    duration_ms,
+                    "task done"
+                );
+                Ok(report)
+            }
+            Err(error) => {
+                tracing::error!(task = task.name, duration_ms, "task failed: {error}");
+                Err(error)
+            }
+        }
+    }
+
+    async fn dispatch(&self, task: &TaskEvent) -> Result<Value, TaskError> {
+        match task.fields.get("target") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(target)) => return Err(TaskError::UnknownTarget(target.clone())),
+            Some(_) => return Err(TaskError::BadField("\"target\" must be a string")),
+        }
+        match task.name.as_str() {
+            "sample" => sample::run(&self.database, task.scheduled_at.as_deref()).await,
+            "cleanup" => cleanup::run(&self.database).await,
+            "migrate" => migrate::migrate(&self.database).await,
+            "rollback" => migrate::rollback(&self.database, task).await,
+            _ => Err(TaskError::Unknown(task.name.clone())),
+        }
+    }
+}
+
+/// A report that SQL worded.
+fn report(text: &str, query: &'static str) -> Result<Value, TaskError> {
+    serde_json::from_str(text).map_err(|_| DbError::unreadable(query).into())
+}

@@ -1,0 +1,27 @@
+//! `sample`: one look at the database, kept as one row with its heartbeat.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{TaskError, report};
+use crate::db::{Database, Query, Session};
+
+/// A sample that takes longer than this would cost more than it tells.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takes the sample of a tick, or of now. Which tick that is, and whether it has its sample, is decided in SQL.
+pub(super) async fn run(
+    database: &Database,
+    scheduled_at: Option<&str>,
+) -> Result<Value, TaskError> {
+    let query = Query {
+        name: "sample",
+        sql: "select monitoring.sample($1::timestamptz)::text",
+        params: vec![scheduled_at.map(str::to_owned)],
+    };
+    let text = database
+        .write(&Session::agent(STATEMENT_TIMEOUT), &query)
+        .await?;
+    report(&text, query.name)
+}

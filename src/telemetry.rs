@@ -1,0 +1,23 @@
+//! Logs: one JSON object a line, as CloudWatch Logs Insights reads them.
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// What is logged unless `RUST_LOG` says otherwise: our own events, and what goes wrong in the libraries.
+pub const DEFAULT_FILTER: &str = "warn,pgvigil=info";
+
+/// Sends the process's log lines to standard output as flat JSON.
+///
+/// A second call in one process changes nothing.
+pub fn init(filter: &str) {
+    let lines = fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_target(false);
+    // An error here only says that a subscriber is installed already.
+    let _ = tracing_subscriber::registry()
+        .with(EnvFilter::new(filter))
+        .with(lines)
+        .try_init();
+}
