@@ -247,6 +247,7 @@ as $$
 declare
   v_login name := monitoring.caller_login();
   v_claim jsonb;
+  v_named text[];
   v_role text;
 begin
   if v_login = 'service_role'
@@ -256,11 +257,16 @@ begin
     return 'service';
   end if;
   v_claim := monitoring.claims() #> monitoring.setting_names('role_claim_path')::text[];
+  v_named := case jsonb_typeof(v_claim)
+    when 'array' then array(select e #>> '{}' from jsonb_array_elements(v_claim) e)
+    when 'string' then
+      -- A list as gateways word it: [admin editors], or admin,editors.
+      case when v_claim #>> '{}' ~ '^\[.*\]$' then regexp_split_to_array(btrim(v_claim #>> '{}', '[]'), '[ ,]+')
+      else string_to_array(v_claim #>> '{}', ',') end
+  end;
   select known.role into v_role
   from (values ('service', 1), ('owner', 2), ('admin', 3), ('developer', 4)) as known (role, strength)
-  where jsonb_typeof(v_claim) = 'string' and lower(v_claim #>> '{}') = known.role
-     or jsonb_typeof(v_claim) = 'array'
-        and exists (select from jsonb_array_elements(v_claim) e where lower(e #>> '{}') = known.role)
+  where exists (select from unnest(v_named) n where lower(btrim(n, ' "')) = known.role)
   order by known.strength
   limit 1;
   return coalesce(v_role, monitoring.operator_role());
@@ -299,7 +305,8 @@ $$;
 comment on function monitoring.authorize(text) is 'Raises 42501 unless the caller may do the action; the first line of every definer function.';
 
 -- Default privileges can grant to PUBLIC and, on Supabase, to anon, authenticated and service_role by name, so revoking
--- from PUBLIC alone leaves an object open. Each migration names its own objects here, then grants what is wanted.
+-- from PUBLIC alone leaves an object open. Each migration names its own objects here, then grants what is wanted, always
+-- in the same order: so a second run leaves the same access list.
 create or replace function monitoring.make_private(variadic p_objects text[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -310,7 +317,10 @@ declare
 begin
   foreach v_object in array p_objects loop
     execute format('revoke all on %s from public', v_object);
-    for v_role in select rolname from pg_roles where rolname in ('anon', 'authenticated', 'service_role') loop
+    for v_role in
+      select rolname from pg_roles
+      where rolname in ('anon', 'authenticated', 'service_role', 'monitoring_reader', 'monitoring_agent')
+    loop
       execute format('revoke all on %s from %I', v_object, v_role);
     end loop;
   end loop;
@@ -334,7 +344,21 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.make_private(text[])'); end $private$;
 
 grant usage on schema monitoring to monitoring_reader, monitoring_agent;
-grant execute on function monitoring.may(text) to monitoring_reader, monitoring_agent;
+
+-- Whoever row-level security asks about runs the function in the policy.
+do $grants$
+declare
+  v_role name;
+begin
+  for v_role in
+    select r.rolname from pg_catalog.pg_roles r
+    where r.rolname in ('monitoring_reader', 'monitoring_agent', 'authenticated', 'service_role')
+    order by r.rolname
+  loop
+    execute pg_catalog.format('grant execute on function monitoring.may(text) to %I', v_role);
+  end loop;
+end
+$grants$;
 
 insert into monitoring.migrations (version, name) values ('20250825000000', 'monitoring_foundation')
 on conflict (version) do nothing;

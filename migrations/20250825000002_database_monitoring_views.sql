@@ -777,18 +777,16 @@ begin
   for v_role in
     select r.rolname from pg_catalog.pg_roles r
     where r.rolname in ('monitoring_reader', 'monitoring_agent', 'authenticated', 'service_role')
+    order by r.rolname
   loop
     execute pg_catalog.format('grant select on public.monitoring_slow_queries, public.monitoring_connections, '
       'public.monitoring_table_health, public.monitoring_rls_status, public.monitoring_events to %I', v_role);
     execute pg_catalog.format('grant update (resolved_at, resolution_notes) on public.monitoring_events to %I', v_role);
     -- A view asks the rights to its functions of its reader, so the functions behind the views are granted too.
     execute pg_catalog.format('grant execute on function public.get_database_monitoring_summary(), '
-      'public.record_monitoring_event(text, jsonb, text, inet, text), monitoring.slow_queries(int), '
-      'monitoring.connections(), monitoring.table_health(int), monitoring.rls_status(int), '
-      'monitoring.may(text) to %I', v_role);
-    if v_role in ('monitoring_agent', 'service_role') then
-      execute pg_catalog.format('grant execute on function public.cleanup_old_monitoring_data() to %I', v_role);
-    end if;
+      'public.record_monitoring_event(text, jsonb, text, inet, text), public.cleanup_old_monitoring_data(), '
+      'monitoring.slow_queries(int), '
+      'monitoring.connections(), monitoring.table_health(int), monitoring.rls_status(int) to %I', v_role);
   end loop;
 end
 $grants$;

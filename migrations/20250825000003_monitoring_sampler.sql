@@ -5,6 +5,7 @@ set role monitoring_owner;
 
 -- One call in, one answer out. The tick is cut to the sampling interval, so that the same schedule delivered twice (at
 -- least once is all EventBridge promises) meets its own row. Two samplers at once: the second is skipped, not queued.
+-- A sample is always of now: a tick too old or too far ahead to be its name gives way to the tick of now.
 create or replace function monitoring.sample(p_tick_at timestamptz default null) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -12,16 +13,16 @@ as $$
 declare
   v_started_at timestamptz := clock_timestamp();
   v_interval_seconds bigint := (monitoring.setting('sample_interval_seconds') #>> '{}')::bigint;
-  v_asked_at timestamptz := coalesce(p_tick_at, v_started_at);
-  v_tick_at timestamptz := to_timestamp(floor(extract(epoch from v_asked_at) / v_interval_seconds) * v_interval_seconds);
+  v_named_at timestamptz := case
+    when p_tick_at between v_started_at - interval '1 hour' and v_started_at + interval '1 minute' then p_tick_at
+    else v_started_at
+  end;
+  v_tick_at timestamptz := to_timestamp(floor(extract(epoch from v_named_at) / v_interval_seconds) * v_interval_seconds);
   v_day date := (v_tick_at at time zone 'UTC')::date;
   v_summary jsonb;
   v_metrics jsonb;
 begin
   perform monitoring.authorize('operate');
-  if v_asked_at > v_started_at + interval '5 minutes' or v_asked_at < v_started_at - interval '1 day' then
-    raise exception 'the tick % is not within the last day', v_asked_at using errcode = 'invalid_parameter_value';
-  end if;
   if pg_is_in_recovery() then
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at);
   end if;
@@ -49,7 +50,7 @@ begin
     (v_metrics ->> 'tables_needing_vacuum')::bigint, (v_metrics ->> 'unresolved_events')::bigint,
     (v_metrics ->> 'findings')::bigint);
   return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at,
-    'late_ms', greatest(0, (extract(epoch from v_started_at - v_asked_at) * 1000)::bigint),
+    'late_ms', greatest(0, (extract(epoch from v_started_at - coalesce(p_tick_at, v_started_at)) * 1000)::bigint),
     'health_score', v_summary -> 'health_score', 'health_status', v_summary -> 'status', 'metrics', v_metrics);
 end
 $$;

@@ -38,10 +38,16 @@ impl App {
             || config.database.migration_login.is_some()
             || matches!(config.auth.mode, AuthMode::Token { .. });
         let secrets = if needs_secrets {
-            Some(Arc::new(SecretStore::new().await))
+            Some(SecretStore::new().await)
         } else {
             None
         };
+        Self::with_secrets(config, secrets)
+    }
+
+    /// The same with a secret store that is set up already.
+    pub fn with_secrets(config: Config, secrets: Option<SecretStore>) -> Self {
+        let secrets = secrets.map(Arc::new);
         let database = Arc::new(Database::new(&config.database, secrets.clone()));
         Self {
             api: Api::new(
@@ -63,7 +69,9 @@ impl App {
     pub async fn handle(&self, event: Value, context: Context) -> Result<Value, Diagnostic> {
         let span = tracing::info_span!("invocation", request_id = context.request_id);
         // Boxed: nested in the runtime's own futures, its layout would pass the compiler's depth limit.
-        Box::pin(self.dispatch(event, context)).instrument(span).await
+        Box::pin(self.dispatch(event, context))
+            .instrument(span)
+            .await
     }
 
     async fn dispatch(&self, event: Value, context: Context) -> Result<Value, Diagnostic> {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_secretsmanager::{Client, error::ProvideErrorMetadata};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
@@ -63,22 +63,26 @@ pub struct SecretStore {
 
 impl SecretStore {
     /// Sets up the client from the function's environment (region, credentials, `AWS_ENDPOINT_URL`); talks to nobody yet.
+    pub async fn new() -> Self {
+        Self::from_loader(aws_config::defaults(BehaviorVersion::latest())).await
+    }
+
+    /// Sets up the client from a loader that knows where the service is, with the time limits that hold everywhere.
     ///
     /// ring instead of the SDK's default aws-lc: that one gathers entropy for some 40 ms of CPU at every cold start.
-    pub async fn new() -> Self {
+    pub async fn from_loader(loader: ConfigLoader) -> Self {
         let http_client = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(1))
+            .operation_attempt_timeout(Duration::from_secs(2))
+            .operation_timeout(Duration::from_secs(5))
+            .build();
+        let config = loader
             .http_client(http_client)
             .retry_config(RetryConfig::standard().with_max_attempts(3))
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(Duration::from_secs(1))
-                    .operation_attempt_timeout(Duration::from_secs(2))
-                    .operation_timeout(Duration::from_secs(5))
-                    .build(),
-            )
+            .timeout_config(timeouts)
             .load()
             .await;
         Self {

@@ -70,6 +70,11 @@ impl DbError {
                 if error.kind != DbErrorKind::Authentication {
                     error.kind = DbErrorKind::Connect;
                 }
+                error.message = error
+                    .sqlstate
+                    .as_deref()
+                    .and_then(connect_refusal)
+                    .map(str::to_owned);
                 error
             }
             // Without the server's word this is the driver's, the resolver's or the TLS library's: no values in it.
@@ -195,6 +200,17 @@ fn kind_of(code: &SqlState) -> DbErrorKind {
         code if code.starts_with("22") || code.starts_with("23") => DbErrorKind::Invalid,
         _ => DbErrorKind::Query,
     }
+}
+
+/// What the server's refusal to connect means, in words without the names it was asked for.
+fn connect_refusal(sqlstate: &str) -> Option<&'static str> {
+    Some(match sqlstate {
+        "3D000" => "there is no such database",
+        "53300" => "there are too many connections",
+        "55000" => "the database accepts no connections",
+        "57P03" => "the server is starting up or shutting down",
+        _ => return None,
+    })
 }
 
 fn has_io_source(error: &tokio_postgres::Error) -> bool {

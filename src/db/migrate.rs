@@ -111,10 +111,13 @@ impl Database {
 
 async fn migrate(client: &mut Client) -> Result<Outcome, MigrateError> {
     let mut applied = Vec::new();
-    for migration in MIGRATIONS {
+    for (position, migration) in MIGRATIONS.iter().enumerate() {
         let sha256 = hex_sha256(migration.up);
         begin(client).await?;
-        if !lock(client).await? {
+        // Whoever is not first leaves at once; between two migrations of this run another may have had its turn.
+        if position > 0 {
+            command(client, "migration lock", WAIT_FOR_LOCK).await?;
+        } else if !try_lock(client).await? {
             command(client, "rollback", "rollback").await?;
             return Ok(Outcome::Skipped);
         }
@@ -146,7 +149,7 @@ async fn rollback(client: &mut Client, request: &Rollback) -> Result<Outcome, Mi
         return Err(MigrateError::NotConfirmed);
     }
     begin(client).await?;
-    if !lock(client).await? {
+    if !try_lock(client).await? {
         command(client, "rollback", "rollback").await?;
         return Ok(Outcome::Skipped);
     }
@@ -182,8 +185,10 @@ async fn begin(client: &Client) -> Result<(), DbError> {
     .await
 }
 
-/// One run at a time, without waiting for the other.
-async fn lock(client: &Client) -> Result<bool, DbError> {
+/// One run at a time; the lock ends with the transaction, so no pooler can lose it.
+const WAIT_FOR_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended('pgvigil.migrate', 0))";
+
+async fn try_lock(client: &Client) -> Result<bool, DbError> {
     let sql = "select pg_try_advisory_xact_lock(hashtextextended('pgvigil.migrate', 0))::text";
     Ok(scalar(client, "migration lock", sql, &[]).await?.as_deref() == Some("true"))
 }

@@ -118,23 +118,21 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     Some(value)
 }
 
-/// One role, or the strongest of several. API Gateway words a list claim as text: `[admin editors]`.
+/// One role, or the strongest of several. Gateways word a list claim as text: `[admin editors]`, or `admin,editors`.
 fn role_of(value: &Value) -> Option<Role> {
     let named = |word: &str| {
+        let word = word.trim_matches([' ', '"']);
         Role::ALL
             .into_iter()
-            .find(|role| role.name().eq_ignore_ascii_case(word.trim()))
+            .find(|role| role.name().eq_ignore_ascii_case(word))
     };
     match value {
         Value::String(text) => match text
             .strip_prefix('[')
             .and_then(|text| text.strip_suffix(']'))
         {
-            Some(list) => list
-                .split([' ', ','])
-                .filter_map(|word| named(word.trim_matches('"')))
-                .min(),
-            None => named(text),
+            Some(list) => list.split([' ', ',']).filter_map(named).min(),
+            None => text.split(',').filter_map(named).min(),
         },
         Value::Array(list) => list
             .iter()
@@ -458,6 +456,16 @@ mod tests {
                 json!({"cognito:groups": "[editors admin]"}),
                 "cognito:groups",
                 Some(Role::Admin),
+            ),
+            (
+                json!({"cognito:groups": "planners, admin"}),
+                "cognito:groups",
+                Some(Role::Admin),
+            ),
+            (
+                json!({"app_metadata": {"role": "not admin"}}),
+                "app_metadata.role",
+                None,
             ),
             (
                 json!({"cognito:groups": "administrator"}),

@@ -1,0 +1,177 @@
+//! The binary under AWS's runtime interface emulator, with every file in `events/`.
+
+use serde_json::{Value, json};
+
+use crate::support::app::SUBJECT;
+use crate::support::database::TestDatabase;
+use crate::support::emulator::Emulator;
+use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::secrets::{Secret, store};
+use crate::support::templates::MONITOR;
+use crate::support::token::{AUDIENCE, ISSUER, KEY, token};
+
+fn event(name: &str) -> Value {
+    let path = format!("{}/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Starts the function on a database, in token or gateway mode, with its secrets in the real store.
+fn start(database: &TestDatabase, auth_mode: &str) -> (Emulator, Vec<Secret>) {
+    let secrets = vec![
+        store().create(&database.credentials(MONITOR)),
+        store().create(&database.credentials(database.migrator())),
+        store().create_text(KEY),
+    ];
+    let mut variables = store().environment();
+    variables.extend([
+        ("DATABASE_SECRET_ID", secrets[0].id.clone()),
+        ("MIGRATION_SECRET_ID", secrets[1].id.clone()),
+        ("DATABASE_TLS", "disable".to_owned()),
+        ("AUTH_MODE", auth_mode.to_owned()),
+        ("AUTH_SECRET_ID", secrets[2].id.clone()),
+        ("AUTH_ISSUER", ISSUER.to_owned()),
+        ("AUTH_AUDIENCE", AUDIENCE.to_owned()),
+        ("AUTH_ROLE_CLAIM", "cognito:groups".to_owned()),
+    ]);
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    (Emulator::start(&variables), secrets)
+}
+
+fn invoke(emulator: &Emulator, event: &Value) -> Value {
+    let answer = emulator.invoke(&event.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+}
+
+#[tokio::test]
+async fn every_event_file_is_answered_by_the_binary() {
+    let database = plain().empty_database();
+    let (emulator, _secrets) = start(&database, "gateway");
+    let mut rollback = event("task-rollback");
+    rollback["confirm"] = json!(database.name);
+    // The example's id is in the log of no database; this one's must be.
+    let id = "8b7c0f5e-6a43-4c8b-9a53-2f0f6d6c2b11";
+    let mut resolve = event("api-resolve-event-http");
+    resolve["body"] = json!(json!({"action": "resolve_event", "event_id": id}).to_string());
+
+    assert_eq!(
+        invoke(&emulator, &event("task-migrate"))["applied"]
+            .as_array()
+            .map(Vec::len),
+        Some(4)
+    );
+    let record = format!(
+        "insert into monitoring_events (id, event_type, event_data) values ('{id}', 'slow_query', '{{}}')"
+    );
+    database
+        .psql(SUPERUSER, &record)
+        .expect("recording an event");
+    for (event, field, expected) in [
+        (event("schedule-sample"), "/status", json!("done")),
+        // Its time is long past, so it is a sample of now, which may have its sample.
+        (event("rule-sample"), "/task", json!("sample")),
+        (event("schedule-cleanup"), "/status", json!("done")),
+        (event("function-url-health"), "/statusCode", json!(200)),
+        (event("api-performance-http"), "/statusCode", json!(200)),
+        (event("api-performance-rest"), "/statusCode", json!(200)),
+        (event("api-record-event-http"), "/statusCode", json!(201)),
+        (resolve, "/statusCode", json!(200)),
+        (rollback, "/status", json!("done")),
+    ] {
+        let answer = invoke(&emulator, &event);
+        assert_eq!(answer.pointer(field), Some(&expected), "{event}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_has_a_line_an_access_and_no_secret() {
+    let database = plain().database();
+    let (emulator, _secrets) = start(&database, "token");
+    let bearer = token(SUBJECT, "admin", &json!({"cognito:groups": ["admin"]}));
+    let mut request = event("api-performance-http");
+    request["headers"]["authorization"] = json!(format!("Bearer {bearer}"));
+    let answer = invoke(&emulator, &request);
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    request["headers"]["authorization"] = json!("Bearer forged.by.somebody");
+    assert_eq!(invoke(&emulator, &request)["statusCode"], 401);
+    let log = emulator.log();
+    let lines: Vec<Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let accesses: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["message"] == "access")
+        .collect();
+    assert_eq!(accesses.len(), 2, "{log}");
+    assert_eq!(
+        (&accesses[0]["subject"], &accesses[0]["role"]),
+        (&json!(SUBJECT), &json!("admin"))
+    );
+    assert_eq!(
+        (&accesses[0]["status"], &accesses[1]["status"]),
+        (&json!(200), &json!(401))
+    );
+    assert!(accesses[0]["duration_ms"].is_u64() && accesses[0]["sections"].is_string());
+    assert!(
+        accesses[0]["span"]["request_id"].is_string(),
+        "{}",
+        accesses[0]
+    );
+    let password = database.credentials(MONITOR)["password"]
+        .as_str()
+        .expect("reading a password")
+        .to_owned();
+    for secret in [
+        password.as_str(),
+        KEY,
+        bearer.as_str(),
+        "forged.by.somebody",
+    ] {
+        assert!(!log.contains(secret), "the log holds {secret}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_an_error_and_the_next_one_works() {
+    let database = plain().database();
+    let (emulator, _secrets) = start(&database, "gateway");
+    for (text, hint) in [
+        ("{", "deserialize"),
+        ("{}", "unknown event"),
+        ("{\"task\":\"x\"}", "unknown task"),
+        ("7", "JSON object"),
+    ] {
+        let answer = emulator.invoke(text);
+        assert!(
+            answer.body.contains("errorMessage") && answer.body.contains(hint),
+            "{text}: {}",
+            answer.body
+        );
+    }
+    assert_eq!(
+        invoke(&emulator, &event("schedule-sample"))["status"],
+        "done"
+    );
+}
+
+/// A bad value stops the start, with every problem listed.
+#[tokio::test]
+async fn three_mistakes_stop_the_start_and_are_all_named() {
+    let emulator = Emulator::start(&[
+        ("DATABASE_URL", "postgres://u:hunter2@db.example.com/d"),
+        ("AUTH_MODE", "maybe"),
+        ("ALLOWED_ORIGINS", "example.com"),
+    ]);
+    let answer = emulator.invoke("{\"task\":\"sample\"}");
+    assert!(!answer.body.contains("\"status\""), "{}", answer.body);
+    let log = emulator.log();
+    for name in ["DATABASE_URL", "AUTH_MODE", "ALLOWED_ORIGINS"] {
+        assert!(log.contains(name), "{name}: {log}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+}

@@ -1,0 +1,29 @@
+//! One binary for all integration tests: the crate is linked once, and its tests share what is slow to start.
+
+#![allow(
+    clippy::expect_used,
+    reason = "in a test, what cannot go on should say so and stop"
+)]
+
+// Who may what, asked of every kind of caller.
+mod access;
+// The binary under AWS's emulator, with every event file.
+mod emulator;
+// The façade in `public`: what each view and function promises.
+mod facade;
+// The harness keeps its own promises: isolation, clean-up, real parts.
+mod harness;
+// The API through the gateways' formats.
+mod http;
+// Up, down, again, refused; by psql and by the task.
+mod migrations;
+// No literal survives a preview.
+mod redaction;
+// Events, template, configuration and documents do not drift apart.
+mod project;
+// A part fails, the answer is clear, the next request works.
+mod resilience;
+// Scheduled work is done once.
+mod tasks;
+// Throw-away databases, secrets, tokens and emulators for the tests above.
+mod support;

@@ -1,0 +1,306 @@
+//! The migrations: applied, applied again, undone, refused; by psql and by the task, on every kind of database.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::support::app::TestApp;
+use crate::support::database::TestDatabase;
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain, supabase};
+use crate::support::templates::migrations;
+
+fn rollbacks() -> Vec<PathBuf> {
+    let twin = |path: PathBuf| {
+        let name = path.file_name().expect("naming a migration").to_owned();
+        path.with_file_name("rollback").join(name)
+    };
+    migrations().into_iter().map(twin).rev().collect()
+}
+
+fn apply(database: &TestDatabase, files: &[PathBuf]) {
+    for file in files {
+        let applied = database.psql_file(database.migrator(), file);
+        applied.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("migrations")
+        .join(name)
+}
+
+#[tokio::test]
+async fn up_up_down_up_leaves_the_same_schema() {
+    for cluster in [plain(), supabase()] {
+        let database = cluster.empty_database();
+        let before = database.dump_schema();
+        apply(&database, &migrations());
+        let applied = database.dump_schema();
+        assert_ne!(before, applied);
+        apply(&database, &migrations());
+        assert_eq!(
+            applied,
+            database.dump_schema(),
+            "a second run changes nothing"
+        );
+        apply(&database, &rollbacks());
+        assert_eq!(
+            before,
+            database.dump_schema(),
+            "rolled back, all is as before"
+        );
+        apply(&database, &rollbacks());
+        apply(&database, &migrations());
+        assert_eq!(applied, database.dump_schema());
+    }
+}
+
+/// The same file again, alone: a person who repairs one object runs just that.
+#[tokio::test]
+async fn each_file_alone_can_run_again() {
+    for cluster in [plain(), supabase()] {
+        let database = cluster.database();
+        let before = database.dump_schema();
+        for migration in migrations() {
+            apply(&database, &[migration]);
+            assert_eq!(before, database.dump_schema());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_last_database_takes_the_roles_with_it() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let (one, other) = (cluster.empty_database(), cluster.empty_database());
+    let roles = "select count(*) from pg_roles where rolname like 'monitoring%'";
+    apply(&one, &migrations());
+    apply(&other, &migrations());
+    apply(&one, &rollbacks());
+    assert_eq!(
+        other.psql(SUPERUSER, roles).as_deref(),
+        Ok("3\n"),
+        "the other database needs them"
+    );
+    let summary = other.psql(
+        SUPERUSER,
+        "select get_database_monitoring_summary() ->> 'status'",
+    );
+    assert_eq!(summary.as_deref(), Ok("excellent\n"));
+    apply(&other, &rollbacks());
+    assert_eq!(one.psql(SUPERUSER, roles).as_deref(), Ok("0\n"));
+}
+
+#[tokio::test]
+async fn a_foreign_object_of_the_same_name_is_never_replaced() {
+    for (foreign, name) in [
+        (
+            "create function cleanup_old_monitoring_data() returns void language sql as 'select 1'",
+            "cleanup_old_monitoring_data",
+        ),
+        (
+            "create table monitoring_events (mine int)",
+            "monitoring_events",
+        ),
+        (
+            "create view monitoring_slow_queries as select 1 as mine",
+            "monitoring_slow_queries",
+        ),
+        (
+            "create schema monitoring; create table monitoring.mine (a int)",
+            "schema \"monitoring\"",
+        ),
+    ] {
+        let database = plain().empty_database();
+        database
+            .psql(SUPERUSER, foreign)
+            .expect("creating a foreign object");
+        let before = database.dump_schema();
+        let refused = migrations()
+            .iter()
+            .find_map(|file| database.psql_file(SUPERUSER, file).err());
+        let error = refused.unwrap_or_else(|| panic!("{name} was replaced"));
+        assert!(
+            error.contains(name) && error.contains("not pgvigil's"),
+            "{error}"
+        );
+        assert!(error.contains("Rename it"), "names the way out: {error}");
+        assert!(
+            database.dump_schema().contains(foreign_marker(&before)),
+            "{name} is still there"
+        );
+        for file in rollbacks() {
+            // Refused or without effect; never a drop of what is not ours.
+            let _ = database.psql_file(SUPERUSER, &file);
+        }
+        assert_eq!(before, database.dump_schema(), "{name} survives a rollback");
+    }
+}
+
+/// The line of a dump that only the foreign object can have caused.
+fn foreign_marker(dump: &str) -> &str {
+    let is_create = |line: &&str| line.starts_with("CREATE ") && line.contains("monitoring");
+    dump.lines()
+        .find(is_create)
+        .expect("finding the foreign object in the dump")
+}
+
+#[tokio::test]
+async fn a_foreign_role_of_the_same_name_is_never_taken_over() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.empty_database();
+    database
+        .psql(SUPERUSER, "create role monitoring_agent login superuser")
+        .expect("creating a role");
+    let error = database
+        .psql_file(SUPERUSER, &migrations()[0])
+        .expect_err("a foreign role");
+    assert!(
+        error.contains("monitoring_agent") && error.contains("Rename it"),
+        "{error}"
+    );
+    let left = database.psql(
+        SUPERUSER,
+        "select count(*) from pg_roles where rolname = 'monitoring_owner'",
+    );
+    assert_eq!(left.as_deref(), Ok("0\n"), "nothing is left behind");
+}
+
+/// An RDS master user: no superuser, may create roles, owns the database, may pass on `pg_monitor`.
+#[tokio::test]
+async fn an_rds_like_master_can_migrate_and_roll_back() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.empty_database();
+    let master = "create role master login createrole createdb password 'x'; \
+                  grant pg_monitor to master with admin option;";
+    database.psql(SUPERUSER, master).expect("creating a master");
+    let own = format!("alter database {} owner to master", database.name);
+    database
+        .psql(SUPERUSER, &own)
+        .expect("giving the database away");
+    let before = database.dump_schema();
+    let run = |files: Vec<PathBuf>| {
+        for file in files {
+            let as_master = format!("set session authorization master;\n{}", read(&file));
+            let done = database.psql(SUPERUSER, &as_master);
+            done.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        }
+    };
+    run(migrations());
+    let sees = database.psql(
+        SUPERUSER,
+        "select pg_has_role('monitoring_owner', 'pg_read_all_stats', 'usage')",
+    );
+    assert_eq!(sees.as_deref(), Ok("t\n"));
+    run(migrations());
+    run(rollbacks());
+    assert_eq!(before, database.dump_schema());
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).expect("reading a migration")
+}
+
+#[tokio::test]
+async fn rollback_refuses_while_critical_events_are_open() {
+    let database = plain().database();
+    let record = "select record_monitoring_event('performance_alert', '{}', 'critical')";
+    database
+        .psql(SUPERUSER, record)
+        .expect("recording an event");
+    let rollback = file("rollback/20250825000002_database_monitoring_views.sql");
+    let error = database
+        .psql_file(SUPERUSER, &rollback)
+        .expect_err("an open critical event");
+    assert!(
+        error.contains("1 unresolved critical event") && error.contains("discard_events"),
+        "{error}"
+    );
+
+    let app = TestApp::new(&database).await;
+    let event = json!({"task": "rollback", "confirm": database.name});
+    let error = app
+        .invoke(&event)
+        .await
+        .expect_err("an open critical event");
+    assert!(error.error_message.contains("discard_events"), "{error:?}");
+    let event = json!({"task": "rollback", "confirm": database.name, "discard_events": true});
+    assert_eq!(app.task(event).await["status"], "done");
+}
+
+#[tokio::test]
+async fn the_task_and_psql_know_of_each_other() {
+    for cluster in [plain(), supabase()] {
+        let database = cluster.empty_database();
+        let before = database.dump_schema();
+        let app = TestApp::new(&database).await;
+        apply(&database, &migrations()[..1]);
+        let report = app.task(json!({"task": "migrate"})).await;
+        let applied = report["applied"].as_array().expect("reading the report");
+        assert_eq!(applied.len(), migrations().len() - 1, "{report}");
+        assert_eq!(
+            app.task(json!({"task": "migrate"})).await["applied"],
+            json!([])
+        );
+        let report = app
+            .task(json!({"task": "rollback", "confirm": database.name}))
+            .await;
+        assert_eq!(
+            report["undone"].as_array().map(Vec::len),
+            Some(migrations().len()),
+            "{report}"
+        );
+        assert_eq!(before, database.dump_schema());
+    }
+}
+
+#[tokio::test]
+async fn a_migration_changed_after_it_was_applied_is_refused() {
+    let database = plain().empty_database();
+    let app = TestApp::new(&database).await;
+    app.task(json!({"task": "migrate"})).await;
+    let change = "update monitoring.migrations set sha256 = repeat('0', 64) where version = '20250825000002'";
+    database.psql(SUPERUSER, change).expect("changing a hash");
+    let error = app
+        .invoke(&json!({"task": "migrate"}))
+        .await
+        .expect_err("a changed migration");
+    assert!(error.error_message.contains("20250825000002"), "{error:?}");
+}
+
+#[tokio::test]
+async fn rollback_wants_the_databases_name() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    for event in [
+        json!({"task": "rollback"}),
+        json!({"task": "rollback", "confirm": 1}),
+        json!({"task": "rollback", "confirm": "another"}),
+    ] {
+        let error = app
+            .invoke(&event)
+            .await
+            .expect_err("a rollback that is not confirmed");
+        assert!(error.error_message.contains("confirm"), "{error:?}");
+    }
+    let summary = database.psql(
+        SUPERUSER,
+        "select get_database_monitoring_summary() ->> 'status'",
+    );
+    assert_eq!(summary.as_deref(), Ok("excellent\n"));
+}
+
+#[tokio::test]
+async fn two_migrators_at_once_do_it_once() {
+    let database = plain().empty_database();
+    let (one, other) = (TestApp::new(&database).await, TestApp::new(&database).await);
+    let event = json!({"task": "migrate"});
+    let (one, other) = tokio::join!(one.invoke(&event), other.invoke(&event));
+    let reports = [one.expect("migrating"), other.expect("migrating")];
+    let applied: usize = reports
+        .iter()
+        .filter_map(|report| report["applied"].as_array())
+        .map(Vec::len)
+        .sum();
+    assert_eq!(applied, migrations().len(), "{reports:?}");
+}

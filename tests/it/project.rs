@@ -1,0 +1,131 @@
+//! What must not drift apart: events, template, configuration, documents.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use pgvigil::event::Event;
+use serde_json::Value;
+
+fn root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn events() -> Vec<(String, Value)> {
+    let files = fs::read_dir(root("events")).expect("listing events");
+    let mut events: Vec<(String, Value)> = files
+        .filter_map(|file| file.ok()?.file_name().into_string().ok())
+        .map(|name| {
+            let text = read(&format!("events/{name}"));
+            let event =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            (name.trim_end_matches(".json").to_owned(), event)
+        })
+        .collect();
+    events.sort_by(|one, other| one.0.cmp(&other.0));
+    events
+}
+
+#[test]
+fn each_event_file_is_what_its_name_says() {
+    for (name, event) in events() {
+        let is_request = name.starts_with("api-") || name.starts_with("function-url-");
+        match Event::from_json(event) {
+            Ok(Event::Http(_)) => assert!(is_request, "{name} is a request"),
+            Ok(Event::Task(task)) => {
+                assert!(!is_request, "{name} is a task");
+                assert!(
+                    name.ends_with(&task.name),
+                    "{name} is the task {}",
+                    task.name
+                );
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn each_event_file_is_used_by_a_test() {
+    let users = read("tests/it/emulator.rs");
+    for (name, _) in events() {
+        assert!(
+            users.contains(&format!("\"{name}\"")),
+            "events/{name}.json is invoked by no test"
+        );
+    }
+}
+
+/// Short forms of AWS's templates (`!Ref`) are tags, which the YAML reader keeps beside the value.
+fn template() -> serde_yaml_ng::Value {
+    serde_yaml_ng::from_str(&read("template.yaml")).expect("parsing template.yaml")
+}
+
+#[test]
+fn schedules_send_what_the_event_files_hold() {
+    let template = template();
+    let schedules = template["Resources"]["Function"]["Properties"]["Events"]
+        .as_mapping()
+        .expect("finding the events");
+    let mut inputs = Vec::new();
+    for (name, schedule) in schedules {
+        if schedule["Type"].as_str() != Some("ScheduleV2") {
+            continue;
+        }
+        let input = schedule["Properties"]["Input"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name:?} has no input"));
+        inputs.push(serde_json::from_str::<Value>(input).expect("parsing an input"));
+    }
+    let scheduled = |(name, event): (String, Value)| name.starts_with("schedule-").then_some(event);
+    let mut files: Vec<Value> = events().into_iter().filter_map(scheduled).collect();
+    inputs.sort_by_key(Value::to_string);
+    files.sort_by_key(Value::to_string);
+    assert_eq!(inputs, files);
+}
+
+/// Names of variables in the table at the head of `config.rs`, the one list that the others follow.
+fn variables(text: &str) -> BTreeSet<String> {
+    let name = |line: &str| {
+        Some(
+            line.trim_start_matches("//! ")
+                .strip_prefix("| `")?
+                .split_once('`')?
+                .0
+                .to_owned(),
+        )
+    };
+    text.lines()
+        .filter_map(name)
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect()
+}
+
+#[test]
+fn the_tables_of_variables_agree_with_the_code() {
+    let source = read("src/config.rs");
+    let table = variables(&source);
+    assert!(table.len() >= 10, "{table:?}");
+    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let read_by_code: BTreeSet<String> = code
+        .split("var(\"")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+        .collect();
+    assert_eq!(table, read_by_code);
+    assert_eq!(table, variables(&read("README.md")), "README.md");
+    let template = template();
+    let set = template["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
+        .as_mapping()
+        .expect("finding the variables");
+    for name in set.keys().filter_map(serde_yaml_ng::Value::as_str) {
+        assert!(
+            table.contains(name),
+            "template.yaml sets {name}, which nothing reads"
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! `monitoring.redact`: no literal survives, and what is no literal stays readable.
+
+use tokio_postgres::Client;
+
+use crate::support::postgres::plain;
+
+async fn redact(client: &Client, text: &str) -> String {
+    let row = client
+        .query_one("select monitoring.redact($1)", &[&text])
+        .await;
+    row.unwrap_or_else(|error| panic!("{text}: {error:?}"))
+        .get(0)
+}
+
+#[tokio::test]
+async fn literals_of_every_kind_become_question_marks() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    for (text, expected) in [
+        (
+            "select * from guests where name = 'O''Brien' and age > 42",
+            "select * from guests where name = ? and age > ?",
+        ),
+        (
+            "select \"it's\" from \"Guest List\"",
+            "select \"it's\" from \"Guest List\"",
+        ),
+        ("select $$secret$$, b from t", "select ?, b from t"),
+        (
+            "select $1, a$1, t1.c2 from t1",
+            "select $1, a$1, t1.c2 from t1",
+        ),
+        ("select 1e5, 0x1f, 1_000 from t", "select ?, ?, ? from t"),
+        (
+            "select x'1f', B'101', N'x', U&'\\0041' from t",
+            "select ?, ?, ?, ? from t",
+        ),
+        ("select 'a'\n'b' from t", "select ? ? from t"),
+        (
+            "select a /* secret */ from t -- secret",
+            "select a ? from t ?",
+        ),
+        (
+            "select a-b, a/b from t where e ? 'k'",
+            "select a-b, a/b from t where e ? ?",
+        ),
+        ("select password from users", "select password from users"),
+        (
+            "select name from gäste where name = 'Zoë'",
+            "select name from gäste where name = ?",
+        ),
+        ("select 'cut in the midd", "select ?"),
+        ("select \"cut in the midd", "select ?"),
+        ("select a /* cut in the midd", "select a ?"),
+        ("", ""),
+    ] {
+        assert_eq!(redact(&client, text).await, expected, "{text}");
+    }
+}
+
+/// Where text is ambiguous it shows less, not more.
+#[tokio::test]
+async fn what_follows_an_ambiguity_goes() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    for text in [
+        "select 'it\\' secret' from t",
+        "select E'it\\'s secret' from t",
+        "select $tag$secret$tag$, 'secret'",
+        "select /* a /* nested */ secret */ 1",
+        "select $tag secret",
+    ] {
+        let shown = redact(&client, text).await;
+        assert!(!shown.contains("secret"), "{text}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn statements_that_carry_secrets_are_not_shown() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    for text in [
+        "ALTER ROLE bob PASSWORD 'x'",
+        "alter /* c */ user bob encrypted password 'x'",
+        "select 1; CREATE USER bob PASSWORD 'x'",
+        "create subscription s connection 'host=h password=x' publication p",
+        "create user mapping for bob server s options (password 'x')",
+        "alter user mapping for bob server s options (set password 'x')",
+        "create server s foreign data wrapper f options (password 'x')",
+        "set app.token to abc",
+        "set local \"app\".\"token\" = abc",
+        "alter database d set app.token to abc",
+        "alter system set primary_conninfo = 'x'",
+    ] {
+        assert_eq!(redact(&client, text).await, "[REDACTED]", "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_marker_never_survives_a_cut_at_any_character() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let statements = [
+        "select 'MARKER' from t where a = 5 and b = 'MARKER'",
+        "select E'x\\'MARKER' || 'MARKER' from t",
+        "select U&'MARKER' uescape '!', N'MARKER' from t",
+        "select $$MARKER$$ || $a$MARKER$a$ from t",
+        "select 1 -- MARKER\n, 2 /* MARKER /* MARKER */ MARKER */ from t",
+        "select 'MARKER\\' , 'MARKER' , 'MARKER\\\\' from t",
+        "select 'a''MARKER''b' , '''MARKER' from \"x'y\" where c = 'MARKER'",
+    ];
+    let mut cuts = 0;
+    for statement in statements {
+        for end in 0..=statement.len() {
+            let shown = redact(&client, &statement[..end]).await;
+            assert!(!shown.contains("MARK"), "{}: {shown}", &statement[..end]);
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 300);
+}
+
+#[tokio::test]
+async fn a_preview_has_at_most_200_characters() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let long = format!("select {} from t", vec!["ä_column"; 500].join(", "));
+    assert_eq!(redact(&client, &long).await.chars().count(), 200);
+}

@@ -1,0 +1,322 @@
+//! What happens when a part fails: the answer is clear, the log holds no secret, the next request works.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::app::{Request, TestApp};
+use crate::support::database::TestDatabase;
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
+use crate::support::secrets::store;
+use crate::support::templates::MONITOR;
+use crate::support::tls::Authority;
+
+fn end_sessions_of(database: &TestDatabase, login: &str) -> String {
+    let sql = format!(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = '{login}'"
+    );
+    database
+        .psql(SUPERUSER, &sql)
+        .expect("ending sessions")
+        .trim()
+        .to_owned()
+}
+
+fn sessions_of(database: &TestDatabase, login: &str) -> String {
+    let sql = format!("select count(*) from pg_stat_activity where usename = '{login}'");
+    database
+        .psql(SUPERUSER, &sql)
+        .expect("counting sessions")
+        .trim()
+        .to_owned()
+}
+
+#[tokio::test]
+async fn one_connection_is_kept_and_replaced_when_it_is_gone() {
+    let database = plain().database();
+    let login = database.new_monitor_login();
+    let app = TestApp::with_login(&database, &login, &[]).await;
+    for _ in 0..3 {
+        assert_eq!(app.get_as("admin", "query_type=summary").await.status, 200);
+        assert_eq!(app.task(json!({"task": "sample"})).await["task"], "sample");
+        assert_eq!(sessions_of(&database, &login), "1");
+        assert_eq!(end_sessions_of(&database, &login), "1");
+    }
+    let event = json!({"action": "record_event", "event_type": "slow_query", "event_data": {}});
+    assert_eq!(
+        app.post_as("admin", &event).await.status,
+        201,
+        "a write finds a new connection too"
+    );
+    let count = database
+        .psql(SUPERUSER, "select count(*) from monitoring_events")
+        .expect("counting");
+    assert_eq!(count.trim(), "1");
+}
+
+/// A time-out that leaves the connection half-read: 503 for ever after.
+#[tokio::test]
+async fn a_statement_that_is_cut_short_does_not_poison_the_next() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let slow =
+        "create or replace function monitoring.degraded() returns table (section text, reason text)
+        language sql volatile security definer as 'select pg_sleep(60)::text, null'";
+    database
+        .psql(SUPERUSER, slow)
+        .expect("making a section slow");
+    let started = Instant::now();
+    let answer = app.get_as("admin", "query_type=connections").await;
+    assert!(
+        started.elapsed() < Duration::from_secs(9),
+        "bounded by the statement timeout"
+    );
+    assert_eq!(
+        answer.status, 200,
+        "the other sections arrive: {}",
+        answer.text
+    );
+    assert_eq!(
+        answer.json()["data"]["connections"]
+            .as_array()
+            .map(Vec::is_empty),
+        Some(false)
+    );
+    assert!(
+        answer.json()["metadata"]["degraded"]
+            .to_string()
+            .contains("unknown"),
+        "{}",
+        answer.text
+    );
+    assert_eq!(
+        app.send(Request::get("/api/monitoring/health", ""))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_section_that_fails_is_empty_and_named() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let broken = "create or replace function monitoring.connections() returns table (
+        active_connections bigint, idle_connections bigint, idle_in_transaction bigint, total_connections bigint,
+        utilization_percent numeric, database_name name, database_connections bigint, max_connections int,
+        waiting_for_lock bigint, longest_transaction_ms bigint) language sql as
+        $$ select 1/0, 1, 1, 1, 1, 'secret'::name, 1, 1, 1, 1 $$";
+    database
+        .psql(SUPERUSER, broken)
+        .expect("breaking a section");
+    let answer = app.get_as("admin", "").await;
+    assert_eq!(answer.status, 200);
+    let body = answer.json();
+    assert_eq!(body["data"]["connections"], json!([]));
+    assert!(
+        body["data"]["tableHealth"]
+            .as_array()
+            .is_some_and(|rows| !rows.is_empty())
+    );
+    let degraded = body["metadata"]["degraded"].to_string();
+    assert!(
+        degraded.contains("connections") && !degraded.contains("zero"),
+        "{degraded}"
+    );
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_503_and_its_return_is_noticed() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let app = TestApp::new(&database).await;
+    assert_eq!(app.get_as("admin", "query_type=events").await.status, 200);
+    let other = cluster.database();
+    let admit = |admitted: bool| {
+        let sql = format!(
+            "alter database {} allow_connections {admitted}",
+            database.name
+        );
+        other
+            .psql(SUPERUSER, &sql)
+            .expect("closing or opening the database");
+    };
+    admit(false);
+    end_sessions_of(&other, MONITOR);
+    let answer = app.get_as("admin", "").await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "database_unavailable")
+    );
+    assert_eq!(
+        app.send(Request::get("/api/monitoring/health", ""))
+            .await
+            .status,
+        503
+    );
+    let error = app
+        .invoke(&json!({"task": "sample"}))
+        .await
+        .expect_err("a task must fail loudly");
+    assert_eq!(error.error_type, "Database");
+    admit(true);
+    assert_eq!(app.get_as("admin", "query_type=events").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_503_within_seconds() {
+    let nowhere = "postgres://pgvigil:hunter2@127.0.0.1:1/d";
+    let app = TestApp::exactly(&[("DATABASE_URL", nowhere), ("DATABASE_TLS", "disable")]).await;
+    let started = Instant::now();
+    let answer = app.send(Request::get("/api/monitoring/health", "")).await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "database_unavailable")
+    );
+    let error = app
+        .invoke(&json!({"task": "sample"}))
+        .await
+        .expect_err("no server");
+    assert!(
+        error.error_message.contains("no connection") && !error.error_message.contains("hunter2"),
+        "{error:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(8));
+}
+
+#[tokio::test]
+async fn a_missing_or_malformed_secret_is_503_and_named_in_the_log_only() {
+    let database = plain().database();
+    let gone = store().create(&json!({}));
+    store().delete(&gone);
+    let malformed = store().create(&json!({"username": "u", "password": "hunter2"}));
+    for (secret, reason) in [(gone, "does not exist"), (malformed, "malformed")] {
+        let id = secret.id.clone();
+        let app = TestApp::with_secret(&database, secret, &[]).await;
+        let answer = app.get_as("admin", "").await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (503, "secret_unavailable")
+        );
+        assert!(!answer.text.contains(&id), "{}", answer.text);
+        let error = app
+            .invoke(&json!({"task": "sample"}))
+            .await
+            .expect_err("no credentials");
+        assert!(
+            error.error_message.contains(&id) && error.error_message.contains(reason),
+            "{error:?}"
+        );
+        assert!(!error.error_message.contains("hunter2"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_503_and_never_shown() {
+    let database = plain().database();
+    let mut credentials = database.credentials(MONITOR);
+    credentials["password"] = json!("hunter2");
+    let app = TestApp::with_secret(&database, store().create(&credentials), &[]).await;
+    let answer = app.get_as("admin", "").await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "database_unavailable")
+    );
+    let error = app
+        .invoke(&json!({"task": "sample"}))
+        .await
+        .expect_err("a wrong password");
+    assert!(
+        error.error_message.contains("login refused") && !error.error_message.contains("hunter2"),
+        "{error:?}"
+    );
+}
+
+/// A secret rotates while the instance is warm: the next connection fails until it is fetched again.
+#[tokio::test]
+async fn a_rotated_secret_is_fetched_again() {
+    let database = plain().database();
+    let login = database.new_monitor_login();
+    let credentials = database.credentials(&login);
+    let secret = store().create(&credentials);
+    let id = secret.id.clone();
+    let app = TestApp::with_secret(&database, secret, &[]).await;
+    assert_eq!(app.get_as("admin", "query_type=events").await.status, 200);
+    for password in ["rotated once", "rotated twice"] {
+        let mut rotated = credentials.clone();
+        rotated["password"] = json!(password);
+        database
+            .psql(
+                SUPERUSER,
+                &format!("alter role {login} password '{password}'"),
+            )
+            .expect("rotating");
+        store().replace(&id, &rotated);
+        assert_eq!(end_sessions_of(&database, &login), "1");
+        assert_eq!(
+            app.get_as("admin", "query_type=events").await.status,
+            200,
+            "no request fails"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_login_without_the_roles_is_the_operators_mistake() {
+    let database = plain().database();
+    let app = TestApp::with_login(&database, "fresh_login", &[]).await;
+    let answer = app.get_as("admin", "").await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "database_unavailable"),
+        "not the caller's 403"
+    );
+    let error = app
+        .invoke(&json!({"task": "sample"}))
+        .await
+        .expect_err("a login without roles");
+    assert!(
+        error.error_message.contains("grant monitoring_reader"),
+        "{error:?}"
+    );
+}
+
+/// `verify-full`: the right authority and the right name, or no connection; never a fallback.
+#[tokio::test]
+async fn tls_is_verified_and_never_given_up() {
+    let (authority, stranger) = (Authority::new("right"), Authority::new("stranger"));
+    let right = authority.file().display().to_string();
+    let wrong = stranger.file().display().to_string();
+    let named = Cluster::start(ClusterOptions {
+        certificate: Some(authority.issue_local()),
+        ..ClusterOptions::default()
+    });
+    let misnamed = Cluster::start(ClusterOptions {
+        certificate: Some(authority.issue_foreign()),
+        ..ClusterOptions::default()
+    });
+    for (cluster, ca_file, refusal) in [
+        (&named, &right, None),
+        (&named, &wrong, Some("certificate")),
+        (&misnamed, &right, Some("certificate")),
+        (plain(), &right, Some("tls")),
+    ] {
+        let variables = [
+            ("DATABASE_TLS", "verify-full"),
+            ("DATABASE_CA_FILE", ca_file.as_str()),
+        ];
+        let database = cluster.database();
+        let app = TestApp::with_login(&database, MONITOR, &variables).await;
+        match (app.invoke(&json!({"task": "sample"})).await, refusal) {
+            (Ok(report), None) => assert_eq!(report["status"], "done"),
+            (Err(error), Some(reason)) => {
+                assert!(error.error_message.contains("no connection"), "{error:?}");
+                assert!(
+                    error.error_message.to_lowercase().contains(reason),
+                    "{error:?}"
+                );
+            }
+            (result, refusal) => panic!("expected {refusal:?}: {result:?}"),
+        }
+    }
+}

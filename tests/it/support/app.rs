@@ -1,0 +1,265 @@
+//! The app as Lambda calls it, without Lambda: an event in, an answer out.
+
+use std::collections::HashMap;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_secretsmanager::config::Credentials;
+use lambda_runtime::{Context, Diagnostic};
+use pgvigil::{app::App, config::Config, secrets::SecretStore};
+use serde_json::{Value, json};
+
+use super::database::TestDatabase;
+use super::secrets::{Secret, store};
+use super::templates::MONITOR;
+use super::token::{AUDIENCE, ISSUER, KEY, token};
+
+/// A subject that is a uuid, as most issuers' are.
+pub(crate) const SUBJECT: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
+
+/// An app on a test's database, with secrets from the real store.
+pub(crate) struct TestApp {
+    app: App,
+    // Kept for as long as the app may read them.
+    _secrets: Vec<Secret>,
+}
+
+/// An HTTP answer, taken out of the gateway's format.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u64,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The stable code of a problem, once it is sure that it is a whole one.
+    pub(crate) fn problem(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["detail"], problem["error"]);
+        for name in ["type", "title", "requestId"] {
+            assert!(problem[name].is_string(), "{name} in {problem}");
+        }
+        problem["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn detail(&self) -> String {
+        self.json()["detail"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+impl TestApp {
+    /// Token mode, with the monitor's login and the migrating role's as secrets.
+    pub(crate) async fn new(database: &TestDatabase) -> Self {
+        Self::with_login(database, MONITOR, &[]).await
+    }
+
+    /// The same with another login role and further variables.
+    pub(crate) async fn with_login(
+        database: &TestDatabase,
+        login: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let login = store().create(&database.credentials(login));
+        Self::with_secret(database, login, variables).await
+    }
+
+    /// The same with a secret that the test goes on to change.
+    pub(crate) async fn with_secret(
+        database: &TestDatabase,
+        login: Secret,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let migration = store().create(&database.credentials(database.migrator()));
+        let auth = store().create_text(KEY);
+        let mut all = HashMap::from([
+            ("DATABASE_SECRET_ID", login.id.as_str()),
+            ("MIGRATION_SECRET_ID", migration.id.as_str()),
+            ("DATABASE_TLS", "disable"),
+            ("AUTH_MODE", "token"),
+            ("AUTH_SECRET_ID", auth.id.as_str()),
+            ("AUTH_ISSUER", ISSUER),
+            ("AUTH_AUDIENCE", AUDIENCE),
+        ]);
+        all.extend(variables.iter().copied());
+        let app = Self::from_variables(&all).await;
+        Self {
+            app,
+            _secrets: vec![login, migration, auth],
+        }
+    }
+
+    /// An app with exactly these variables.
+    pub(crate) async fn exactly(variables: &[(&str, &str)]) -> Self {
+        let app = Self::from_variables(&variables.iter().copied().collect()).await;
+        Self {
+            app,
+            _secrets: Vec::new(),
+        }
+    }
+
+    async fn from_variables(variables: &HashMap<&str, &str>) -> App {
+        let config = Config::from_vars(|name| variables.get(name).map(|&value| value.to_owned()));
+        let config = config.unwrap_or_else(|error| panic!("configuring the app: {error}"));
+        App::with_secrets(config, Some(secret_store().await))
+    }
+
+    /// Handles an event as the function's handler does.
+    pub(crate) async fn invoke(&self, event: &Value) -> Result<Value, Diagnostic> {
+        let mut context = Context::default();
+        context.request_id = "00000000-test".to_owned();
+        self.app.handle(event.clone(), context).await
+    }
+
+    /// Runs a task and returns its report.
+    pub(crate) async fn task(&self, event: Value) -> Value {
+        let report = self.invoke(&event).await;
+        report.unwrap_or_else(|error| panic!("{event}: {error:?}"))
+    }
+
+    /// Sends a request through the gateway's format and back.
+    pub(crate) async fn send(&self, request: Request) -> Answer {
+        let answer = self
+            .invoke(&request.event())
+            .await
+            .expect("answering a request");
+        let headers = answer["headers"].as_object().into_iter().flatten();
+        Answer {
+            status: answer["statusCode"].as_u64().unwrap_or_default(),
+            headers: headers
+                .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+                .collect(),
+            text: answer["body"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// A GET of the performance endpoint by a caller with this role.
+    pub(crate) async fn get_as(&self, role: &str, query: &str) -> Answer {
+        self.send(Request::get("/api/monitoring/performance", query).by(role))
+            .await
+    }
+
+    /// A POST to the performance endpoint by a caller with this role.
+    pub(crate) async fn post_as(&self, role: &str, body: &Value) -> Answer {
+        let request = Request::post("/api/monitoring/performance", &body.to_string());
+        self.send(request.by(role)).await
+    }
+}
+
+/// The store of this test process, through the SDK that the function uses.
+async fn secret_store() -> SecretStore {
+    let endpoint = store().environment()[0].1.clone();
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "tests"));
+    SecretStore::from_loader(loader).await
+}
+
+/// A request in the format of an HTTP API.
+pub(crate) struct Request {
+    method: &'static str,
+    path: String,
+    query: String,
+    headers: Vec<(String, String)>,
+    body: Option<String>,
+    authorizer: Value,
+}
+
+impl Request {
+    pub(crate) fn new(method: &'static str, path: &str) -> Self {
+        Self {
+            method,
+            path: path.to_owned(),
+            query: String::new(),
+            headers: Vec::new(),
+            body: None,
+            authorizer: Value::Null,
+        }
+    }
+
+    pub(crate) fn get(path: &str, query: &str) -> Self {
+        Self {
+            query: query.to_owned(),
+            ..Self::new("GET", path)
+        }
+    }
+
+    pub(crate) fn post(path: &str, body: &str) -> Self {
+        let request = Self {
+            body: Some(body.to_owned()),
+            ..Self::new("POST", path)
+        };
+        request.header("content-type", "application/json")
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Signed in with a role.
+    pub(crate) fn by(self, role: &str) -> Self {
+        self.bearer(&token(SUBJECT, role, &json!({})))
+    }
+
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// What API Gateway's authorizer would add.
+    pub(crate) fn authorizer(self, authorizer: Value) -> Self {
+        Self { authorizer, ..self }
+    }
+
+    fn event(&self) -> Value {
+        let headers: serde_json::Map<String, Value> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        let query: serde_json::Map<String, Value> = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
+        json!({
+            "version": "2.0",
+            "routeKey": "$default",
+            "rawPath": self.path,
+            "rawQueryString": self.query,
+            "headers": headers,
+            "queryStringParameters": query,
+            "requestContext": {
+                "accountId": "123456789012",
+                "apiId": "api",
+                "authorizer": self.authorizer,
+                "domainName": "api.example.com",
+                "http": {
+                    "method": self.method,
+                    "path": self.path,
+                    "protocol": "HTTP/1.1",
+                    "sourceIp": "203.0.113.7",
+                    "userAgent": "test",
+                },
+                "requestId": "request",
+                "routeKey": "$default",
+                "stage": "$default",
+                "time": "07/Jun/2025:17:00:00 +0000",
+                "timeEpoch": 1_749_315_600_000_u64,
+            },
+            "body": self.body,
+            "isBase64Encoded": false,
+        })
+    }
+}

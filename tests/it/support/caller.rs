@@ -1,0 +1,74 @@
+//! A caller of the database: which login, which role, which claims.
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use super::database::TestDatabase;
+use super::postgres::SUPERUSER;
+use super::templates::{FRESH_LOGIN, MONITOR};
+
+/// Everybody whom a privilege test has to ask.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// An API caller with these claims.
+    Reader(Value),
+    /// A scheduled task.
+    Agent,
+    /// The role that owns the monitor's objects.
+    Owner,
+    Superuser,
+    /// The role that ran the migrations.
+    Migrator,
+    /// Supabase's API without a token.
+    Anon,
+    /// Supabase's API with a user's token.
+    Authenticated(Value),
+    /// Supabase's API with the service key.
+    ServiceRole,
+    /// A login role that nobody has granted anything.
+    FreshLogin,
+}
+
+impl Caller {
+    /// Who signs in, and what they switch to.
+    fn roles(&self, database: &TestDatabase) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Reader(_) => (MONITOR, Some("monitoring_reader")),
+            Self::Agent => (MONITOR, Some("monitoring_agent")),
+            Self::Owner => (SUPERUSER, Some("monitoring_owner")),
+            Self::Superuser => (SUPERUSER, None),
+            Self::Migrator => (database.migrator(), None),
+            Self::Anon => ("authenticator", Some("anon")),
+            Self::Authenticated(_) => ("authenticator", Some("authenticated")),
+            Self::ServiceRole => ("authenticator", Some("service_role")),
+            Self::FreshLogin => (FRESH_LOGIN, None),
+        }
+    }
+
+    fn claims(&self) -> Option<Value> {
+        match self {
+            Self::Reader(claims) | Self::Authenticated(claims) => Some(claims.clone()),
+            Self::Anon => Some(json!({ "role": "anon" })),
+            Self::ServiceRole => Some(json!({ "role": "service_role" })),
+            _ => None,
+        }
+    }
+}
+
+impl TestDatabase {
+    /// Opens a session as this caller, which lasts for as long as the client is kept.
+    pub(crate) async fn as_caller(&self, caller: Caller) -> Client {
+        let (login, role) = caller.roles(self);
+        let client = self.session(login).await;
+        if let Some(claims) = caller.claims() {
+            let set = "select set_config('request.jwt.claims', $1, false)";
+            let set = client.execute(set, &[&claims.to_string()]).await;
+            set.expect("setting the claims");
+        }
+        if let Some(role) = role {
+            let set = client.batch_execute(&format!("set role {role}")).await;
+            set.unwrap_or_else(|error| panic!("becoming {caller:?}: {error}"));
+        }
+        client
+    }
+}

@@ -1,0 +1,58 @@
+//! The Lambda binary under AWS's runtime interface emulator: what is closest to the cloud without one.
+
+use std::net::TcpStream;
+use std::process::Command;
+
+use super::http::{Response, post};
+use super::leash::Leash;
+use super::scratch::free_port;
+use super::secrets::tool;
+
+const INVOCATIONS: &str = "/2015-03-31/functions/function/invocations";
+
+/// An emulated function. It initialises at the first invocation, like a cold start.
+#[derive(Debug)]
+pub(crate) struct Emulator {
+    port: u16,
+    leash: Leash,
+}
+
+impl Emulator {
+    /// Starts the emulator with our binary, which sees these variables, and of the test's own only `PATH`.
+    #[track_caller]
+    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+        let port = free_port();
+        let leash = Leash::spawn(command(port, variables));
+        leash
+            .wait_until_ready("the Lambda emulator", |_| {
+                TcpStream::connect(("127.0.0.1", port)).is_ok()
+            })
+            .unwrap_or_else(|problem| panic!("{problem}"));
+        Self { port, leash }
+    }
+
+    /// Invokes the function with an event. The status is the emulator's, the body the function's.
+    pub(crate) fn invoke(&self, event: &str) -> Response {
+        post(self.port, INVOCATIONS, &[], event).expect("invoking the function")
+    }
+
+    /// What the function and the emulator have written so far, on both streams.
+    pub(crate) fn log(&self) -> String {
+        self.leash.log()
+    }
+}
+
+/// SIGTERM, because the emulator then stops the function too, which a killed emulator would leave behind.
+fn command(port: u16, variables: &[(&str, &str)]) -> Command {
+    let mut command = Leash::command("TERM", None);
+    command.env_clear();
+    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.envs(variables.iter().copied());
+    command.arg(tool("lambda/bin/aws-lambda-rie"));
+    command.arg("--runtime-interface-emulator-address");
+    command.arg(format!("127.0.0.1:{port}"));
+    command.arg("--runtime-api-address");
+    command.arg(format!("127.0.0.1:{}", free_port()));
+    command.arg(env!("CARGO_BIN_EXE_pgvigil"));
+    command
+}

@@ -1,0 +1,34 @@
+//! What the tests stand on: real parts, started on first use, gone when the test process is gone.
+//!
+//! A missing part is never a reason to skip. It is a failure that names the command which installs it.
+
+// The app, called as Lambda calls it.
+pub(crate) mod app;
+// A caller of the database: which login, which role, which claims.
+pub(crate) mod caller;
+// One database for one test.
+pub(crate) mod database;
+// The Lambda binary under AWS's runtime interface emulator.
+pub(crate) mod emulator;
+// Just enough HTTP to talk to the emulator and to the secret store.
+pub(crate) mod http;
+// Child processes that cannot outlive the tests.
+pub(crate) mod leash;
+// Throw-away PostgreSQL clusters.
+pub(crate) mod postgres;
+// Where PostgreSQL's programs are, and how they are run.
+pub(crate) mod programs;
+// Names, passwords, ports and files that are ours alone.
+pub(crate) mod scratch;
+// A real Secrets Manager endpoint.
+pub(crate) mod secrets;
+// What a cluster's databases are cloned from.
+pub(crate) mod templates;
+// Certificates, good ones and wrong ones.
+pub(crate) mod tls;
+// Signed identities.
+pub(crate) mod token;
+// Bounded polling.
+pub(crate) mod wait;
+// Situations worth monitoring, made for real.
+pub(crate) mod workload;

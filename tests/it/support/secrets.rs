@@ -1,0 +1,135 @@
+//! A real Secrets Manager endpoint: moto, one per test process.
+
+use std::env;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use super::http::post;
+use super::leash::Leash;
+use super::scratch::{free_port, unique};
+
+/// Moto believes every signature; from the scope it learns which service and region is meant.
+const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20250825/us-east-1/secretsmanager/aws4_request, \
+                             SignedHeaders=host, Signature=0";
+
+/// The running endpoint.
+#[derive(Debug)]
+pub(crate) struct SecretStore {
+    port: u16,
+    _leash: Leash,
+}
+
+/// A secret of one test, under a name that no other test has.
+#[derive(Debug)]
+pub(crate) struct Secret {
+    pub(crate) id: String,
+}
+
+/// Where `make test` installs what PostgreSQL's packages do not bring; `PGVIGIL_TOOLS` points elsewhere.
+///
+/// # Panics
+///
+/// When the tool is not there, naming the command that installs it.
+#[track_caller]
+pub(crate) fn tool(path: &str) -> PathBuf {
+    let beside_manifest = || Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let tools = env::var_os("PGVIGIL_TOOLS").map_or_else(beside_manifest, PathBuf::from);
+    let tool = tools.join(path);
+    assert!(
+        tool.exists(),
+        "{path} is not installed; this installs it: make test"
+    );
+    tool
+}
+
+/// The store that all tests share; each makes secrets of its own in it.
+#[track_caller]
+pub(crate) fn store() -> &'static SecretStore {
+    static STORE: LazyLock<Result<SecretStore, String>> = LazyLock::new(SecretStore::start);
+    let _ = tool("moto/bin/moto_server");
+    STORE.as_ref().unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+impl SecretStore {
+    fn start() -> Result<Self, String> {
+        let port = free_port();
+        let mut server = Leash::command("KILL", None);
+        server.arg(tool("moto/bin/moto_server"));
+        server.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        let leash = Leash::spawn(server);
+        leash.wait_until_ready("moto", |_| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        Ok(Self {
+            port,
+            _leash: leash,
+        })
+    }
+
+    /// What AWS's SDK must find in its environment to talk to this store.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let endpoint = format!("http://127.0.0.1:{}", self.port);
+        vec![
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ]
+    }
+
+    pub(crate) fn create(&self, value: &Value) -> Secret {
+        self.create_text(&value.to_string())
+    }
+
+    /// A secret that is no JSON, like a key.
+    pub(crate) fn create_text(&self, text: &str) -> Secret {
+        let id = unique("test/");
+        let parameters = json!({ "Name": id, "SecretString": text });
+        self.call("CreateSecret", &parameters);
+        Secret { id }
+    }
+
+    /// Gives a secret a new current value, as somebody who turns a password by hand does.
+    ///
+    /// Without staging labels: moto keeps AWSPENDING until it is removed, and after a staged rotation a plain put
+    /// leaves it with two current versions, of which it answers the old one.
+    pub(crate) fn replace(&self, id: &str, value: &Value) {
+        let parameters = json!({ "SecretId": id, "SecretString": value.to_string() });
+        self.call("PutSecretValue", &parameters);
+    }
+
+    pub(crate) fn delete(&self, secret: &Secret) {
+        let parameters = json!({ "SecretId": secret.id, "ForceDeleteWithoutRecovery": true });
+        self.call("DeleteSecret", &parameters);
+    }
+
+    /// The current value, or the type of the service's refusal.
+    pub(crate) fn read(&self, secret: &Secret) -> Result<Value, String> {
+        let answer = self.try_call("GetSecretValue", &json!({ "SecretId": secret.id }))?;
+        let text = answer["SecretString"].as_str().unwrap_or_default();
+        Ok(serde_json::from_str(text).expect("parsing a secret"))
+    }
+
+    fn call(&self, action: &str, parameters: &Value) {
+        if let Err(kind) = self.try_call(action, parameters) {
+            panic!("the secret store refused {action}: {kind}");
+        }
+    }
+
+    fn try_call(&self, action: &str, parameters: &Value) -> Result<Value, String> {
+        let target = format!("secretsmanager.{action}");
+        let headers = [
+            ("X-Amz-Target", target.as_str()),
+            ("Content-Type", "application/x-amz-json-1.1"),
+            ("Authorization", AUTHORIZATION),
+        ];
+        let answer = post(self.port, "/", &headers, &parameters.to_string());
+        let answer = answer.expect("asking the secret store");
+        let body: Value = serde_json::from_str(&answer.body).expect("parsing an answer");
+        match answer.status {
+            200 => Ok(body),
+            _ => Err(body["__type"].to_string()),
+        }
+    }
+}

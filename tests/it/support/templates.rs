@@ -1,0 +1,158 @@
+//! What a cluster's databases are cloned from.
+//!
+//! Cloning takes a tenth of what migrating takes, so each cluster prepares two databases, each on its first use:
+//! `base`, what the migrations find, and `migrated`, what they leave.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use super::postgres::{Flavour, PASSWORD, SUPERUSER, Server};
+use super::programs::run;
+
+/// The login role of the monitor: may become reader or agent, is nothing by itself.
+pub(crate) const MONITOR: &str = "pgvigil";
+
+/// A login role that nobody has granted anything.
+pub(crate) const FRESH_LOGIN: &str = "fresh_login";
+
+/// What runs the migrations on [`Flavour::Supabase`]: as restricted as Supabase's `postgres`.
+pub(crate) const SUPABASE_OWNER: &str = "supabase_postgres";
+
+const SUPABASE_ROLES: &str = include_str!("supabase_roles.sql");
+const SUPABASE_DATABASE: &str = include_str!("supabase_database.sql");
+
+/// Runs after the migrations, which create the two roles; without migrations there is nothing to grant.
+const MONITOR_LOGIN: &str = r#"
+create role :"login" login noinherit password :'password';
+select format('grant %I to %I', rolname, :'login')
+from pg_roles where rolname in ('monitoring_reader', 'monitoring_agent') \gexec
+"#;
+
+/// Which templates exist already, or why they do not.
+#[derive(Debug, Default)]
+pub(super) struct Templates {
+    base: OnceLock<Result<(), String>>,
+    migrated: OnceLock<Result<(), String>>,
+    /// Migrations create roles, which belong to the whole cluster: two at once, in whatever databases, can meet there
+    /// ("tuple concurrently updated").
+    migrating: Mutex<()>,
+}
+
+impl Server {
+    /// The role that owns the databases and migrates them.
+    pub(super) fn migrator(&self) -> &'static str {
+        match self.flavour {
+            Flavour::Plain => SUPERUSER,
+            Flavour::Supabase => SUPABASE_OWNER,
+        }
+    }
+
+    /// The template before any migration.
+    pub(super) fn base(&self) -> Result<&'static str, String> {
+        let prepared = self.templates.base.get_or_init(|| self.prepare_base());
+        prepared.clone().map(|()| "base")
+    }
+
+    /// The template with every migration applied.
+    pub(super) fn migrated(&self) -> Result<&'static str, String> {
+        let prepared = self
+            .templates
+            .migrated
+            .get_or_init(|| self.prepare_migrated());
+        prepared.clone().map(|()| "migrated")
+    }
+
+    /// Creates a database as a copy of another, the fastest way the version knows.
+    pub(super) fn clone_database(&self, name: &str, template: &str) -> Result<(), String> {
+        let owner = self.migrator();
+        let strategy = match self.major_version {
+            ..15 => "",
+            15.. => "strategy file_copy",
+        };
+        let sql = format!("create database {name} template {template} owner {owner} {strategy}");
+        self.administer("postgres", &sql).map(drop)
+    }
+
+    /// Runs a file the way a migration is applied, one at a time.
+    pub(super) fn psql_file(
+        &self,
+        user: &str,
+        database: &str,
+        path: &Path,
+    ) -> Result<String, String> {
+        let turn = self.templates.migrating.lock();
+        let mut psql = self.psql(user, database);
+        psql.arg("--single-transaction").arg("-f").arg(path);
+        let result = run(psql, "");
+        drop(turn);
+        result
+    }
+
+    /// Creates a login that may do what the monitor's may.
+    pub(super) fn create_monitor_login(&self, name: &str) -> Result<(), String> {
+        let mut psql = self.psql(SUPERUSER, "postgres");
+        psql.args(["-v", &format!("login={name}")]);
+        psql.args(["-v", &format!("password={}", *PASSWORD)]);
+        run(psql, MONITOR_LOGIN).map(drop)
+    }
+
+    fn prepare_base(&self) -> Result<(), String> {
+        let fresh = format!("create role {FRESH_LOGIN} login password '{}';", *PASSWORD);
+        self.administer("postgres", &fresh)?;
+        if self.flavour == Flavour::Supabase {
+            self.administer("postgres", SUPABASE_ROLES)?;
+            let logins = format!(
+                "alter role {SUPABASE_OWNER} password '{0}'; alter role authenticator password '{0}';",
+                *PASSWORD
+            );
+            self.administer("postgres", &logins)?;
+        }
+        self.clone_database("base", "template0")?;
+        self.furnish_base()?;
+        self.seal("base")
+    }
+
+    fn furnish_base(&self) -> Result<(), String> {
+        if self.flavour == Flavour::Supabase {
+            self.administer("base", SUPABASE_DATABASE)?;
+        }
+        if self.pg_stat_statements {
+            let schema = match self.flavour {
+                Flavour::Plain => "public",
+                Flavour::Supabase => "extensions",
+            };
+            let sql = format!("create extension pg_stat_statements schema {schema}");
+            self.administer("base", &sql)?;
+        }
+        Ok(())
+    }
+
+    fn prepare_migrated(&self) -> Result<(), String> {
+        let base = self.base()?;
+        self.clone_database("migrated", base)?;
+        for path in migrations() {
+            self.psql_file(self.migrator(), "migrated", &path)?;
+        }
+        self.create_monitor_login(MONITOR)?;
+        self.seal("migrated")
+    }
+
+    /// A database can be cloned only while nobody is connected to it: from here on nobody can be.
+    fn seal(&self, name: &str) -> Result<(), String> {
+        let sql = format!("alter database {name} with is_template true allow_connections false");
+        self.administer("postgres", &sql).map(drop)
+    }
+}
+
+/// Every migration, in the order in which they are applied.
+pub(crate) fn migrations() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
+        .collect();
+    paths.sort();
+    paths
+}

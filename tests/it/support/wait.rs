@@ -1,0 +1,19 @@
+//! Bounded polling, so that no test sleeps blindly and none hangs.
+
+use std::time::{Duration, Instant};
+
+/// Long enough for a busy two-core machine; a test that needs more is wrong.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Waits until the condition holds.
+///
+/// # Panics
+///
+/// When it does not hold in time, with the words of `expectation`.
+pub(crate) async fn wait_until(expectation: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < LIMIT, "still not so: {expectation}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,276 @@
+//! Scheduled work: done once, however often and however oddly it is delivered.
+
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::database::TestDatabase;
+use crate::support::postgres::{SUPERUSER, plain, supabase};
+
+fn samples(database: &TestDatabase) -> String {
+    let count = database.psql(SUPERUSER, "select count(*) from monitoring.samples");
+    count.expect("counting samples").trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_sample_is_one_row_with_its_heartbeat() {
+    for cluster in [plain(), supabase()] {
+        let database = cluster.database();
+        let app = TestApp::new(&database).await;
+        let report = app.task(json!({"task": "sample"})).await;
+        assert_eq!(
+            (&report["status"], &report["task"]),
+            (&json!("done"), &json!("sample")),
+            "{report}"
+        );
+        assert_eq!(
+            (&report["health_score"], &report["health_status"]),
+            (&json!(100), &json!("excellent"))
+        );
+        assert!(report["duration_ms"].is_u64() && report["metrics"]["total_connections"].is_u64());
+        let row = "select health_score, total_connections > 0, sampled_at <= now(), duration_ms > 0 from monitoring.samples";
+        assert_eq!(database.psql(SUPERUSER, row).as_deref(), Ok("100|t|t|t\n"));
+        let partitions =
+            "select count(*) from pg_inherits where inhparent = 'monitoring.samples'::regclass";
+        assert_eq!(
+            database.psql(SUPERUSER, partitions).as_deref(),
+            Ok("2\n"),
+            "today's and tomorrow's"
+        );
+    }
+}
+
+/// EventBridge delivers at least once.
+#[tokio::test]
+async fn a_tick_delivered_twice_is_one_sample() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let now = database.psql(
+        SUPERUSER,
+        "select to_json(date_trunc('minute', now()) - interval '5 minutes') #>> '{}'",
+    );
+    let now = now.expect("asking the time").trim().to_owned();
+    let envelope =
+        json!({"version": "0", "source": "aws.events", "time": now, "detail": {"task": "sample"}});
+    let first = app.task(envelope.clone()).await;
+    assert_eq!(first["status"], "done", "{first}");
+    assert!(first["late_ms"].as_i64() >= Some(300_000), "{first}");
+    let second = app.task(envelope).await;
+    assert_eq!(
+        (&second["status"], &second["reason"]),
+        (&json!("skipped"), &json!("this tick has its sample"))
+    );
+    assert_eq!(samples(&database), "1");
+}
+
+#[tokio::test]
+async fn overlapping_samples_are_skipped() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let other = database.superuser().await;
+    other
+        .batch_execute("begin; select pg_advisory_xact_lock(hashtextextended('pgvigil.sample', 0))")
+        .await
+        .expect("being another sampler");
+    let report = app.task(json!({"task": "sample"})).await;
+    assert_eq!(
+        (&report["status"], &report["reason"]),
+        (&json!("skipped"), &json!("another sample is being taken"))
+    );
+    other.batch_execute("rollback").await.expect("ending");
+    let (one, two) = (TestApp::new(&database).await, TestApp::new(&database).await);
+    let event = json!({"task": "sample", "scheduled_at": null});
+    let reports = tokio::join!(
+        one.task(event.clone()),
+        two.task(event.clone()),
+        app.task(event)
+    );
+    let done = [&reports.0, &reports.1, &reports.2]
+        .iter()
+        .filter(|report| report["status"] == "done")
+        .count();
+    assert!(done >= 1, "{reports:?}");
+    assert_eq!(samples(&database), done.to_string());
+}
+
+#[tokio::test]
+async fn cleanup_drops_old_samples_by_partition() {
+    let database = plain().database();
+    let setup = "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - d) from (values (0), (7), (8), (30)) v (d)";
+    database.psql(SUPERUSER, setup).expect("making partitions");
+    let app = TestApp::new(&database).await;
+    let report = app.task(json!({"task": "cleanup"})).await;
+    assert_eq!(
+        (&report["status"], &report["sample_partitions"]),
+        (&json!("done"), &json!(2)),
+        "{report}"
+    );
+    assert_eq!(
+        app.task(json!({"task": "cleanup"})).await["sample_partitions"],
+        0
+    );
+    let count = "select count(*) from pg_inherits where inhparent = 'monitoring.samples'::regclass";
+    assert_eq!(database.psql(SUPERUSER, count).as_deref(), Ok("2\n"));
+}
+
+/// Dropping a partition waits behind one idle reader, and every insert waits behind the drop.
+#[tokio::test]
+async fn a_partition_in_use_is_left_for_the_next_cleanup() {
+    let database = plain().database();
+    database
+        .psql(
+            SUPERUSER,
+            "select monitoring.ensure_sample_partition(current_date - 30)",
+        )
+        .expect("making a partition");
+    let reader = database.superuser().await;
+    reader
+        .batch_execute("begin; select * from monitoring.samples")
+        .await
+        .expect("reading samples");
+    let app = TestApp::new(&database).await;
+    let report = app.task(json!({"task": "cleanup"})).await;
+    assert_eq!(
+        (&report["sample_partitions_postponed"], &report["complete"]),
+        (&json!(1), &json!(false)),
+        "{report}"
+    );
+    reader.batch_execute("rollback").await.expect("ending");
+    assert_eq!(
+        app.task(json!({"task": "cleanup"})).await["sample_partitions"],
+        1
+    );
+}
+
+#[tokio::test]
+async fn overlapping_cleanups_are_skipped() {
+    let database = plain().database();
+    let other = database.superuser().await;
+    other
+        .batch_execute(
+            "begin; select pg_advisory_xact_lock(hashtextextended('pgvigil.cleanup', 0))",
+        )
+        .await
+        .expect("being another clean-up");
+    let report = TestApp::new(&database)
+        .await
+        .task(json!({"task": "cleanup"}))
+        .await;
+    assert_eq!(report["status"], "skipped", "{report}");
+}
+
+#[tokio::test]
+async fn what_is_no_task_is_a_clear_error() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    for (event, kind, hint) in [
+        (json!({}), "UnknownEvent", "\"task\""),
+        (json!([1]), "UnknownEvent", "JSON object"),
+        (json!("sample"), "UnknownEvent", "JSON object"),
+        (
+            json!({"task": "sampel"}),
+            "UnknownTask",
+            "sample, cleanup, migrate, rollback",
+        ),
+        (json!({"task": ["sample"]}), "UnknownEvent", "string"),
+        (
+            json!({"detail": {"job": "sample"}}),
+            "UnknownEvent",
+            "give the rule or schedule that input",
+        ),
+        (
+            json!({"task": "sample", "target": "other"}),
+            "BadTask",
+            "other",
+        ),
+        (json!({"task": "sample", "target": 5}), "BadTask", "target"),
+        (
+            json!({"task": "sample", "scheduled_at": "soon"}),
+            "Database",
+            "argument refused",
+        ),
+    ] {
+        let error = app
+            .invoke(&event)
+            .await
+            .expect_err("an event that is no task");
+        assert_eq!(error.error_type, kind, "{event}: {error:?}");
+        assert!(error.error_message.contains(hint), "{event}: {error:?}");
+    }
+    assert_eq!(
+        app.task(json!({"task": "sample"})).await["status"],
+        "done",
+        "the next one works"
+    );
+}
+
+#[tokio::test]
+async fn migrate_without_its_own_secret_says_so() {
+    let database = plain().database();
+    let url = database.url_for("pgvigil");
+    let app = TestApp::exactly(&[("DATABASE_URL", &url), ("DATABASE_TLS", "disable")]).await;
+    for event in [
+        json!({"task": "migrate"}),
+        json!({"task": "rollback", "confirm": database.name}),
+    ] {
+        let error = app
+            .invoke(&event)
+            .await
+            .expect_err("no login to migrate with");
+        assert!(
+            error.error_message.contains("MIGRATION_SECRET_ID"),
+            "{error:?}"
+        );
+    }
+    assert_eq!(
+        app.task(json!({"task": "sample"})).await["status"],
+        "done",
+        "a URL on loopback is enough for the rest"
+    );
+}
+
+/// The report's numbers are the summary's: nothing is computed twice.
+#[tokio::test]
+async fn the_sample_and_the_summary_agree() {
+    let database = plain().database();
+    database
+        .psql(
+            SUPERUSER,
+            "create table open_to_all (id int); grant select on open_to_all to public",
+        )
+        .expect("creating a table");
+    let report = TestApp::new(&database)
+        .await
+        .task(json!({"task": "sample"}))
+        .await;
+    let summary = database
+        .psql(SUPERUSER, "select get_database_monitoring_summary()")
+        .expect("asking for the summary");
+    let summary: Value = serde_json::from_str(&summary).expect("parsing the summary");
+    assert_eq!(report["health_score"], summary["health_score"]);
+    for metric in ["high_risk_tables", "findings", "unresolved_events"] {
+        assert_eq!(
+            report["metrics"][metric], summary["metrics"][metric],
+            "{metric}"
+        );
+    }
+}
+
+/// Its own tick is gone: what is taken is the sample of now, and the report says how late it is.
+#[tokio::test]
+async fn a_tick_that_comes_days_late_is_a_sample_of_now() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    for time in ["1999-01-01T00:00:00Z", "2999-01-01T00:00:00Z"] {
+        let report = app
+            .task(json!({"time": time, "detail": {"task": "sample"}}))
+            .await;
+        assert!(
+            report["late_ms"].is_i64() || report["status"] == "skipped",
+            "{report}"
+        );
+    }
+    let now =
+        "select count(*) from monitoring.samples where tick_at > now() - interval '2 minutes'";
+    let now = database.psql(SUPERUSER, now).expect("counting samples");
+    assert_eq!(now.trim(), samples(&database));
+}
