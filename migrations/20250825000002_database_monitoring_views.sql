@@ -3,7 +3,8 @@
 -- Statistics of other sessions are shown to pg_read_all_stats only, and a view does not lend its owner's rights there:
 -- the check is on the user that runs the function. So each view reads a security definer function that runs as
 -- monitoring_owner and asks first whether the caller may read. No view names a catalog column that changes between
--- PostgreSQL 14 and 18.
+-- PostgreSQL 14 and 18. JIT is off in them: the planner cannot know how few rows the catalogs give, and compiling would take
+-- ten times as long as running.
 
 -- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
 do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
@@ -116,6 +117,7 @@ create or replace function monitoring.slow_queries(p_limit int default null) ret
   blocked_by int[])
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -154,6 +156,7 @@ create or replace function monitoring.connections() returns table (
   waiting_for_lock bigint, longest_transaction_ms bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -201,6 +204,7 @@ create or replace function monitoring.table_health_rows(p_limit int, p_measure b
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -237,7 +241,7 @@ begin
       select r.*, row_number() over (order by r.remembered_bytes desc, r.oid) <= 200 as is_large
       from ranked r
       order by r.remembered_bytes desc
-      limit greatest(p_limit * 2, 200)
+      limit case when p_limit is not null then greatest(p_limit * 2, 200) end
     ), locked as materialized (
       select l.relation
       from pg_locks l
@@ -311,6 +315,7 @@ create or replace function monitoring.rls_status(p_limit int default null) retur
   security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -620,6 +625,7 @@ create or replace function monitoring.findings() returns table (
   fingerprint text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 begin
@@ -627,6 +633,9 @@ begin
   return query
     with slow as materialized (
       select * from monitoring.slow_queries()
+    ), tables as materialized (
+      -- No size is looked at here, so none is measured.
+      select * from monitoring.table_health_rows(null, false)
     ), seen as (
       select 'slow-statement' as check_id, format('query %s', coalesce(s.query_id::text, md5(s.query_preview))) as object,
         max(s.duration_ms)::numeric as value,
@@ -654,12 +663,12 @@ begin
       select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), t.dead_tuple_percent,
         format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
         format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
-      from monitoring.table_health() t where t.needs_vacuum
+      from tables t where t.needs_vacuum
       union all
       select 'transaction-id-age', format('%I.%I', t.schemaname, t.tablename), t.xid_age,
         format('its oldest transaction id is %s transactions old', t.xid_age),
         format('VACUUM (FREEZE) %I.%I', t.schemaname, t.tablename)
-      from monitoring.table_health() t
+      from tables t
       union all
       select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
         case when r.exposed_to && '{PUBLIC,anon,authenticated}' then 2 else 1 end,
@@ -689,6 +698,7 @@ comment on function monitoring.findings() is
 create or replace function public.get_database_monitoring_summary() returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   v_findings jsonb;
@@ -726,7 +736,7 @@ begin
   from (select count(*) as slow_queries, count(*) filter (where s.blocked_by <> '{}') as blocked_sessions
         from monitoring.slow_queries() s) q
     cross join (select count(*) filter (where s.risk_rank = 1) as high_risk_tables from monitoring.rls_status() s) r
-    cross join (select count(*) filter (where h.needs_vacuum) as tables_needing_vacuum from monitoring.table_health() h) t
+    cross join (select count(*) filter (where h.needs_vacuum) as tables_needing_vacuum from monitoring.table_health_rows(null, false) h) t
     cross join (select count(*) as unresolved_events, count(*) filter (where v.severity = 'critical') as critical_events
         from public.monitoring_events v where v.resolved_at is null) e
     left join (select * from monitoring.connections() x where x.database_name = current_database()) c on true;
