@@ -133,7 +133,8 @@ create table if not exists monitoring.settings (
         pg_catalog.jsonb_typeof(value) = 'array'
           and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
       when 'role_claim_path' then
-        pg_catalog.jsonb_typeof(value) = 'array' and value <> '[]'
+        -- Users write user_metadata themselves.
+        pg_catalog.jsonb_typeof(value) = 'array' and value <> '[]' and value ->> 0 <> 'user_metadata'
           and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
       when 'operator_organization_id' then
         value = 'null' or pg_catalog.jsonb_typeof(value) = 'string' and value <> '""'
@@ -259,14 +260,11 @@ begin
   v_claim := monitoring.claims() #> monitoring.setting_names('role_claim_path')::text[];
   v_named := case jsonb_typeof(v_claim)
     when 'array' then array(select e #>> '{}' from jsonb_array_elements(v_claim) e)
-    when 'string' then
-      -- A list as gateways word it: [admin editors], or admin,editors.
-      case when v_claim #>> '{}' ~ '^\[.*\]$' then regexp_split_to_array(btrim(v_claim #>> '{}', '[]'), '[ ,]+')
-      else string_to_array(v_claim #>> '{}', ',') end
+    when 'string' then array[v_claim #>> '{}']
   end;
   select known.role into v_role
   from (values ('service', 1), ('owner', 2), ('admin', 3), ('developer', 4)) as known (role, strength)
-  where exists (select from unnest(v_named) n where lower(btrim(n, ' "')) = known.role)
+  where exists (select from unnest(v_named) n where lower(btrim(n)) = known.role)
   order by known.strength
   limit 1;
   return coalesce(v_role, monitoring.operator_role());

@@ -20,8 +20,6 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 use tokio_postgres::config::{Host, SslMode};
 use tracing_subscriber::EnvFilter;
 
-use crate::telemetry;
-
 /// The whole configuration of the function.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -119,6 +117,9 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// What is logged unless `RUST_LOG` says otherwise: our own events, and what goes wrong in the libraries.
+pub const DEFAULT_LOG_FILTER: &str = "warn,pgvigil=info";
+
 /// Time given to open a connection, so that a dead address does not use up the caller's patience.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -158,9 +159,7 @@ impl Config {
                 mode: reader.auth_mode(),
                 issuer: reader.var("AUTH_ISSUER"),
                 audience: reader.var("AUTH_AUDIENCE"),
-                role_claim: reader
-                    .var("AUTH_ROLE_CLAIM")
-                    .unwrap_or_else(|| "app_metadata.role".to_owned()),
+                role_claim: reader.role_claim(),
             },
             allowed_origins: reader.allowed_origins(),
             log_filter: reader.log_filter(),
@@ -226,7 +225,10 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             self.problem("DATABASE_URL is no connection URL: must look like postgres://user:password@127.0.0.1:5432/database");
             return None;
         };
-        if url.get_hosts().is_empty() || !url.get_hosts().iter().all(is_loopback_host) {
+        if url.get_hosts().is_empty()
+            || !url.get_hosts().iter().all(is_loopback_host)
+            || !url.get_hostaddrs().iter().all(IpAddr::is_loopback)
+        {
             self.problem("DATABASE_URL names a host that is not loopback: use DATABASE_SECRET_ID, so that no password stands in the environment");
             return None;
         }
@@ -266,6 +268,18 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
+    fn role_claim(&mut self) -> String {
+        let claim = self
+            .var("AUTH_ROLE_CLAIM")
+            .unwrap_or_else(|| "app_metadata.role".to_owned());
+        if claim == "user_metadata" || claim.starts_with("user_metadata.") {
+            self.problem(format!(
+                "AUTH_ROLE_CLAIM is \"{claim}\": users write user_metadata themselves, so it must be another claim"
+            ));
+        }
+        claim
+    }
+
     fn allowed_origins(&mut self) -> Vec<String> {
         let list = self.var("ALLOWED_ORIGINS").unwrap_or_default();
         let origins: Vec<String> = list
@@ -289,7 +303,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     fn log_filter(&mut self) -> String {
         let filter = self
             .var("RUST_LOG")
-            .unwrap_or_else(|| telemetry::DEFAULT_FILTER.to_owned());
+            .unwrap_or_else(|| DEFAULT_LOG_FILTER.to_owned());
         if let Err(error) = EnvFilter::try_new(&filter) {
             self.problem(format!("RUST_LOG is \"{filter}\": {error}"));
         }
@@ -368,6 +382,7 @@ mod tests {
             ("postgres://u:p@[::1]/d", true),
             ("postgres://u:p@db.example.com/d", false),
             ("postgres://u:p@127.0.0.1,10.0.0.1/d", false),
+            ("postgres://u:p@localhost/d?hostaddr=10.0.0.5", false),
             ("postgres:///d", false),
             ("not a url \u{0}", false),
         ] {

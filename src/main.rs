@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use pgvigil::{app::App, config::Config, telemetry};
+use pgvigil::{
+    app::App,
+    config::{Config, DEFAULT_LOG_FILTER},
+    telemetry,
+};
 use serde_json::Value;
 
 /// One thread is enough: an instance handles one event at a time and waits for the network.
@@ -12,7 +16,7 @@ async fn main() -> Result<ExitCode, Error> {
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => {
-            telemetry::init(telemetry::DEFAULT_FILTER);
+            telemetry::init(DEFAULT_LOG_FILTER);
             tracing::error!(problems = ?error.problems(), "configuration refused: {error}");
             return Ok(ExitCode::FAILURE);
         }

@@ -2,8 +2,9 @@
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// What is logged unless `RUST_LOG` says otherwise: our own events, and what goes wrong in the libraries.
-pub const DEFAULT_FILTER: &str = "warn,pgvigil=info";
+/// What is never logged, whatever `RUST_LOG` says: the runtime's trace holds events with the tokens in them, and its word on
+/// a failed task repeats ours.
+const SILENCED: &str = "lambda_runtime=warn,lambda_runtime::layers::panic=off";
 
 /// Sends the process's log lines to standard output as flat JSON.
 ///
@@ -17,7 +18,7 @@ pub fn init(filter: &str) {
         .with_target(false);
     // An error here only says that a subscriber is installed already.
     let _ = tracing_subscriber::registry()
-        .with(EnvFilter::new(filter))
+        .with(EnvFilter::new(format!("{filter},{SILENCED}")))
         .with(lines)
         .try_init();
 }

@@ -1,12 +1,14 @@
 //! Opening a connection: credentials, TLS, time limits.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use native_tls::TlsConnector;
 use postgres_native_tls::MakeTlsConnector;
 use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
-use tokio_postgres::{Client, Config, NoTls, config::SslMode};
+use tokio_postgres::{
+    AsyncMessage, CancelToken, Client, Config, Connection, NoTls, Socket, config::SslMode,
+};
 
 use super::{APPLICATION_NAME, DbError, DbErrorKind, tls};
 use crate::{
@@ -50,21 +52,44 @@ impl Connector {
         }
     }
 
-    /// Connects; a login the server refuses is fetched again once, since the secret may just have been rotated.
+    /// Connects; a login the server refuses is fetched again, since the secret may just have been rotated, and tried again
+    /// if it is another one. A host that cannot be reached is forgotten, since the secret may name a new one by now.
     pub(super) async fn connect(&self) -> Result<Client, DbError> {
         let known = self.known.lock().await.clone();
-        let is_fresh = known.is_none();
-        let config = match known {
-            Some(config) => config,
-            None => self.fetch().await?,
+        let (config, is_fresh) = match known {
+            Some(config) => (config, false),
+            None => (self.fetch().await?, true),
         };
-        match self.open(&config).await {
-            Err(error) if error.kind() == DbErrorKind::Authentication && !is_fresh => {
-                tracing::warn!("the database refused the login: fetching its secret again");
-                self.open(&self.fetch().await?).await
+        let mut result = self.open(&config).await;
+        if is_refused(&result) && !is_fresh {
+            let fetched = self.fetch().await?;
+            if fetched != config {
+                tracing::warn!(
+                    "the database refused the login: trying the one its secret holds now"
+                );
+                result = self.open(&fetched).await;
             }
-            result => result,
         }
+        if result.is_err() {
+            *self.known.lock().await = None;
+        }
+        result
+    }
+
+    /// Asks the server to stop what a connection left behind is doing; nobody waits for it.
+    pub(super) fn cancel(&self, token: CancelToken) {
+        let connector = self.connector.get().cloned();
+        tokio::spawn(async move {
+            let cancelled = tokio::time::timeout(CONNECT_TIMEOUT, async {
+                match connector {
+                    Some(connector) => token.cancel_query(MakeTlsConnector::new(connector)).await,
+                    None => token.cancel_query(NoTls).await,
+                }
+            });
+            if !matches!(cancelled.await, Ok(Ok(()))) {
+                tracing::warn!("a statement that was given up could not be cancelled");
+            }
+        });
     }
 
     async fn fetch(&self) -> Result<Config, DbError> {
@@ -95,7 +120,11 @@ impl Connector {
         config
             .application_name(APPLICATION_NAME)
             .connect_timeout(CONNECT_TIMEOUT)
-            .keepalives_idle(Duration::from_secs(30))
+            // A host that died while the instance was frozen is noticed within seconds, not minutes.
+            .tcp_user_timeout(Duration::from_secs(5))
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
             .ssl_mode(match self.tls {
                 Tls::VerifyFull => SslMode::Require,
                 Tls::Disable => SslMode::Disable,
@@ -127,27 +156,36 @@ impl Connector {
     }
 }
 
+fn is_refused(result: &Result<Client, DbError>) -> bool {
+    matches!(result, Err(error) if error.kind() == DbErrorKind::Authentication)
+}
+
 /// The driver's connection is a future of its own that moves the bytes; it ends when the client is dropped.
 fn spawn<T>(
-    opened: Result<
-        (
-            Client,
-            tokio_postgres::Connection<tokio_postgres::Socket, T>,
-        ),
-        tokio_postgres::Error,
-    >,
+    opened: Result<(Client, Connection<Socket, T>), tokio_postgres::Error>,
 ) -> Result<Client, DbError>
 where
     T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
 {
-    let (client, connection) = opened.map_err(|error| DbError::from_connect(&error))?;
+    let (client, mut connection) = opened.map_err(|error| DbError::from_connect(&error))?;
     tokio::spawn(async move {
-        // Whoever waits for an answer is told; the text could hold the server's message.
-        if connection.await.is_err() {
-            tracing::debug!("database connection ended");
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match message {
+                Ok(AsyncMessage::Notice(notice)) => log_warning(&notice),
+                Ok(_) => {}
+                // Whoever waits for an answer is told; the text could hold the server's message.
+                Err(_) => break,
+            }
         }
     });
     Ok(client)
+}
+
+/// Warnings that our migrations raise, in words that are ours; others may repeat values.
+fn log_warning(notice: &tokio_postgres::error::DbError) {
+    if notice.severity() == "WARNING" && notice.routine() == Some("exec_stmt_raise") {
+        tracing::warn!(hint = notice.hint(), "{}", notice.message());
+    }
 }
 
 /// A secret as RDS writes it.

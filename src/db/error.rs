@@ -7,6 +7,7 @@ use std::{error::Error as _, fmt};
 
 use tokio_postgres::error::{DbError as ServerError, SqlState};
 
+use super::session::BEGIN;
 use crate::secrets::SecretError;
 
 /// An error of the database or on the way to it.
@@ -126,6 +127,22 @@ impl DbError {
     /// What kind of error it is.
     pub fn kind(&self) -> DbErrorKind {
         self.kind
+    }
+
+    /// Whether the transaction is known to be over and the connection good for the next. Not so where it could not even
+    /// begin, and not where the server is no longer the one that can write.
+    pub(crate) fn leaves_connection_usable(&self) -> bool {
+        self.query != BEGIN
+            && !matches!(
+                self.kind,
+                DbErrorKind::Closed | DbErrorKind::Connect | DbErrorKind::ReadOnly
+            )
+    }
+
+    /// Whether it is certain that nothing was done, and likely that another connection can do it.
+    pub(crate) fn is_before_any_work(&self) -> bool {
+        self.kind == DbErrorKind::ReadOnly
+            || self.kind == DbErrorKind::Closed && self.query == BEGIN
     }
 
     /// The name of the query that failed.

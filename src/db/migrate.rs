@@ -175,14 +175,12 @@ async fn rollback(client: &mut Client, request: &Rollback) -> Result<Outcome, Mi
     Ok(Outcome::Done(undone))
 }
 
-/// Statements of a migration may take a while; its locks may not be waited for long.
+/// Statements of a migration may take a while, though not longer than the function may run; its locks may not be waited for
+/// long; and if the function is stopped in the middle, the transaction must not stay open.
 async fn begin(client: &Client) -> Result<(), DbError> {
-    command(
-        client,
-        "begin",
-        "begin; set local statement_timeout = '120s'; set local lock_timeout = '5s'",
-    )
-    .await
+    let sql = "begin; set local statement_timeout = '50s'; set local lock_timeout = '5s'; \
+               set local idle_in_transaction_session_timeout = '10s'";
+    command(client, "begin migration", sql).await
 }
 
 /// One run at a time; the lock ends with the transaction, so no pooler can lose it.

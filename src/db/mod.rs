@@ -76,7 +76,7 @@ impl Database {
     /// Runs one query that writes, in a transaction of its own.
     ///
     /// A connection that turns out to be gone before the transaction has begun is replaced once; later it is not, since
-    /// nobody can tell whether the commit arrived.
+    /// nobody can tell whether the commit arrived. So is one that leads to a server which has become a standby.
     ///
     /// # Errors
     ///
@@ -86,9 +86,7 @@ impl Database {
             .with_client(async |client| session.write(client, query).await)
             .await;
         match result {
-            Err(error)
-                if error.kind() == DbErrorKind::Closed && error.query() == session::BEGIN =>
-            {
+            Err(error) if error.is_before_any_work() => {
                 self.with_client(async |client| session.write(client, query).await)
                     .await
             }
@@ -122,13 +120,39 @@ impl Database {
             Some(client) => client,
             None => self.connector.connect().await?,
         };
-        let result = work(&client).await;
-        // After these the connection is not in a known state; any other error has ended its transaction.
-        let is_spent = matches!(&result, Err(error) if matches!(error.kind(), DbErrorKind::Closed | DbErrorKind::Connect));
-        if !is_spent {
-            *self.idle.lock().await = Some(client);
+        let mut in_use = InUse {
+            client: Some(client),
+            connector: &self.connector,
+        };
+        let result = match &in_use.client {
+            Some(client) => work(client).await,
+            None => return Err(DbError::new("connect", DbErrorKind::Closed)),
+        };
+        let client = in_use.client.take();
+        // Any other error has ended its transaction; after these the connection is not to be used again.
+        if result
+            .as_ref()
+            .err()
+            .is_none_or(DbError::leaves_connection_usable)
+        {
+            *self.idle.lock().await = client;
         }
         result
+    }
+}
+
+/// A connection at work. Whoever drops it half-way (a time-out, a caller who has gone) leaves statements on the server
+/// behind, which are asked to stop.
+struct InUse<'a> {
+    client: Option<Client>,
+    connector: &'a Connector,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.connector.cancel(client.cancel_token());
+        }
     }
 }
 

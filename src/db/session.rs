@@ -1,6 +1,6 @@
 //! Transactions: who they run as, what they may take, and how they are sent.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio_postgres::Client;
 
@@ -10,7 +10,7 @@ use super::{Answer, DbError, DbErrorKind, LOCK_TIMEOUT, pipeline};
 pub(super) const BEGIN: &str = "begin";
 
 /// A query with a name; it returns one row with one text.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Query {
     /// What it is called in logs and errors.
     pub name: &'static str,
@@ -20,12 +20,24 @@ pub struct Query {
     pub params: Vec<Option<String>>,
 }
 
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Query({})", self.name)
+    }
+}
+
 /// Who a transaction runs as, and how long a statement of it may take.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Session {
     role: &'static str,
     claims_json: String,
     statement_timeout: Duration,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({})", self.role)
+    }
 }
 
 impl Session {
@@ -50,7 +62,7 @@ impl Session {
     /// Runs queries in a read-only transaction, all sent at once; each in a savepoint, so that one that fails leaves the
     /// transaction usable.
     pub(super) async fn read(&self, client: &Client, queries: &[Query]) -> Result<Answer, DbError> {
-        let begin = self.begin("read only");
+        let begin = self.begin(", read only");
         let claims = [Some(self.claims_json.clone())];
         let mut steps = vec![
             pipeline::command(client, &begin),
@@ -86,7 +98,8 @@ impl Session {
     /// Runs one query in a transaction that writes. Its beginning is waited for: if the connection turns out to be gone
     /// there, nothing was sent that could have been done.
     pub(super) async fn write(&self, client: &Client, query: &Query) -> Result<String, DbError> {
-        let begin = self.begin("read write");
+        // Not "read write", which a standby refuses: there the statement itself finds what it can do.
+        let begin = self.begin("");
         pipeline::command(client, &begin)
             .await
             .map_err(|error| session_error(&error))?;
@@ -107,7 +120,7 @@ impl Session {
 
     fn begin(&self, access: &str) -> String {
         format!(
-            "begin isolation level read committed, {access}; \
+            "begin isolation level read committed{access}; \
              set local statement_timeout = {}; set local lock_timeout = {}; \
              set local idle_in_transaction_session_timeout = 10000; set local timezone = 'UTC'; \
              set local role {}",

@@ -4,6 +4,7 @@
 //! (JWT best current practices) is why the algorithm follows from the key and not from the token.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use std::{
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
     errors::ErrorKind,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
 use lambda_http::http::header::AUTHORIZATION;
 use serde_json::{Map, Value, json};
@@ -58,17 +59,25 @@ impl Role {
 }
 
 /// A caller whose claims are verified.
-#[derive(Debug)]
 pub(super) struct Identity {
     claims: Map<String, Value>,
     role: Option<Role>,
 }
 
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({:?})", self.role)
+    }
+}
+
 impl Identity {
-    /// The role is read from one claim, named in the configuration. For PostgreSQL it is then written where its guard
-    /// looks by default; nothing else of the claims is changed.
-    fn new(mut claims: Map<String, Value>, role_claim: &str) -> Self {
-        let role = claim(&claims, role_claim).and_then(role_of);
+    /// The role is read from one claim, named in the configuration. For PostgreSQL it is then written in plain form to that
+    /// claim and to where its guard looks by default; nothing else of the claims is changed.
+    fn new(mut claims: Map<String, Value>, role_claim: &str, wording: Wording) -> Self {
+        let role = claim(&claims, role_claim).and_then(|value| role_of(value, wording));
+        if claims.contains_key(role_claim) {
+            claims.insert(role_claim.to_owned(), json!(role.map(Role::name)));
+        }
         if !matches!(claims.get("app_metadata"), Some(Value::Object(_))) {
             claims.insert("app_metadata".to_owned(), json!({}));
         }
@@ -118,23 +127,35 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     Some(value)
 }
 
-/// One role, or the strongest of several. Gateways word a list claim as text: `[admin editors]`, or `admin,editors`.
-fn role_of(value: &Value) -> Option<Role> {
+/// How a claim with several values is worded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wording {
+    /// As JSON, in a token that was verified here.
+    Json,
+    /// As text, by API Gateway: `[admin editors]` (HTTP API) or `admin,editors` (REST API). A name that holds a space or a
+    /// comma cannot be told from two, so groups that grant nothing here must not be called like a role in one of their words.
+    Gateway,
+}
+
+/// One role, or the strongest of several.
+fn role_of(value: &Value, wording: Wording) -> Option<Role> {
     let named = |word: &str| {
-        let word = word.trim_matches([' ', '"']);
         Role::ALL
             .into_iter()
-            .find(|role| role.name().eq_ignore_ascii_case(word))
+            .find(|role| role.name().eq_ignore_ascii_case(word.trim()))
     };
-    match value {
-        Value::String(text) => match text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'))
-        {
-            Some(list) => list.split([' ', ',']).filter_map(named).min(),
-            None => text.split(',').filter_map(named).min(),
-        },
-        Value::Array(list) => list
+    match (value, wording) {
+        (Value::String(text), Wording::Json) => named(text),
+        (Value::String(text), Wording::Gateway) => {
+            let list = text
+                .strip_prefix('[')
+                .and_then(|text| text.strip_suffix(']'));
+            match list {
+                Some(list) => list.split([' ', ',']).filter_map(named).min(),
+                None => text.split(',').filter_map(named).min(),
+            }
+        }
+        (Value::Array(list), _) => list
             .iter()
             .filter_map(Value::as_str)
             .filter_map(named)
@@ -147,21 +168,24 @@ fn role_of(value: &Value) -> Option<Role> {
 pub(super) struct Verifier {
     auth: AuthConfig,
     secrets: Option<Arc<SecretStore>>,
-    keys: Mutex<Option<Keys>>,
+    keys: Mutex<KeyCache>,
 }
 
-impl std::fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("auth", &self.auth)
             .finish_non_exhaustive()
     }
 }
 
-#[derive(Clone)]
-struct Keys {
-    keys: Arc<[Key]>,
-    fetched_at: Instant,
+/// The keys as last fetched. An attempt that failed leaves them, and counts: nobody can have us ask the store for every
+/// forged token.
+#[derive(Default)]
+struct KeyCache {
+    keys: Option<Arc<[Key]>>,
+    fetched_at: Option<Instant>,
+    tried_at: Option<Instant>,
 }
 
 struct Key {
@@ -173,8 +197,11 @@ struct Key {
 /// A header field of API Gateway holds 10 kB; no honest token is near it.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Keys that do not fit are fetched again, but not for every forged token.
+/// Keys that do not fit are fetched again, but not more often than this.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Keys that fit are fetched again after this, so that one that was withdrawn is not trusted for as long as an instance lives.
+const KEYS_AGE_AT_MOST: Duration = Duration::from_secs(600);
 
 /// Seconds by which clocks may differ.
 const LEEWAY_SECONDS: u64 = 30;
@@ -184,86 +211,90 @@ impl Verifier {
         Self {
             auth,
             secrets,
-            keys: Mutex::new(None),
+            keys: Mutex::new(KeyCache::default()),
         }
     }
 
     /// The caller of a request.
     pub(super) async fn identify(&self, request: &HttpRequest) -> Result<Identity, Problem> {
-        let claims = match &self.auth.mode {
-            AuthMode::Gateway => request
-                .authorizer
-                .claims
-                .clone()
-                .ok_or_else(Problem::no_token)?,
-            AuthMode::Token { secret_id } => self.verify(bearer_token(request)?, secret_id).await?,
+        let (claims, wording) = match &self.auth.mode {
+            AuthMode::Gateway => {
+                let claims = request.authorizer.claims.clone();
+                (claims.ok_or_else(Problem::no_token)?, Wording::Gateway)
+            }
+            AuthMode::Token { secret_id } => {
+                let claims = self.verify(bearer_token(request)?, secret_id).await?;
+                (claims, Wording::Json)
+            }
         };
-        Ok(Identity::new(claims, &self.auth.role_claim))
+        Ok(Identity::new(claims, &self.auth.role_claim, wording))
     }
 
     async fn verify(&self, token: &str, secret_id: &str) -> Result<Map<String, Value>, Problem> {
-        let keys = self.keys(secret_id, false).await?;
-        match self.check(token, &keys.keys) {
+        let keys = self.keys(secret_id, KEYS_AGE_AT_MOST).await?;
+        let mut result = self.check(token, &keys);
+        if matches!(result, Err(Rejection::NoKey)) {
             // Perhaps signed with a key that came with a rotation.
-            Err(Rejection::NoKey) if keys.fetched_at.elapsed() >= REFETCH_INTERVAL => {
-                let keys = self.keys(secret_id, true).await?;
-                self.check(token, &keys.keys)
-                    .map_err(|rejection| Problem::bad_token(rejection.reason()))
+            let keys = self.keys(secret_id, REFETCH_INTERVAL).await?;
+            result = self.check(token, &keys);
+        }
+        result.map_err(|rejection| Problem::bad_token(rejection.reason()))
+    }
+
+    /// The keys, fetched again if they are older than `max_age`.
+    async fn keys(&self, secret_id: &str, max_age: Duration) -> Result<Arc<[Key]>, Problem> {
+        let mut cache = self.keys.lock().await;
+        let is_due = |at: Option<Instant>, age| at.is_none_or(|at| at.elapsed() >= age);
+        if let Some(keys) = &cache.keys
+            && (!is_due(cache.fetched_at, max_age) || !is_due(cache.tried_at, REFETCH_INTERVAL))
+        {
+            return Ok(Arc::clone(keys));
+        }
+        cache.tried_at = Some(Instant::now());
+        match (self.fetch_keys(secret_id).await, &cache.keys) {
+            (Ok(keys), _) => {
+                let keys: Arc<[Key]> = keys.into();
+                cache.keys = Some(Arc::clone(&keys));
+                cache.fetched_at = Some(Instant::now());
+                Ok(keys)
             }
-            result => result.map_err(|rejection| Problem::bad_token(rejection.reason())),
+            (Err(error), Some(keys)) => {
+                tracing::error!("going on with the keys as last fetched: {error}");
+                Ok(Arc::clone(keys))
+            }
+            (Err(error), None) => Err(Problem::from_secret(&error)),
         }
     }
 
-    async fn keys(&self, secret_id: &str, again: bool) -> Result<Keys, Problem> {
-        let mut known = self.keys.lock().await;
-        if let Some(keys) = known.as_ref().filter(|_| !again) {
-            return Ok(keys.clone());
-        }
-        let secrets = self
-            .secrets
-            .as_ref()
-            .ok_or_else(|| SecretError::Unavailable {
+    async fn fetch_keys(&self, secret_id: &str) -> Result<Vec<Key>, SecretError> {
+        let Some(secrets) = &self.secrets else {
+            return Err(SecretError::Unavailable {
                 id: secret_id.to_owned(),
                 reason: "no access to Secrets Manager was set up".to_owned(),
             });
-        let fetched = match secrets {
-            Ok(secrets) => secrets
-                .fetch(secret_id)
-                .await
-                .and_then(|secret| parse_keys(secret_id, &secret)),
-            Err(error) => Err(error),
         };
-        let keys = Keys {
-            keys: fetched
-                .map_err(|error| Problem::from_secret(&error))?
-                .into(),
-            fetched_at: Instant::now(),
-        };
-        *known = Some(keys.clone());
-        Ok(keys)
+        parse_keys(secret_id, &secrets.fetch(secret_id).await?)
     }
 
     fn check(&self, token: &str, keys: &[Key]) -> Result<Map<String, Value>, Rejection> {
         let header = decode_header(token).map_err(|_| Rejection::Malformed)?;
+        // RFC 7515, section 4.1.11: an extension that must be understood and is not.
+        if header.crit.is_some() {
+            return Err(Rejection::Malformed);
+        }
         let fitting = keys.iter().filter(|key| {
             key.algorithm == header.alg
                 && (header.kid.is_none() || key.id.is_none() || header.kid == key.id)
         });
-        let mut rejection = Rejection::NoKey;
         for key in fitting {
-            match decode::<Map<String, Value>>(
-                token,
-                &key.decoding,
-                &self.validation(key.algorithm),
-            ) {
+            let decoded = decode(token, &key.decoding, &self.validation(key.algorithm));
+            match decoded.map_err(|error| Rejection::from_kind(error.kind())) {
                 Ok(token) => return Ok(token.claims),
-                Err(error) => rejection = Rejection::from_kind(error.kind()),
-            }
-            if rejection != Rejection::NoKey {
-                break;
+                Err(Rejection::NoKey) => {}
+                Err(rejection) => return Err(rejection),
             }
         }
-        Err(rejection)
+        Err(Rejection::NoKey)
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -350,6 +381,9 @@ fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
     Ok(token)
 }
 
+/// RFC 7518, section 3.2: a key for HS256 is at least as long as its hash.
+const HS256_KEY_BYTES: usize = 32;
+
 /// Reads a secret with keys: a JWK set, one JWK, or an HS256 secret as plain text.
 fn parse_keys(id: &str, secret: &Secret) -> Result<Vec<Key>, SecretError> {
     let malformed = |reason: &str| SecretError::Malformed {
@@ -357,18 +391,22 @@ fn parse_keys(id: &str, secret: &Secret) -> Result<Vec<Key>, SecretError> {
         reason: reason.to_owned(),
     };
     let text = secret.expose().trim();
-    if !text.starts_with('{') {
-        // RFC 7518, section 3.2: a key as long as the hash.
-        if text.len() < 32 {
+    if !text.starts_with(['{', '[']) {
+        // A public key or an address taken for an HS256 secret would let everybody sign who knows it.
+        if text.contains("-----BEGIN") || text.contains("://") {
+            return Err(malformed(
+                "it is a PEM or a URL; public keys must be a JWK set",
+            ));
+        }
+        if text.len() < HS256_KEY_BYTES {
             return Err(malformed(
                 "an HS256 secret must have at least 32 characters",
             ));
         }
-        let decoding = DecodingKey::from_secret(text.as_bytes());
         return Ok(vec![Key {
             id: None,
             algorithm: Algorithm::HS256,
-            decoding,
+            decoding: DecodingKey::from_secret(text.as_bytes()),
         }]);
     }
     let jwks = match serde_json::from_str::<JwkSet>(text) {
@@ -381,15 +419,18 @@ fn parse_keys(id: &str, secret: &Secret) -> Result<Vec<Key>, SecretError> {
     let keys: Vec<Key> = jwks.iter().filter_map(key_from_jwk).collect();
     if keys.is_empty() {
         return Err(malformed(
-            "it holds no key for HS256, RS256, ES256 or EdDSA",
+            "it holds no usable key for HS256, RS256, ES256 or EdDSA",
         ));
     }
     Ok(keys)
 }
 
+/// The key of a JWK, with the algorithm that its type allows; none where it is for something else.
 fn key_from_jwk(jwk: &Jwk) -> Option<Key> {
     let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::OctetKey(_) => Algorithm::HS256,
+        AlgorithmParameters::OctetKey(key) if key.value.len() * 3 / 4 >= HS256_KEY_BYTES => {
+            Algorithm::HS256
+        }
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
             Algorithm::ES256
@@ -399,18 +440,18 @@ fn key_from_jwk(jwk: &Jwk) -> Option<Key> {
         }
         _ => return None,
     };
-    let says_so = jwk
-        .common
+    let common = &jwk.common;
+    let says_so = common
         .key_algorithm
         .is_none_or(|named| named == KeyAlgorithm::from(algorithm));
-    if !says_so {
+    let is_for_signatures = !matches!(common.public_key_use, Some(PublicKeyUse::Encryption));
+    if !says_so || !is_for_signatures {
         return None;
     }
-    let decoding = DecodingKey::from_jwk(jwk).ok()?;
     Some(Key {
-        id: jwk.common.key_id.clone(),
+        id: common.key_id.clone(),
         algorithm,
-        decoding,
+        decoding: DecodingKey::from_jwk(jwk).ok()?,
     })
 }
 
@@ -418,111 +459,152 @@ fn key_from_jwk(jwk: &Jwk) -> Option<Key> {
 mod tests {
     use super::*;
 
-    fn identity(claims: Value, role_claim: &str) -> Identity {
-        Identity::new(claims.as_object().cloned().unwrap_or_default(), role_claim)
+    fn identity(claims: Value, role_claim: &str, wording: Wording) -> Identity {
+        let claims = claims.as_object().cloned().unwrap_or_default();
+        Identity::new(claims, role_claim, wording)
     }
 
     #[test]
     fn the_role_is_the_configured_claim_and_nothing_else() {
-        for (claims, role_claim, expected) in [
+        use Wording::{Gateway, Json};
+        for (claims, role_claim, wording, expected) in [
             (
                 json!({"app_metadata": {"role": "admin"}}),
                 "app_metadata.role",
+                Json,
                 Some(Role::Admin),
             ),
             (
                 json!({"app_metadata": {"role": "OWNER"}}),
                 "app_metadata.role",
+                Json,
                 Some(Role::Owner),
+            ),
+            (
+                json!({"app_metadata": {"role": "not admin"}}),
+                "app_metadata.role",
+                Json,
+                None,
+            ),
+            (
+                json!({"app_metadata": {"role": "[admin]"}}),
+                "app_metadata.role",
+                Json,
+                None,
+            ),
+            (
+                json!({"app_metadata": {"role": "x,admin"}}),
+                "app_metadata.role",
+                Json,
+                None,
             ),
             (
                 json!({"user_metadata": {"role": "admin"}}),
                 "app_metadata.role",
+                Json,
                 None,
             ),
-            (json!({"role": "admin"}), "app_metadata.role", None),
-            (json!({"app_metadata": "admin"}), "app_metadata.role", None),
+            (json!({"role": "admin"}), "app_metadata.role", Json, None),
+            (
+                json!({"app_metadata": "admin"}),
+                "app_metadata.role",
+                Json,
+                None,
+            ),
             (
                 json!({"app_metadata": {"role": ["developer", "Admin"]}}),
                 "app_metadata.role",
+                Json,
                 Some(Role::Admin),
             ),
             (
                 json!({"cognito:groups": ["editors", "developer"]}),
                 "cognito:groups",
+                Json,
                 Some(Role::Developer),
             ),
             (
                 json!({"cognito:groups": "[editors admin]"}),
                 "cognito:groups",
+                Gateway,
                 Some(Role::Admin),
             ),
             (
                 json!({"cognito:groups": "planners, admin"}),
                 "cognito:groups",
+                Gateway,
                 Some(Role::Admin),
-            ),
-            (
-                json!({"app_metadata": {"role": "not admin"}}),
-                "app_metadata.role",
-                None,
             ),
             (
                 json!({"cognito:groups": "administrator"}),
                 "cognito:groups",
+                Gateway,
                 None,
             ),
             (
                 json!({"https://example.com/role": "owner"}),
                 "https://example.com/role",
+                Json,
                 Some(Role::Owner),
             ),
             (
                 json!({"app_metadata": {"role": "admin"}}),
                 "cognito:groups",
+                Json,
                 None,
             ),
         ] {
-            assert_eq!(
-                identity(claims.clone(), role_claim).role(),
-                expected,
-                "{claims} by {role_claim}"
-            );
+            let role = identity(claims.clone(), role_claim, wording).role();
+            assert_eq!(role, expected, "{claims} by {role_claim}");
         }
     }
 
     /// With another claim configured, a role that an issuer lets users write into `app_metadata` must not reach the guard.
     #[test]
     fn postgresql_is_told_the_role_that_was_read() {
-        let forged = identity(
-            json!({"sub": "s", "app_metadata": {"role": "admin", "plan": "x"}}),
-            "cognito:groups",
-        );
-        let claims: Value = serde_json::from_str(&forged.claims_json()).unwrap();
+        let claims =
+            |identity: &Identity| serde_json::from_str::<Value>(&identity.claims_json()).unwrap();
+        let forged = json!({"sub": "s", "app_metadata": {"role": "admin", "plan": "x"}});
+        let forged = identity(forged, "cognito:groups", Wording::Json);
         assert_eq!(
-            claims,
+            claims(&forged),
             json!({"sub": "s", "app_metadata": {"role": null, "plan": "x"}})
         );
-        let real = identity(json!({"cognito:groups": ["Owner"]}), "cognito:groups");
-        let claims: Value = serde_json::from_str(&real.claims_json()).unwrap();
-        assert_eq!(claims["app_metadata"]["role"], "owner");
+        let real = identity(
+            json!({"cognito:groups": "[x Owner]"}),
+            "cognito:groups",
+            Wording::Gateway,
+        );
+        assert_eq!(
+            claims(&real),
+            json!({"cognito:groups": "owner", "app_metadata": {"role": "owner"}})
+        );
     }
 
     #[test]
     fn keys_are_read_in_each_form_and_errors_hide_them() {
         let parse = |text: &str| parse_keys("auth", &Secret::new(text)).map(|keys| keys.len());
         assert_eq!(parse("0123456789abcdef0123456789abcdef"), Ok(1));
+        let oct = r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}"#;
+        assert_eq!(parse(oct), Ok(1));
+        let ed25519 =
+            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
         assert_eq!(
-            parse(r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}"#),
+            parse(&format!(
+                r#"{{"keys":[{ed25519},{{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}}]}}"#
+            )),
             Ok(1)
         );
-        assert_eq!(
-            parse(
-                r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}]}"#
-            ),
-            Ok(1)
-        );
-        for text in ["too-short-hunter2", r#"{"hunter2":1}"#, r#"{"keys":[]}"#] {
+        for text in [
+            "too-short-hunter2",
+            r#"{"hunter2":1}"#,
+            r#"{"keys":[]}"#,
+            r#"{"kty":"oct","k":""}"#,
+            r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY","use":"enc"}"#,
+            "-----BEGIN PUBLIC KEY-----\nhunter2hunter2hunter2hunter2\n-----END PUBLIC KEY-----",
+            "https://issuer.example/hunter2/.well-known/jwks.json",
+            r#"["hunter2hunter2hunter2hunter2hunter2hunter2"]"#,
+        ] {
             let error = parse(text)
                 .expect_err("keys that cannot be used")
                 .to_string();

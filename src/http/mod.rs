@@ -35,8 +35,15 @@ use problem::Problem;
 /// Longer than this nobody waits for a dashboard; API Gateway itself gives up after 30 s.
 const REQUEST_BUDGET: Duration = Duration::from_secs(10);
 
-/// A statement ends before the request does, so that the caller is told by us and not by a time-out on the way.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a request's time, what is not for statements: identity, connecting, wording the answer.
+const OVERHEAD: Duration = Duration::from_secs(2);
+
+/// The time one of several statements may take, so that all of them together end before the request does: the caller is told
+/// which section was slow, and the others arrive.
+fn statement_timeout(budget: Duration, statements: u32) -> Duration {
+    let share = budget.saturating_sub(OVERHEAD) / statements.max(1);
+    share.clamp(Duration::from_millis(100), Duration::from_secs(5))
+}
 
 /// The API of one instance.
 #[derive(Debug)]
@@ -91,12 +98,11 @@ impl Api {
             .map(str::to_owned);
         let (method, path) = (request.method.clone(), request.path.clone());
         let mut access = Access::default();
-        let result = tokio::time::timeout(
-            budget.min(REQUEST_BUDGET),
-            self.route(&request, &mut access, started),
-        )
-        .await
-        .unwrap_or_else(|_| Err(Problem::timed_out()));
+        let budget = budget.min(REQUEST_BUDGET);
+        let routed = self.route(&request, &mut access, started, budget);
+        let result = tokio::time::timeout(budget, routed)
+            .await
+            .unwrap_or_else(|_| Err(Problem::timed_out()));
         let mut response = match result {
             Ok(success) => success.into_response(),
             Err(problem) => problem.into_response(&request_id),
@@ -122,17 +128,18 @@ impl Api {
         request: &HttpRequest,
         access: &mut Access,
         started: Instant,
+        budget: Duration,
     ) -> Result<Success, Problem> {
         let (path, method) = (request.path.as_str(), request.method.as_str());
         match (path, method) {
             ("/api/monitoring/health", "GET") => health::get(&self.database).await,
             ("/api/monitoring/performance", "GET") => {
                 let identity = self.identify(request, access).await?;
-                performance::get(&self.database, &identity, request, access, started).await
+                performance::get(&self.database, &identity, request, access, started, budget).await
             }
             ("/api/monitoring/performance", "POST") => {
                 let identity = self.identify(request, access).await?;
-                performance::post(&self.database, &identity, request, access).await
+                performance::post(&self.database, &identity, request, access, budget).await
             }
             ("/api/monitoring/health" | "/api/monitoring/performance", "OPTIONS") => {
                 Ok(Success::empty())

@@ -141,11 +141,15 @@ impl Problem {
 
     /// What an error of the database means to a caller. Logged here, where it is handled.
     pub(super) fn from_database(error: &DbError, action: &str) -> Self {
-        tracing::error!(
-            query = error.query(),
-            sqlstate = error.sqlstate(),
-            "database: {error}"
-        );
+        // The caller's mistakes are no errors of ours, and must wake nobody.
+        if matches!(
+            error.kind(),
+            DbErrorKind::Invalid | DbErrorKind::NotFound | DbErrorKind::Permission
+        ) {
+            tracing::info!(sqlstate = error.sqlstate(), "refused: {error}");
+        } else {
+            tracing::error!(sqlstate = error.sqlstate(), "database: {error}");
+        }
         match error.kind() {
             DbErrorKind::Secret => Self::secret_unavailable(),
             DbErrorKind::Connect
@@ -153,12 +157,7 @@ impl Problem {
             | DbErrorKind::Authentication
             | DbErrorKind::LockTimeout
             | DbErrorKind::ReadOnly
-            | DbErrorKind::Missing => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "database_unavailable",
-                "the database is not available",
-            )
-            .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS),
+            | DbErrorKind::Missing => Self::database_unavailable(),
             DbErrorKind::Timeout => Self::timed_out(),
             DbErrorKind::Permission => Self::forbidden(action),
             DbErrorKind::Invalid => Self::invalid_body(
@@ -177,13 +176,14 @@ impl Problem {
         }
     }
 
-    /// The same as 503: where the question is only whether the service is up.
-    pub(super) fn or_unavailable(self) -> Self {
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            return self;
-        }
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, self.code, self.detail)
-            .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    /// 503: the database cannot be had, for whatever reason.
+    pub(super) fn database_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            "the database is not available",
+        )
+        .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
     fn secret_unavailable() -> Self {

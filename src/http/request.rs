@@ -1,7 +1,9 @@
 //! Reading what a request asks, with an error that names what is wrong.
 
+use std::collections::HashMap;
+
 use lambda_http::http::header::CONTENT_TYPE;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::problem::Problem;
 use crate::event::HttpRequest;
@@ -60,10 +62,15 @@ pub(super) fn json_object(request: &HttpRequest) -> Result<Map<String, Value>, P
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(Problem::unsupported_media_type());
     }
-    if request.body.len() > MAX_BODY_BYTES {
+    let Some(body) = &request.body else {
+        return Err(Problem::invalid_body(
+            "the body is no base64, as its event says",
+        ));
+    };
+    if body.len() > MAX_BODY_BYTES {
         return Err(Problem::too_large("256 kB"));
     }
-    match serde_json::from_slice(&request.body) {
+    match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Problem::invalid_body("the body must be a JSON object")),
         Err(error) => Err(Problem::invalid_body(&format!(
@@ -72,6 +79,16 @@ pub(super) fn json_object(request: &HttpRequest) -> Result<Map<String, Value>, P
             error.column()
         ))),
     }
+}
+
+/// A field of the body as it was sent: read into numbers of Rust's, large ones would change.
+pub(super) fn raw_field(request: &HttpRequest, name: &str) -> Result<String, Problem> {
+    let body = request.body.as_deref().unwrap_or_default();
+    let fields: HashMap<String, Box<RawValue>> = serde_json::from_slice(body)
+        .map_err(|_| Problem::invalid_body("the body must be a JSON object"))?;
+    let field = fields.get(name);
+    let field = field.ok_or_else(|| Problem::invalid(name, "is required"))?;
+    Ok(field.get().to_owned())
 }
 
 /// A field of the body that must be text.

@@ -39,6 +39,9 @@ pub enum TaskError {
     /// A field of the event is missing or wrong.
     #[error("{0}")]
     BadField(&'static str),
+    /// A field that the task does not have; it may be a misspelt one that matters.
+    #[error("\"{0}\" is no field of this task")]
+    UnknownField(String),
     /// The time until Lambda's deadline was used up.
     #[error("task {0} was not done before the deadline")]
     Deadline(String),
@@ -55,7 +58,7 @@ impl TaskError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unknown(_) => "UnknownTask",
-            Self::UnknownTarget(_) | Self::BadField(_) => "BadTask",
+            Self::UnknownTarget(_) | Self::BadField(_) | Self::UnknownField(_) => "BadTask",
             Self::Deadline(_) => "Deadline",
             Self::Database(_) | Self::Migrate(MigrateError::Database(_)) => "Database",
             Self::Migrate(_) => "Migration",
@@ -104,6 +107,18 @@ impl Tasks {
             None | Some(Value::Null) => {}
             Some(Value::String(target)) => return Err(TaskError::UnknownTarget(target.clone())),
             Some(_) => return Err(TaskError::BadField("\"target\" must be a string")),
+        }
+        let known: &[&str] = match task.name.as_str() {
+            "rollback" => &["target", "confirm", "discard_events"],
+            "sample" | "cleanup" | "migrate" => &["target"],
+            _ => return Err(TaskError::Unknown(task.name.clone())),
+        };
+        if let Some(name) = task
+            .fields
+            .keys()
+            .find(|name| !known.contains(&name.as_str()))
+        {
+            return Err(TaskError::UnknownField(name.clone()));
         }
         match task.name.as_str() {
             "sample" => sample::run(&self.database, task.scheduled_at.as_deref()).await,

@@ -20,8 +20,15 @@ pub(super) async fn run(
         sql: "select monitoring.sample($1::timestamptz)::text",
         params: vec![scheduled_at.map(str::to_owned)],
     };
-    let text = database
+    let written = database
         .write(&Session::agent(STATEMENT_TIMEOUT), &query)
-        .await?;
-    report(&text, query.name)
+        .await;
+    match written {
+        Ok(text) => report(&text, query.name),
+        // 22007 and 22008: not a time, or none there can be.
+        Err(error) if matches!(error.sqlstate(), Some("22007" | "22008")) => Err(
+            TaskError::BadField("\"scheduled_at\" must be a time like 2025-06-07T17:00:00Z"),
+        ),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -10,6 +10,7 @@ use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
 use crate::support::secrets::store;
 use crate::support::templates::MONITOR;
 use crate::support::tls::Authority;
+use crate::support::wait::wait_until;
 
 fn end_sessions_of(database: &TestDatabase, login: &str) -> String {
     let sql = format!(
@@ -279,6 +280,101 @@ async fn a_login_without_the_roles_is_the_operators_mistake() {
         error.error_message.contains("grant monitoring_reader"),
         "{error:?}"
     );
+}
+
+/// A BEGIN that fails half-way left an aborted transaction behind, and every later task met it.
+#[tokio::test]
+async fn what_was_missing_is_found_when_it_is_there() {
+    let database = plain().database();
+    let login = database.new_monitor_login();
+    let grant = |verb: &str| {
+        let sql = format!("{verb} {login}");
+        database
+            .psql(SUPERUSER, &sql)
+            .expect("granting or revoking");
+    };
+    grant("revoke monitoring_reader, monitoring_agent from");
+    let app = TestApp::with_login(&database, &login, &[]).await;
+    for _ in 0..2 {
+        let error = app
+            .invoke(&json!({"task": "sample"}))
+            .await
+            .expect_err("a login without roles");
+        assert!(
+            error.error_message.contains("grant monitoring_reader"),
+            "{error:?}"
+        );
+    }
+    grant("grant monitoring_reader, monitoring_agent to");
+    assert_eq!(app.task(json!({"task": "sample"})).await["status"], "done");
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_503_until_it_can() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let event = json!({"action": "record_event", "event_type": "slow_query", "event_data": {}});
+    assert_eq!(app.post_as("admin", &event).await.status, 201);
+    let read_only = |state: &str| {
+        let sql = format!(
+            "alter role pgvigil in database {} set default_transaction_read_only = {state}",
+            database.name
+        );
+        database
+            .psql(SUPERUSER, &sql)
+            .expect("changing the default");
+        end_sessions_of_database(&database);
+    };
+    read_only("on");
+    let answer = app.post_as("admin", &event).await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "database_unavailable")
+    );
+    assert_eq!(
+        app.get_as("admin", "query_type=events").await.status,
+        200,
+        "reading goes on"
+    );
+    // The server the connection leads to can write again; the connection as it was opened could not.
+    let sql = format!(
+        "alter role pgvigil in database {} set default_transaction_read_only = off",
+        database.name
+    );
+    database
+        .psql(SUPERUSER, &sql)
+        .expect("changing the default");
+    assert_eq!(app.post_as("admin", &event).await.status, 201);
+}
+
+fn end_sessions_of_database(database: &TestDatabase) {
+    let sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    database.psql(SUPERUSER, sql).expect("ending sessions");
+}
+
+/// After a time-out the server went on for as long as it took, once for every caller who gave up.
+#[tokio::test]
+async fn a_request_given_up_stops_on_the_server_too() {
+    let database = plain().database();
+    let login = database.new_monitor_login();
+    let app = TestApp::with_login(&database, &login, &[]).await;
+    let slow = "create or replace function monitoring.sample(p_tick_at timestamptz default null) returns jsonb
+        language sql volatile as $$ select to_jsonb(pg_sleep(60)::text) $$";
+    database.psql(SUPERUSER, slow).expect("making a task slow");
+    let started = Instant::now();
+    let error = app
+        .invoke_within(&json!({"task": "sample"}), Duration::from_secs(2))
+        .await;
+    assert_eq!(error.expect_err("a deadline").error_type, "Deadline");
+    assert!(started.elapsed() < Duration::from_secs(4));
+    wait_until("the statement has ended", async || {
+        let active = format!(
+            "select count(*) from pg_stat_activity where usename = '{login}' and state = 'active'"
+        );
+        database.psql(SUPERUSER, &active).expect("counting").trim() == "0"
+    })
+    .await;
+    assert_eq!(app.get_as("admin", "query_type=events").await.status, 200);
 }
 
 /// `verify-full`: the right authority and the right name, or no connection; never a fallback.

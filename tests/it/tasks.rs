@@ -184,9 +184,14 @@ async fn what_is_no_task_is_a_clear_error() {
         ),
         (json!({"task": "sample", "target": 5}), "BadTask", "target"),
         (
+            json!({"task": "rollback", "confirm": "x", "discard_event": true}),
+            "BadTask",
+            "discard_event",
+        ),
+        (
             json!({"task": "sample", "scheduled_at": "soon"}),
-            "Database",
-            "argument refused",
+            "BadTask",
+            "scheduled_at",
         ),
     ] {
         let error = app

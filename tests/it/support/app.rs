@@ -1,6 +1,7 @@
 //! The app as Lambda calls it, without Lambda: an event in, an answer out.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::config::Credentials;
@@ -116,6 +117,21 @@ impl TestApp {
     pub(crate) async fn invoke(&self, event: &Value) -> Result<Value, Diagnostic> {
         let mut context = Context::default();
         context.request_id = "00000000-test".to_owned();
+        self.app.handle(event.clone(), context).await
+    }
+
+    /// The same with the deadline that Lambda would give.
+    pub(crate) async fn invoke_within(
+        &self,
+        event: &Value,
+        limit: Duration,
+    ) -> Result<Value, Diagnostic> {
+        let deadline = SystemTime::now() + limit;
+        let since_epoch = deadline
+            .duration_since(UNIX_EPOCH)
+            .expect("reading the clock");
+        let mut context = Context::default();
+        context.deadline = u64::try_from(since_epoch.as_millis()).expect("counting milliseconds");
         self.app.handle(event.clone(), context).await
     }
 
