@@ -1,0 +1,47 @@
+# Recipes are short; what they do is in script/. Every target sets up what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check check-format fmt lint doc build package setup clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## the whole thing on this machine, until Ctrl-C (DEMO_ONCE=1: until its first answer)
+	@script/demo
+
+test: ## all tests, on real PostgreSQL servers of their own
+	@script/setup build postgres moto lambda
+	cargo test --locked
+
+check: check-format lint doc ## format, lints, documentation, scripts, template; changes nothing
+	@script/check-template
+
+check-format:
+	@script/setup lint
+	cargo fmt --check
+
+fmt: ## formats the source
+	@script/setup lint
+	cargo fmt
+
+lint: ## clippy, and shellcheck on the scripts
+	@script/setup build lint
+	cargo clippy --locked --all-targets -- -D warnings
+	@script/check-scripts
+
+doc: ## the crate's documentation, with its links checked
+	@script/setup build
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+build: ## the binary, for this machine
+	@script/setup build
+	cargo build --locked
+
+package: ## dist/pgvigil.zip, which template.yaml deploys
+	@script/package
+
+setup: ## everything that the other targets would install
+	@script/setup build postgres moto lambda sam lint
+
+clean: ## removes what was built and installed in the clone
+	cargo clean
+	rm -rf .tools dist
