@@ -1,9 +1,9 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-matrix check check-format fmt lint doc build package setup clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## the whole thing on this machine, until Ctrl-C (DEMO_ONCE=1: until its first answer)
 	@script/demo
@@ -11,6 +11,10 @@ demo: ## the whole thing on this machine, until Ctrl-C (DEMO_ONCE=1: until its f
 test: ## all tests, on real PostgreSQL servers of their own
 	@script/setup build postgres moto lambda
 	cargo test --locked
+
+test-matrix: ## all tests on PostgreSQL 14, 16, 17 and 18 (MAJORS=18: on those only)
+	@script/setup build postgres servers moto lambda
+	@script/test-matrix $(MAJORS)
 
 check: check-format lint doc ## format, lints, documentation, scripts, template; changes nothing
 	@script/check-template
@@ -40,7 +44,7 @@ package: ## dist/pgvigil.zip, which template.yaml deploys
 	@script/package
 
 setup: ## everything that the other targets would install
-	@script/setup build postgres moto lambda sam lint
+	@script/setup build postgres servers moto lambda sam lint
 
 clean: ## removes what was built and installed in the clone
 	cargo clean

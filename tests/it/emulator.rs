@@ -9,6 +9,7 @@ use crate::support::postgres::{SUPERUSER, plain};
 use crate::support::secrets::{Secret, store};
 use crate::support::templates::MONITOR;
 use crate::support::token::{AUDIENCE, ISSUER, KEY, token};
+use crate::support::wait::wait_until;
 
 fn event(name: &str) -> Value {
     let path = format!("{}/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -98,6 +99,11 @@ async fn the_log_has_a_line_an_access_and_no_secret() {
     assert_eq!(answer["statusCode"], 200, "{answer}");
     request["headers"]["authorization"] = json!("Bearer forged.by.somebody");
     assert_eq!(invoke(&emulator, &request)["statusCode"], 401);
+    // The emulator passes the function's lines on when it gets to it.
+    wait_until("both accesses are logged", async || {
+        emulator.log().matches("\"access\"").count() >= 2
+    })
+    .await;
     let log = emulator.log();
     let lines: Vec<Value> = log
         .lines()

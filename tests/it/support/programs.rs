@@ -80,6 +80,18 @@ pub(crate) fn client(program: &str) -> Command {
     command
 }
 
+/// The major version of `pg_dump`, which refuses servers newer than itself.
+pub(crate) fn client_major_version() -> u32 {
+    static VERSION: LazyLock<u32> = LazyLock::new(|| {
+        let mut pg_dump = client("pg_dump");
+        pg_dump.arg("--version");
+        let version = run(pg_dump, "").expect("asking pg_dump its version");
+        let digits = version.split([' ', '.']).find_map(|word| word.parse().ok());
+        digits.expect("reading the version of pg_dump")
+    });
+    *VERSION
+}
+
 /// Runs a command to its end: what it printed, or what it complained about.
 pub(crate) fn run(mut command: Command, input: &str) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
