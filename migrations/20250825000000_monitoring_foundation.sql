@@ -20,7 +20,7 @@ begin
     ) then
       raise exception 'role "%" already exists and is not pgvigil''s', v_role
         using errcode = 'duplicate_object',
-              hint = pg_catalog.format('Rename it (alter role %1$I rename to …), or, if it was made for pgvigil by hand, '
+              hint = pg_catalog.format('Rename it (alter role %1$I rename to ...), or, if it was made for pgvigil by hand, '
                 || 'say so: comment on role %1$I is ''pgvigil: made by hand''. Then run the migration again.', v_role);
     end if;
   end loop;
@@ -30,7 +30,7 @@ begin
   ) then
     raise exception 'schema "monitoring" already exists and is not pgvigil''s'
       using errcode = 'duplicate_schema',
-            hint = 'Rename it (alter schema monitoring rename to …), then run the migration again.';
+            hint = 'Rename it (alter schema monitoring rename to ...), then run the migration again.';
   end if;
 end
 $refuse$;
@@ -38,7 +38,6 @@ $refuse$;
 do $roles$
 declare
   v_role record;
-  v_is_member boolean;
 begin
   for v_role in
     select * from (values
@@ -53,16 +52,9 @@ begin
     end if;
   end loop;
 
-  -- The migrating role must be able to become the owner, now and for every later migration. From 16 on the creator of a
-  -- role administers it but is no member until it grants itself that (release notes of 16, "role membership").
+  -- Whoever migrates operates: psql works for them without claims. Not as the owner, whom policies admit.
   if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
-    v_is_member := pg_catalog.pg_has_role(current_user, 'monitoring_owner',
-      case when pg_catalog.current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end);
-    if not v_is_member then
-      execute pg_catalog.format('grant monitoring_owner to %I', current_user)
-        || case when pg_catalog.current_setting('server_version_num')::int >= 160000
-                then ' with inherit true, set true' else '' end;
-    end if;
+    execute pg_catalog.format('grant monitoring_agent to %I', current_user);
   end if;
 
   -- Without one of these the owner sees nothing of other sessions (manual, "Predefined Roles").
@@ -81,31 +73,55 @@ begin
 end
 $roles$;
 
-create schema if not exists monitoring authorization monitoring_owner;
-
--- CREATE on public is borrowed for as long as a migration runs: since 15 nobody but the database's owner has it.
+-- CREATE is borrowed for as long as a migration runs: since 15 nobody but the database's owner has it on public.
 do $public$
 begin
+  execute pg_catalog.format('grant create on database %I to monitoring_owner', pg_catalog.current_database());
   grant usage, create on schema public to monitoring_owner;
   grant usage on schema public to monitoring_reader, monitoring_agent;
-  if not pg_catalog.has_schema_privilege('monitoring_owner', 'public', 'create') then
-    raise exception 'role "%" may not grant CREATE on schema public', current_user
+  if not pg_catalog.has_schema_privilege('monitoring_owner', 'public', 'create')
+    or not pg_catalog.has_database_privilege('monitoring_owner', pg_catalog.current_database(), 'create')
+  then
+    raise exception 'role "%" may not grant CREATE on the database and on schema public', current_user
       using errcode = 'insufficient_privilege',
-            hint = 'Run the migration as the owner of the database or of schema public, or as a superuser.';
+            hint = 'Run the migration as the owner of the database and of schema public, or as a superuser.';
   end if;
 end
 $public$;
 
--- Everything from here on is created by its owner, so no default privileges of the migrating role reach it. The role is
--- put back at the end to what it was: `reset role` would also undo a SET ROLE of the tool that runs this file.
-do $become$ begin perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false); end $become$;
+-- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
+-- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    or pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    return;
+  end if;
+  execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+    || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+  perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+exception when insufficient_privilege then
+  raise exception 'role "%" may not become monitoring_owner', current_user
+    using errcode = 'insufficient_privilege',
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_reader, '
+            'monitoring_agent to %I with admin option', current_user);
+end
+$become$;
 set role monitoring_owner;
+
+create schema if not exists monitoring;
 
 create table if not exists monitoring.migrations (
   version    text primary key check (version ~ '^[0-9]{14}$'),
   name       text not null,
   applied_at timestamptz not null default pg_catalog.now(),
-  -- Hash of the file, known only where the task `migrate` applied it: a later run can tell that the file was changed.
+  -- Hash of the file, known only where the task `migrate` applied it, which says it in pgvigil.sha256: a later run can
+  -- tell that the file was changed.
   sha256     text check (sha256 ~ '^[0-9a-f]{64}$')
 );
 comment on table monitoring.migrations is 'Which migrations are applied; each file enters itself, however it was run.';
@@ -117,15 +133,15 @@ create table if not exists monitoring.settings (
   constraint settings_value_is_valid check (
     case key
       when 'slow_query_threshold_ms' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 86400000 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 86400000 and value::numeric % 1 = 0 else false end
       when 'sample_interval_seconds' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 and value::numeric % 1 = 0 else false end
       when 'sample_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
       when 'resolved_event_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
       when 'unresolved_event_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
       when 'application_schemas' then
         value = 'null' or pg_catalog.jsonb_typeof(value) = 'array'
           and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
@@ -143,6 +159,18 @@ create table if not exists monitoring.settings (
   )
 );
 comment on table monitoring.settings is 'What can be configured inside the database; a key that is not known is refused.';
+
+create or replace function monitoring.keep_settings() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'settings are changed, not removed' using errcode = 'object_not_in_prerequisite_state',
+    hint = 'update monitoring.settings set value = ... where key = ...';
+end
+$$;
+create or replace trigger settings_are_kept before delete or truncate on monitoring.settings
+  for each statement execute function monitoring.keep_settings();
 
 insert into monitoring.settings (key, value, description) values
   ('slow_query_threshold_ms', '100', 'A running statement is slow when it has taken longer than this.'),
@@ -172,14 +200,14 @@ set search_path = pg_catalog, pg_temp
 as $$ select s.value from monitoring.settings s where s.key = p_key $$;
 comment on function monitoring.setting(text) is 'The value of a setting; null when there is none.';
 
-create or replace function monitoring.setting_names(p_key text) returns name[]
+create or replace function monitoring.setting_list(p_key text) returns text[]
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select array_agg(e.value::name) from monitoring.settings s, jsonb_array_elements_text(s.value) e
+  select array_agg(e.value) from monitoring.settings s, jsonb_array_elements_text(s.value) e
   where s.key = p_key and jsonb_typeof(s.value) = 'array'
 $$;
-comment on function monitoring.setting_names(text) is 'A setting that lists names; null when it is null or empty.';
+comment on function monitoring.setting_list(text) is 'A setting that is a list of texts; null when it is null or empty.';
 
 -- The role whose rights the caller uses, also inside a security definer function, where current_user is the function's
 -- owner: SET ROLE is remembered in the parameter "role", which a definer function does not change.
@@ -227,14 +255,16 @@ begin
   if v_organization is null or v_subject is null then
     return null;
   end if;
-  execute 'select lower(m.role::text) from public.organization_members m '
-    'where lower(m.organization_id::text) = lower($1) and lower(m.user_id::text) = lower($2) '
-    'and lower(m.role::text) in (''admin'', ''owner'', ''developer'') '
-    'order by lower(m.role::text) <> ''owner'', lower(m.role::text) <> ''admin'' limit 1'
+  execute 'select known.role from (select lower(m.role::text collate "C") as role from public.organization_members m '
+    'where lower(m.organization_id::text collate "C") = lower($1 collate "C") '
+    'and lower(m.user_id::text collate "C") = lower($2 collate "C")) known '
+    'where known.role in (''admin'', ''owner'', ''developer'') '
+    'order by known.role <> ''owner'', known.role <> ''admin'' limit 1'
     into v_role using v_organization, v_subject;
   return v_role;
-exception when undefined_table or undefined_column or insufficient_privilege then
-  return null; -- no such table here, or not ours to read: nobody is admitted by it
+exception when others then
+  -- No such table here, or not ours to read, or a policy of theirs that fails for us: nobody is admitted by it.
+  return null;
 end
 $$;
 
@@ -257,14 +287,14 @@ begin
   then
     return 'service';
   end if;
-  v_claim := monitoring.claims() #> monitoring.setting_names('role_claim_path')::text[];
+  v_claim := monitoring.claims() #> monitoring.setting_list('role_claim_path');
   v_named := case jsonb_typeof(v_claim)
     when 'array' then array(select e #>> '{}' from jsonb_array_elements(v_claim) e)
     when 'string' then array[v_claim #>> '{}']
   end;
   select known.role into v_role
   from (values ('service', 1), ('owner', 2), ('admin', 3), ('developer', 4)) as known (role, strength)
-  where exists (select from unnest(v_named) n where lower(btrim(n)) = known.role)
+  where exists (select from unnest(v_named) n where lower(btrim(n) collate "C") = known.role)
   order by known.strength
   limit 1;
   return coalesce(v_role, monitoring.operator_role());
@@ -296,7 +326,9 @@ begin
   if not monitoring.may(p_action) then
     raise exception 'permission denied: the caller may not % monitoring', p_action
       using errcode = 'insufficient_privilege',
-            hint = 'The claim app_metadata.role must be admin, owner or developer (see monitoring.settings, role_claim_path).';
+            hint = format('The role in the caller''s claims must be %s (monitoring.settings, role_claim_path, says where it is looked for).',
+              case p_action when 'operate' then 'service' when 'resolve' then 'admin, owner or service'
+                else 'admin, owner, developer or service' end);
   end if;
 end
 $$;
@@ -331,7 +363,8 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.settings',
   'table monitoring.thresholds',
   'function monitoring.setting(text)',
-  'function monitoring.setting_names(text)',
+  'function monitoring.setting_list(text)',
+  'function monitoring.keep_settings()',
   'function monitoring.caller_login()',
   'function monitoring.claims()',
   'function monitoring.caller_subject()',
@@ -342,6 +375,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.make_private(text[])'); end $private$;
 
 grant usage on schema monitoring to monitoring_reader, monitoring_agent;
+grant select on monitoring.migrations to monitoring_agent;
 
 -- Whoever row-level security asks about runs the function in the policy.
 do $grants$
@@ -358,11 +392,25 @@ begin
 end
 $grants$;
 
-insert into monitoring.migrations (version, name) values ('20250825000000', 'monitoring_foundation')
+insert into monitoring.migrations (version, name, sha256)
+values ('20250825000000', 'monitoring_foundation', nullif(pg_catalog.current_setting('pgvigil.sha256', true), ''))
 on conflict (version) do nothing;
 
-do $return$ begin perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false); end $return$;
+-- The role is put back to what it was: `reset role` would also undo a SET ROLE of the tool that runs this file.
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;
 revoke create on schema public from monitoring_owner;
+do $database$
+begin
+  execute pg_catalog.format('revoke create on database %I from monitoring_owner', pg_catalog.current_database());
+end
+$database$;
 
 -- Reading the operator organization's members takes a grant and, where that table has row-level security, a policy. Both
 -- are for monitoring_owner alone, which cannot log in. Where the migrating role may not give them, nobody is admitted by
@@ -378,12 +426,26 @@ begin
     return;
   end if;
   grant select on public.organization_members to monitoring_owner;
-  if (select relrowsecurity from pg_catalog.pg_class where oid = v_table) and not exists (
+  if not (select relrowsecurity from pg_catalog.pg_class where oid = v_table) or exists (
     select from pg_catalog.pg_policy where polrelid = v_table and polname = 'pgvigil reads operator members'
   ) then
-    create policy "pgvigil reads operator members" on public.organization_members
-      for select to monitoring_owner using (true);
+    return;
   end if;
+  -- It is a busy table: better tried several times than everybody queued behind us.
+  perform pg_catalog.set_config('lock_timeout', '100ms', true);
+  for v_try in 1..10 loop
+    begin
+      create policy "pgvigil reads operator members" on public.organization_members
+        for select to monitoring_owner using (true);
+      exit;
+    exception when lock_not_available then
+      if v_try = 10 then
+        raise warning 'public.organization_members was locked: membership admits nobody until this migration is run again';
+      end if;
+      perform pg_catalog.pg_sleep(0.2);
+    end;
+  end loop;
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
 exception when insufficient_privilege then
   raise warning 'pgvigil may not read public.organization_members: membership admits nobody'
     using hint = 'As the owner of that table: grant select on public.organization_members to monitoring_owner; and a select policy for it.';

@@ -14,13 +14,21 @@ declare
   v_object record;
 begin
   for v_object in
-    select c.oid, case c.relkind when 'v' then 'view' when 'm' then 'materialized view' else 'table' end as kind,
+    select c.oid, case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'i' then 'index' else 'table' end as kind,
       c.relname as name, c.oid::regclass::text as identity
     from pg_catalog.pg_class c
     where c.relnamespace = 'public'::regnamespace
       and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
-        'monitoring_rls_status', 'monitoring_events')
+        'monitoring_rls_status', 'monitoring_events',
+        'monitoring_events_pkey', 'monitoring_events_created_at_idx', 'monitoring_events_open_fingerprint_key',
+        'monitoring_events_resolved_at_idx', 'monitoring_events_open_last_seen_at_idx')
       and pg_catalog.pg_get_userbyid(c.relowner) <> 'monitoring_owner'
+    union all
+    select t.oid, 'type', t.typname, t.oid::regtype::text
+    from pg_catalog.pg_type t
+    where t.typnamespace = 'public'::regnamespace and t.typrelid = 0
+      and t.typname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
+        'monitoring_rls_status', 'monitoring_events')
     union all
     select p.oid, 'function', p.proname, p.oid::regprocedure::text
     from pg_catalog.pg_proc p
@@ -30,14 +38,36 @@ begin
   loop
     raise exception '% public.% already exists and is not pgvigil''s', v_object.kind, v_object.name
       using errcode = 'duplicate_object',
-            hint = pg_catalog.format('Rename it (alter %s %s rename to …) or drop it, then run the migration again.',
+            hint = pg_catalog.format('Rename it (alter %s %s rename to ...) or drop it, then run the migration again.',
               v_object.kind, v_object.identity);
   end loop;
 end
 $refuse$;
 
 grant create on schema public to monitoring_owner;
-do $become$ begin perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false); end $become$;
+-- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
+-- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    or pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    return;
+  end if;
+  execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+    || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+  perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+exception when insufficient_privilege then
+  raise exception 'role "%" may not become monitoring_owner', current_user
+    using errcode = 'insufficient_privilege',
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_reader, '
+            'monitoring_agent to %I with admin option', current_user);
+end
+$become$;
 set role monitoring_owner;
 
 -- Redaction -----------------------------------------------------------------------------------------------------------
@@ -50,11 +80,12 @@ set role monitoring_owner;
 create or replace function monitoring.redact(query text) returns text
 language plpgsql immutable parallel safe strict
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_kept constant text :=
     '(?:[\u0002-\u0021\u0023\u0025\u0026\u0028-\u002c\u002e\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]' -- other signs
-    || '|[^\u0001-\u0040\u005b-\u005e\u0060\u007b-\u007f][^\u0001-\u0023\u0025-\u002f\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]*' -- words
+    || '|[^\u0001-\u0040\u005b-\u005e\u0060\u007b-\u007f][^\u0001-\u0023\u0025-\u002f\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]*(?!\$)' -- words
     || '|"(?:[^"\u0001]|"")*"' -- quoted identifiers
     || '|\$[0-9]+' -- parameters
     || '|-(?!-)|/(?!\*))*';
@@ -62,12 +93,12 @@ declare
     $re$'(?:[^'\\]|''|\\[^'])*(?:'|\\?$)|'(?:[^'\\]|''|\\[^'])*\\'.*$re$ -- strings; what follows \' may be either
     || '|"(?:[^"]|"")*$' -- a quoted identifier that was cut
     || '|\$\$(?:[^$]|\$[^$])*(?:\$\$|\$?$)|\$(?![0-9$]).*' -- dollar quotes; what follows a tag goes
-    || '|[0-9][^\u0001-\u0023\u0025-\u002d\u002f\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]*' -- numbers
+    || '|[0-9][^\u0001-\u002d\u002f\u003a-\u0040\u005b-\u005e\u0060\u007b-\u007f]*(?:\$.*)?' -- numbers
     || '|--[^\n\r\u0001]*'
     || '|/\*(?:[^*/]|\*(?!/)|/(?!\*))*(?:\*/|$)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*/\*.*'; -- comments; what follows a nested one goes
   -- A mark that ends the text, so that its last run without a literal is matched like the others. The window bounds the
   -- work: a preview of 200 characters needs no more of a statement of a megabyte.
-  v_text text := translate(left(query, 2000), E'\x01', '') || E'\x01';
+  v_text text := translate(left(query, 2000), E'\x01', ' ') || E'\x01';
 begin
   v_text := regexp_replace(v_text, '(' || v_kept || ')(?:(\u0001)|' || v_literal || ')', '\1?\2', 'g');
   v_text := replace(replace(v_text, E'?\x01', ''), E'\x01', '');
@@ -76,7 +107,7 @@ begin
   -- Statements whose very subject is a secret, or that may carry one outside a literal (SET app.token TO abc).
   if regexp_replace(v_text, '[ ?]+', ' ', 'g') ~* (
     '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
-    '|\mset (?:session |local )?[\w$"]+ ?\.')
+    '|\mset (?:session |local )?\S+ ?\.')
   then
     return '[REDACTED]';
   end if;
@@ -209,7 +240,7 @@ as $$
 #variable_conflict use_column
 declare
   v_block_bytes bigint := current_setting('block_size')::bigint;
-  v_schemas name[] := monitoring.setting_names('application_schemas');
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
   v_vacuum_threshold numeric := current_setting('autovacuum_vacuum_threshold')::numeric;
   v_vacuum_scale_factor numeric := current_setting('autovacuum_vacuum_scale_factor')::numeric;
   -- From 18 on a cap on the threshold; -1 is none.
@@ -220,7 +251,7 @@ begin
   return query
     with application_tables as materialized (
       select c.oid, n.nspname, c.relname, c.relpages, c.reltuples, c.reltoastrelid, c.relfrozenxid, c.relminmxid,
-        c.reloptions, c.relhasindex,
+        c.reloptions,
         pg_stat_get_live_tuples(c.oid) as live, pg_stat_get_dead_tuples(c.oid) as dead
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where c.relkind in ('r', 'm') and c.relpersistence <> 't'
@@ -232,7 +263,11 @@ begin
     ), ranked as materialized (
       select t.*, coalesce(i.scans, 0) as index_scans, greatest(t.relpages, (t.live + t.dead) / 64) as heap_pages,
         (greatest(t.relpages, (t.live + t.dead) / 64) + coalesce(toast.relpages, 0) + coalesce(toast_index.pages, 0)
-          + coalesce(i.pages, 0)) * v_block_bytes as remembered_bytes
+          + coalesce(i.pages, 0)) * v_block_bytes as remembered_bytes,
+        i.indrelid is not null as has_index,
+        -- Wraparound threatens by the older of the table and its TOAST table.
+        greatest(age(nullif(t.relfrozenxid, '0')), age(nullif(toast.relfrozenxid, '0'))) as xid_age,
+        greatest(mxid_age(nullif(t.relminmxid, '0')), mxid_age(nullif(toast.relminmxid, '0'))) as mxid_age
       from application_tables t
         left join indexes i on i.indrelid = t.oid
         left join pg_class toast on toast.oid = t.reltoastrelid
@@ -245,7 +280,8 @@ begin
     ), locked as materialized (
       select l.relation
       from pg_locks l
-      where p_measure and l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.pid <> pg_backend_pid()
+      where p_measure and l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
+        and l.pid is distinct from pg_backend_pid() -- a prepared transaction has none
         and l.database = (select d.oid from pg_database d where d.datname = current_database())
     ), locked_tables as materialized (
       select l.relation from locked l
@@ -266,19 +302,19 @@ begin
       pg_stat_get_last_vacuum_time(s.oid), pg_stat_get_last_autovacuum_time(s.oid),
       pg_stat_get_last_analyze_time(s.oid), pg_stat_get_last_autoanalyze_time(s.oid),
       pg_stat_get_numscans(s.oid), s.index_scans,
-      case when s.relhasindex
+      case when s.has_index
         then round(100.0 * s.index_scans / nullif(s.index_scans + pg_stat_get_numscans(s.oid), 0), 2) end,
-      case when s.relfrozenxid = '0' then null else age(s.relfrozenxid) end,
-      -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids.
+      s.xid_age,
+      -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
+      -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
       s.dead > least(
           coalesce((own.options ->> 'autovacuum_vacuum_threshold')::numeric, v_vacuum_threshold)
             + coalesce((own.options ->> 'autovacuum_vacuum_scale_factor')::numeric, v_vacuum_scale_factor)
               * greatest(s.reltuples, 0)::numeric,
           nullif(coalesce((own.options ->> 'autovacuum_vacuum_max_threshold')::numeric, v_vacuum_max_threshold), -1))
-        or s.relfrozenxid <> '0' and age(s.relfrozenxid)
-          > least((own.options ->> 'autovacuum_freeze_max_age')::bigint, v_freeze_max_age)
-        or s.relminmxid <> '0' and mxid_age(s.relminmxid)
-          > least((own.options ->> 'autovacuum_multixact_freeze_max_age')::bigint, v_multixact_freeze_max_age)
+        or coalesce(s.xid_age > least((own.options ->> 'autovacuum_freeze_max_age')::bigint, v_freeze_max_age), false)
+        or coalesce(s.mxid_age
+          > least((own.options ->> 'autovacuum_multixact_freeze_max_age')::bigint, v_multixact_freeze_max_age), false)
     from sized s
       left join lateral (
         select jsonb_object_agg(o.option_name, o.option_value) as options from pg_options_to_table(s.reloptions) o
@@ -315,15 +351,20 @@ create or replace function monitoring.rls_status(p_limit int default null) retur
   security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_schemas name[] := monitoring.setting_names('application_schemas');
-  v_exposed_schemas name[] := coalesce(monitoring.setting_names('exposed_schemas'), '{}');
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_exposed_schemas name[] := coalesce(monitoring.setting_list('exposed_schemas')::name[], '{}');
   -- The roles an API gives to whoever comes: everybody, for the judgement whether a policy restricts anybody.
   v_everybody oid[] := array(select r.oid from pg_roles r where r.rolname in ('anon', 'authenticated')) || 0::oid;
-  v_anonymous oid[] := array(select r.oid from pg_roles r where r.rolname = 'anon') || 0::oid;
+  -- What anon has, it has by its own name, by PUBLIC, or by a role it is a member of.
+  v_anonymous oid[] := array(
+    select r.oid from pg_roles r
+    where not r.rolsuper and exists (select from pg_roles a where a.rolname = 'anon' and pg_has_role(a.oid, r.oid, 'usage'))
+  ) || 0::oid;
 begin
   perform monitoring.authorize('read');
   return query
@@ -334,13 +375,21 @@ begin
       where c.relkind in ('r', 'p') and c.relpersistence <> 't'
         and monitoring.is_application_schema(n.nspname, v_schemas)
     ), policies as materialized (
-      select p.polrelid, count(*) as policy_count, bool_or(not p.polpermissive) as has_restrictive,
-        array_agg(p.polname order by p.polname) filter (where p.polpermissive and p.polroles && v_everybody and (
-          -- A constant true, as the parser leaves it: boolean is type 16 and its only byte is 1. Without USING a
-          -- permissive policy admits nobody to reading.
-          p.polqual::text ~ '^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 '
-          or p.polwithcheck::text ~ '^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 ')) as hollow
+      -- A constant true, as the parser leaves it: boolean is type 16 and its only byte is 1. What lets rows through is
+      -- WITH CHECK for INSERT and USING for the rest; without USING a permissive policy admits nobody to reading.
+      select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive,
+        coalesce(case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end
+          ~ '^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 ', false) as is_true
       from pg_policy p
+    ), judged_policies as materialized (
+      select p.polrelid, count(*) as policy_count,
+        array_agg(p.polname order by p.polname) filter (where p.polpermissive and p.is_true and p.polroles && v_everybody
+          -- A restrictive policy narrows it only if it covers the same commands and roles, and is not constant true itself.
+          and not exists (
+            select from policies r
+            where r.polrelid = p.polrelid and not r.polpermissive and not r.is_true
+              and r.polcmd in ('*', p.polcmd) and (0::oid = any (r.polroles) or p.polroles <@ r.polroles))) as hollow
+      from policies p
       group by p.polrelid
     ), grants as materialized (
       select g.oid, bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
@@ -357,9 +406,9 @@ begin
     ), judged as (
       select r.*, coalesce(p.policy_count, 0) as policy_count, coalesce(g.grantees, '{}') as grantees,
         coalesce(g.is_anonymous, false) as is_anonymous,
-        case when not coalesce(p.has_restrictive, false) then p.hollow end as hollow
+        p.hollow
       from relations r
-        left join policies p on p.polrelid = r.oid
+        left join judged_policies p on p.polrelid = r.oid
         left join grants g on g.oid = r.oid
     ), ranked as (
       select j.*,
@@ -407,6 +456,13 @@ begin
   if not current_setting('track_activities')::boolean then
     return query select s.section, 'track_activities is off: statements are invisible'
       from unnest(array['summary', 'slowQueries', 'connections']) as s (section);
+  end if;
+  if exists (select from pg_stat_activity a where a.state = 'disabled') then
+    return query select s.section, 'track_activities is off for some sessions: their statements are invisible'
+      from unnest(array['slowQueries', 'connections']) as s (section);
+  end if;
+  if pg_is_in_recovery() then
+    return query select 'tableHealth', 'the server is a standby: tuple counts are kept on the primary';
   end if;
   if not current_setting('track_counts')::boolean then
     return query select s.section, 'track_counts is off: tuple counts are not kept'
@@ -491,11 +547,33 @@ begin
 end
 $policies$;
 
+-- Who may resolve may say so now and once: not backdate it (the next clean-up would delete the event), not undo it.
+create or replace function monitoring.resolve_once() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_user = 'monitoring_owner' then
+    return new;
+  end if;
+  if old.resolved_at is not null then
+    return old;
+  end if;
+  if new.resolved_at is not null then
+    new.resolved_at := now();
+  end if;
+  return new;
+end
+$$;
+create or replace trigger monitoring_events_resolve_once before update on public.monitoring_events
+  for each row execute function monitoring.resolve_once();
+
 create or replace function public.record_monitoring_event(
   p_event_type text, p_event_data jsonb, p_severity text default 'medium', p_source_ip inet default null,
   p_user_agent text default null) returns uuid
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 declare
   v_id uuid;
@@ -528,6 +606,7 @@ comment on function public.record_monitoring_event(text, jsonb, text, inet, text
 create or replace function monitoring.resolve_event(p_event_id uuid, p_resolution_notes text default null) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 begin
   perform monitoring.authorize('resolve');
@@ -575,6 +654,7 @@ $$;
 create or replace function public.cleanup_old_monitoring_data() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 declare
   v_stop_at timestamptz := clock_timestamp() + interval '20 seconds';
@@ -583,6 +663,9 @@ declare
   v_samples jsonb;
 begin
   perform monitoring.authorize('operate');
+  if pg_is_in_recovery() then
+    return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be deleted');
+  end if;
   if not pg_try_advisory_xact_lock(hashtextextended('pgvigil.cleanup', 0)) then
     return jsonb_build_object('status', 'skipped', 'reason', 'another clean-up is running');
   end if;
@@ -603,7 +686,8 @@ comment on function public.cleanup_old_monitoring_data() is
 
 insert into monitoring.thresholds (check_id, warning, critical, unit, description) values
   ('slow-statement', 500, 5000, 'ms', 'A running statement has taken this long.'),
-  ('blocked-session', 1000, 10000, 'ms', 'A statement has waited for another session''s lock this long.'),
+  ('blocking-session', 1000, 10000, 'ms', 'Another session has waited this long for a lock that this one holds.'),
+  ('blind-spot', 1, 1, 'flag', 'The monitor cannot see something it needs.'),
   ('idle-in-transaction', 30000, 300000, 'ms', 'A transaction has been open and idle this long.'),
   ('connection-utilization', 70, 90, 'percent', 'Share of the connections ordinary roles can use that is taken.'),
   ('dead-tuples', 20, 50, 'percent', 'Share of dead tuples in a table past its autovacuum threshold.'),
@@ -631,32 +715,55 @@ as $$
 begin
   perform monitoring.authorize('read');
   return query
-    with slow as materialized (
+    with recursive slow as materialized (
       select * from monitoring.slow_queries()
     ), tables as materialized (
       -- No size is looked at here, so none is measured.
       select * from monitoring.table_health_rows(null, false)
+    ), waits as materialized (
+      -- How long a session has waited is when its lock request began, not when its statement did.
+      select a.pid, unnest(pg_blocking_pids(a.pid)) as blocker,
+        (select min(l.waitstart) from pg_locks l where l.pid = a.pid and not l.granted) as waiting_since
+      from pg_stat_activity a
+      where a.wait_event_type = 'Lock' and a.backend_type = 'client backend' and a.datname = current_database()
+    ), chains as (
+      -- From each waiting session to the one at the head of its queue; UNION ends a deadlock's circle.
+      select w.pid, w.blocker, w.waiting_since from waits w
+      union
+      select c.pid, w.blocker, c.waiting_since from chains c join waits w on w.pid = c.blocker
+    ), roots as (
+      select c.blocker as pid, count(distinct c.pid) as waiting,
+        extract(epoch from clock_timestamp() - min(c.waiting_since)) * 1000 as longest_wait_ms
+      from chains c
+      where c.blocker not in (select w.pid from waits w)
+      group by c.blocker
     ), seen as (
       select 'slow-statement' as check_id, format('query %s', coalesce(s.query_id::text, md5(s.query_preview))) as object,
         max(s.duration_ms)::numeric as value,
         format('%s session(s), the longest for %s ms: %s', count(*), max(s.duration_ms), min(s.query_preview)) as detail,
-        'Look at its plan with EXPLAIN; an index on the columns it filters by is the usual answer.' as remediation
+        case when bool_and(s.wait_event_category = 'Client')
+          then 'It waits for its client to send or fetch: look at the client and the network.'
+          else 'Look at its plan with EXPLAIN; an index on the columns it filters by is the usual answer.'
+        end as remediation
       from slow s where s.blocked_by = '{}'
       group by coalesce(s.query_id::text, md5(s.query_preview))
       union all
-      select 'blocked-session', format('pid %s', s.pid), s.duration_ms,
-        format('waits for pid %s: %s', array_to_string(s.blocked_by, ', '), s.query_preview),
-        'End or shorten the blocking transaction: select pg_terminate_backend(pid) for one that is stuck.'
-      from slow s where s.blocked_by <> '{}'
+      select 'blocking-session', format('pid %s', r.pid), r.longest_wait_ms,
+        format('%s session(s) wait for it, the longest for %s ms; it is %s, in %s: %s', r.waiting,
+          round(r.longest_wait_ms), coalesce(a.state, 'not a session'), coalesce(nullif(a.application_name, ''), 'an application without a name'),
+          coalesce(monitoring.redact(a.query), 'no statement')),
+        format('Commit or end its transaction sooner in the application; if it is stuck: select pg_terminate_backend(%s)', r.pid)
+      from roots r left join pg_stat_activity a on a.pid = r.pid
       union all
       select 'idle-in-transaction', format('pid %s', a.pid), extract(epoch from clock_timestamp() - a.state_change) * 1000,
-        format('%s of role %s keeps a transaction open without a statement', coalesce(nullif(a.application_name, ''), 'a session'), a.usename),
+        format('%s keeps a transaction open without a statement', coalesce(nullif(a.application_name, ''), 'a session')),
         'Commit sooner in the application, or set idle_in_transaction_session_timeout.'
       from pg_stat_activity a
       where a.backend_type = 'client backend' and a.datname = current_database() and a.state like 'idle in transaction%'
       union all
       select 'connection-utilization', 'server', c.utilization_percent,
-        format('%s of %s connections are taken, %s of them idle', c.total_connections, c.max_connections, c.idle_connections),
+        format('%s connections, %s of them idle; ordinary roles can use %s', c.total_connections, c.idle_connections,
+          round(100 * c.total_connections / nullif(c.utilization_percent, 0))),
         'Close idle connections or put a pooler in front; raise max_connections only with the memory for it.'
       from (select * from monitoring.connections() limit 1) c
       union all
@@ -675,12 +782,19 @@ begin
         array_to_string(r.reasons || case when r.exposed_to <> '{}'
           then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
         case when r.rls_enabled
-          then format('Replace the policy on %I.%I that lets everybody through by one that restricts.', r.schemaname, r.tablename)
+          then format('Replace the policy that lets everybody through by one that restricts: drop policy ... on %I.%I', r.schemaname, r.tablename)
           else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
         end
       from monitoring.rls_status() r
       where r.security_risk_level = 'HIGH_RISK'
         or r.security_risk_level = 'MEDIUM_RISK' and r.policy_count > 0 and r.exposed_to <> '{}'
+      union all
+      -- What cannot be seen must not look like health, nor going blind like recovery.
+      select 'blind-spot', 'server', 1, string_agg(distinct d.reason, '; '),
+        'Give the monitor what it lacks; until then the numbers above are too good.'
+      from monitoring.degraded() d
+      where d.section = 'summary'
+      having count(*) > 0
     )
     select s.check_id, monitoring.severity(s.check_id, s.value), s.object, round(s.value, 2),
       case monitoring.severity(s.check_id, s.value) when 'critical' then t.critical else t.warning end,
@@ -698,6 +812,7 @@ comment on function monitoring.findings() is
 create or replace function public.get_database_monitoring_summary() returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 set jit = off
 as $$
 declare
@@ -721,10 +836,10 @@ begin
     jsonb_build_object(
       'slow_queries', q.slow_queries,
       'blocked_sessions', q.blocked_sessions,
-      'connection_utilization_percent', coalesce(c.utilization_percent, 0),
-      'total_connections', coalesce(c.total_connections, 0),
-      'active_connections', coalesce(c.active_connections, 0),
-      'idle_in_transaction', coalesce(c.idle_in_transaction, 0),
+      'connection_utilization_percent', c.utilization_percent,
+      'total_connections', c.total_connections,
+      'active_connections', c.active_connections,
+      'idle_in_transaction', c.idle_in_transaction,
       'longest_transaction_ms', c.longest_transaction_ms,
       'high_risk_tables', r.high_risk_tables,
       'tables_needing_vacuum', t.tables_needing_vacuum,
@@ -775,6 +890,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.rls_status(int)',
   'function monitoring.degraded()',
   'function monitoring.resolve_event(uuid, text)',
+  'function monitoring.resolve_once()',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.severity(text, numeric)',
   'function monitoring.findings()'); end $private$;
@@ -804,8 +920,17 @@ $grants$;
 grant execute on function monitoring.redact(text), monitoring.degraded(), monitoring.findings(),
   monitoring.resolve_event(uuid, text) to monitoring_reader, monitoring_agent;
 
-insert into monitoring.migrations (version, name) values ('20250825000002', 'database_monitoring_views')
+insert into monitoring.migrations (version, name, sha256)
+values ('20250825000002', 'database_monitoring_views', nullif(pg_catalog.current_setting('pgvigil.sha256', true), ''))
 on conflict (version) do nothing;
 
-do $return$ begin perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false); end $return$;
+-- The role is put back to what it was: `reset role` would also undo a SET ROLE of the tool that runs this file.
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;
 revoke create on schema public from monitoring_owner;

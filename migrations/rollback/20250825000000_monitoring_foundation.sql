@@ -1,6 +1,9 @@
 -- Undoes 20250825000000_monitoring_foundation.sql: everything in schema monitoring, the schema, and the roles where no
 -- other database of this cluster still uses them.
 
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
 do $refuse$
 begin
   if exists (
@@ -14,8 +17,15 @@ $refuse$;
 
 do $members$
 begin
-  if pg_catalog.to_regclass('public.organization_members') is not null then
-    drop policy if exists "pgvigil reads operator members" on public.organization_members;
+  if pg_catalog.to_regclass('public.organization_members') is not null
+    and exists (select from pg_catalog.pg_roles where rolname = 'monitoring_owner')
+  then
+    if exists (
+      select from pg_catalog.pg_policy
+      where polrelid = pg_catalog.to_regclass('public.organization_members') and polname = 'pgvigil reads operator members'
+    ) then
+      drop policy "pgvigil reads operator members" on public.organization_members;
+    end if;
     revoke all on public.organization_members from monitoring_owner;
   end if;
 exception when insufficient_privilege then
@@ -24,12 +34,43 @@ exception when insufficient_privilege then
 end
 $members$;
 
+-- Undone by who did it: the rolling back role becomes a member of monitoring_owner for as long as this takes.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if not exists (select from pg_catalog.pg_roles where rolname = 'monitoring_owner') then
+    return;
+  end if;
+  if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    and not pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+      || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+    perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+  end if;
+  perform pg_catalog.set_config('role', 'monitoring_owner', false);
+end
+$become$;
+
 drop function if exists
   monitoring.authorize(text), monitoring.may(text), monitoring.caller_role(), monitoring.operator_role(),
   monitoring.caller_subject(), monitoring.claims(), monitoring.caller_login(),
-  monitoring.setting_names(text), monitoring.setting(text), monitoring.make_private(text[]);
+  monitoring.setting_list(text), monitoring.setting(text), monitoring.make_private(text[]);
 drop table if exists monitoring.thresholds, monitoring.settings, monitoring.migrations;
+drop function if exists monitoring.keep_settings();
 drop schema if exists monitoring;
+
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;
 
 do $roles$
 declare

@@ -4,9 +4,11 @@
 -- Refuses while monitoring_events holds unresolved critical events. To lose them knowingly:
 --   set pgvigil.discard_events = 'yes';
 
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
 do $refuse$
 declare
-  v_critical bigint := 0;
   v_object text;
 begin
   select o.identity into v_object
@@ -28,6 +30,34 @@ begin
     raise exception '% is not pgvigil''s and will not be dropped', v_object
       using errcode = 'duplicate_object', hint = 'Rename it, then roll back again.';
   end if;
+end
+$refuse$;
+
+-- Undone by who did it: the rolling back role becomes a member of monitoring_owner for as long as this takes.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if not exists (select from pg_catalog.pg_roles where rolname = 'monitoring_owner') then
+    return;
+  end if;
+  if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    and not pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+      || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+    perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+  end if;
+  perform pg_catalog.set_config('role', 'monitoring_owner', false);
+end
+$become$;
+
+do $critical$
+declare
+  v_critical bigint := 0;
+begin
   if pg_catalog.to_regclass('public.monitoring_events') is not null
     and lower(coalesce(pg_catalog.current_setting('pgvigil.discard_events', true), '')) <> 'yes'
   then
@@ -39,7 +69,7 @@ begin
             hint = 'Resolve them, or lose them knowingly: set pgvigil.discard_events = ''yes''; then roll back again.';
   end if;
 end
-$refuse$;
+$critical$;
 
 drop function if exists public.cleanup_old_monitoring_data();
 drop function if exists public.record_monitoring_event(text, jsonb, text, inet, text);
@@ -54,16 +84,25 @@ drop table if exists public.monitoring_events;
 
 drop function if exists
   monitoring.findings(), monitoring.severity(text, numeric), monitoring.delete_events(text, timestamptz, timestamptz),
-  monitoring.resolve_event(uuid, text), monitoring.degraded(), monitoring.rls_status(int),
+  monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(), monitoring.rls_status(int),
   monitoring.table_health(int), monitoring.table_health_rows(int, boolean), monitoring.connections(),
   monitoring.slow_queries(int), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
   monitoring.redact(text);
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then
-    delete from monitoring.thresholds where check_id in ('slow-statement', 'blocked-session', 'idle-in-transaction',
+    delete from monitoring.thresholds where check_id in ('slow-statement', 'blocking-session', 'blind-spot', 'idle-in-transaction',
       'connection-utilization', 'dead-tuples', 'transaction-id-age', 'rls-exposed');
     delete from monitoring.migrations where version = '20250825000002';
   end if;
 end
 $forget$;
+
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;

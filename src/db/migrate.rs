@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, types::Type};
 
-use super::{Database, DbError, DbErrorKind};
+use super::{Database, DbError};
 
 /// A migration with its rollback twin.
 #[derive(Debug)]
@@ -127,8 +127,9 @@ async fn migrate(client: &mut Client) -> Result<Outcome, MigrateError> {
             }
             Known::Applied(_) => {}
             Known::Missing => {
+                let say_hash = format!("set local pgvigil.sha256 = '{sha256}'");
+                command(client, "migration hash", &say_hash).await?;
                 command(client, migration.name, migration.up).await?;
-                remember_hash(client, migration.version, &sha256).await?;
                 applied.push(migration.version);
             }
         }
@@ -214,15 +215,6 @@ async fn known_hash(client: &Client, version: &str) -> Result<Known, DbError> {
             Some(hash) => Known::Applied(Some(hash).filter(|hash| !hash.is_empty())),
         },
     )
-}
-
-async fn remember_hash(client: &Client, version: &str, sha256: &str) -> Result<(), DbError> {
-    let sql = "update monitoring.migrations set sha256 = $2 where version = $1 returning version";
-    match scalar(client, "migration hash", sql, &[version, sha256]).await? {
-        Some(_) => Ok(()),
-        None => Err(DbError::new("migration hash", DbErrorKind::Query)
-            .with_message("the migration did not enter itself")),
-    }
 }
 
 async fn command(client: &Client, name: &'static str, sql: &str) -> Result<(), DbError> {

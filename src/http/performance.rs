@@ -185,7 +185,7 @@ pub(super) async fn get(
     started: Instant,
     budget: Duration,
 ) -> Result<Success, Problem> {
-    let role = identity.require("read monitoring", |_| true)?;
+    let role = identity.require_role("read monitoring")?;
     let selection = Selection::from_request(request, role)?;
     access.sections = selection
         .sections
@@ -285,7 +285,7 @@ pub(super) async fn post(
     access: &mut Access,
     budget: Duration,
 ) -> Result<Success, Problem> {
-    let role = identity.require("change monitoring", |_| true)?;
+    let role = identity.require_role("change monitoring")?;
     let fields = request::json_object(request)?;
     let session = Session::caller(identity.claims_json(), statement_timeout(budget, 1));
     match request::required_text(&fields, "action")?.as_str() {

@@ -91,6 +91,12 @@ impl Problem {
         )
     }
 
+    /// 403 for a caller in whose claims no role was found that means anything here.
+    pub(super) fn no_role(action: &str) -> Self {
+        let detail = format!("your token carries no role that may {action}");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
     /// 404.
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", what)
@@ -156,8 +162,13 @@ impl Problem {
             | DbErrorKind::Closed
             | DbErrorKind::Authentication
             | DbErrorKind::LockTimeout
-            | DbErrorKind::ReadOnly
-            | DbErrorKind::Missing => Self::database_unavailable(),
+            | DbErrorKind::ReadOnly => Self::database_unavailable(),
+            DbErrorKind::Missing => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "database_unavailable",
+                "the database is not set up for monitoring; the log says what is missing",
+            )
+            .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS),
             DbErrorKind::Timeout => Self::timed_out(),
             DbErrorKind::Permission => Self::forbidden(action),
             DbErrorKind::Invalid => Self::invalid_body(

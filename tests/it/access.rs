@@ -75,7 +75,8 @@ async fn abilities(database: &TestDatabase, caller: Caller) -> String {
     ] {
         letters.push(if allowed { letter } else { '-' });
     }
-    let is_operator = matches!(caller, Caller::Superuser | Caller::Owner | Caller::Migrator);
+    let is_operator = matches!(caller, Caller::Superuser | Caller::Owner)
+        || matches!(caller, Caller::Migrator) && database.migrator() == SUPERUSER;
     for sql in FORBIDDEN.iter().filter(|_| !is_operator) {
         client.batch_execute("begin").await.expect("beginning");
         let error = client.execute(*sql, &[]).await.err();
@@ -353,4 +354,93 @@ async fn the_subject_is_recorded() {
         .query(RECORD, &[])
         .await
         .expect("recording with a subject that is no uuid");
+}
+
+/// Whoever migrates was a member of the owner for ever after, and past a `FORCE`d tenant policy with it.
+#[tokio::test]
+async fn migrating_opens_no_table_to_who_migrated() {
+    let database = supabase().database();
+    let force = format!(
+        "alter table organization_members force row level security;
+         insert into organization_members values ('11111111-1111-1111-1111-111111111111', '{SUBJECT}', 'owner');
+         grant all on organization_members to fresh_login"
+    );
+    database
+        .psql(SUPERUSER, &force)
+        .expect("forcing row-level security");
+    let member = format!(
+        "select pg_has_role('{0}', 'monitoring_owner', 'usage'), pg_has_role('{0}', 'monitoring_agent', 'usage')",
+        database.migrator()
+    );
+    assert_eq!(database.psql(SUPERUSER, &member).as_deref(), Ok("f|t\n"));
+    let seen = database.psql("fresh_login", "select count(*) from organization_members");
+    assert_eq!(
+        seen.as_deref(),
+        Ok("0\n"),
+        "no policy of ours is for anybody else"
+    );
+}
+
+/// A resolution that is backdated is gone with the next clean-up; one that is undone never was.
+#[tokio::test]
+async fn an_event_is_resolved_now_and_once() {
+    let database = plain().database();
+    with_an_event(&database).await;
+    let admin = database.as_caller(Caller::Reader(role("admin"))).await;
+    let resolved = "select resolved_at between now() - interval '1 minute' and now(), resolution_notes from monitoring_events";
+    for (update, expected) in [
+        ("resolution_notes = 'looking into it'", "|looking into it\n"),
+        (
+            "resolved_at = '1970-01-01', resolution_notes = 'done'",
+            "t|done\n",
+        ),
+        (
+            "resolved_at = null, resolution_notes = 'undone'",
+            "t|done\n",
+        ),
+        ("resolved_at = 'infinity'", "t|done\n"),
+    ] {
+        let sql = format!("update public.monitoring_events set {update}");
+        admin
+            .execute(&sql, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{update}: {error:?}"));
+        assert_eq!(
+            database.psql(SUPERUSER, resolved).as_deref(),
+            Ok(expected),
+            "{update}"
+        );
+    }
+}
+
+/// Settings of a session that change how SQL is read, and who may read it.
+#[tokio::test]
+async fn a_sessions_settings_do_not_break_the_monitor() {
+    let database = plain().database();
+    for setting in [
+        "standard_conforming_strings = off",
+        "row_security = off",
+        "jit = on",
+        "bytea_output = escape",
+        "datestyle = 'german'",
+        "timezone = 'Pacific/Apia'",
+    ] {
+        let client = database.as_caller(Caller::Agent).await;
+        client
+            .batch_execute(&format!("set {setting}"))
+            .await
+            .expect("changing a setting");
+        let reads = READS
+            .iter()
+            .filter(|sql| !sql.contains("monitoring_events"));
+        for sql in reads.chain([
+            &RECORD,
+            &CLEAN_UP,
+            &SAMPLE,
+            &"select monitoring.redact('x')",
+        ]) {
+            let result = client.query(*sql, &[]).await;
+            result.unwrap_or_else(|error| panic!("{setting}, {sql}: {error:?}"));
+        }
+    }
 }

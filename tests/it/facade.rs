@@ -397,6 +397,13 @@ async fn row_level_security_is_judged() {
         create table narrowed (tenant name); alter table narrowed enable row level security;
         create policy everybody on narrowed using (true);
         create policy but_only on narrowed as restrictive using (tenant = current_user);
+        create table seemingly (a int); alter table seemingly enable row level security;
+        create policy everybody on seemingly using (true);
+        create policy not_this on seemingly as restrictive for delete using (false);
+        create policy nor_this on seemingly as restrictive using (true);
+        create policy nor_that on seemingly as restrictive to app using (false);
+        create table checked (a int); alter table checked enable row level security;
+        create policy own on checked for update using (a = 1) with check (true);
         create table private.inside (id int);
         create table private.shown (id int); grant select (id) on private.shown to public;
         create table parent (id int) partition by range (id);
@@ -424,6 +431,8 @@ async fn row_level_security_is_judged() {
             ("shown", "HIGH_RISK"),
             ("hollow", "MEDIUM_RISK"),
             ("mute", "MEDIUM_RISK"),
+            ("seemingly", "MEDIUM_RISK"),
+            ("checked", "LOW_RISK"),
             ("guarded", "LOW_RISK"),
             ("narrowed", "LOW_RISK"),
             ("parent", "LOW_RISK"),
@@ -623,9 +632,78 @@ async fn blindness_is_named() {
     );
     let summary = row(&client, "select get_database_monitoring_summary() as s").await;
     assert!(
+        summary["s"]["health_score"].as_i64() <= Some(80),
+        "going blind is no recovery"
+    );
+    assert!(
         summary["s"]["degraded"]
             .to_string()
             .contains("pg_read_all_stats"),
         "{summary}"
     );
+}
+
+/// Ending the session a victim waits for may only end the next victim: the finding names the head of the queue.
+#[tokio::test]
+async fn a_lock_queue_is_one_finding_on_the_session_at_its_head() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let setup = "create table guests (id int); insert into guests values (1);
+        update monitoring.thresholds set warning = 0 where check_id = 'blocking-session'";
+    client.batch_execute(setup).await.expect("creating a table");
+    let (one, two, three) = (
+        database.superuser().await,
+        database.superuser().await,
+        database.superuser().await,
+    );
+    let head =
+        Workload::idle_in_transaction(&database, one, "select * from guests for update").await;
+    let _second = Workload::blocked(&database, two, "update guests set id = 2").await;
+    let _third = Workload::blocked(&database, three, "update guests set id = 3").await;
+    let findings =
+        "select object, detail from monitoring.findings() where check_id = 'blocking-session'";
+    let finding = row(&client, findings).await;
+    assert_eq!(finding["object"], format!("pid {}", head.pid));
+    let detail = finding["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.starts_with("2 session(s) wait for it") && detail.contains("idle in transaction"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn what_anon_may_as_a_member_counts_as_open() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let client = database.superuser().await;
+    let setup = "create schema private; create table private.lists (id int);
+        create role anon nologin; create role web_readers nologin; grant web_readers to anon;
+        grant select on private.lists to web_readers";
+    client
+        .batch_execute(setup)
+        .await
+        .expect("granting by way of a role");
+    let judged =
+        "select security_risk_level as level from monitoring_rls_status where tablename = 'lists'";
+    assert_eq!(row(&client, judged).await["level"], "HIGH_RISK");
+}
+
+#[tokio::test]
+async fn settings_are_whole_and_stay() {
+    let database = plain().database();
+    for (sql, reason) in [
+        (
+            "update monitoring.settings set value = '30.5' where key = 'sample_retention_days'",
+            "settings_value_is_valid",
+        ),
+        (
+            "update monitoring.settings set value = '[\"user_metadata\", \"role\"]' where key = 'role_claim_path'",
+            "settings_value_is_valid",
+        ),
+        ("delete from monitoring.settings", "changed, not removed"),
+        ("truncate monitoring.settings", "changed, not removed"),
+    ] {
+        let error = database.psql(SUPERUSER, sql).expect_err(sql);
+        assert!(error.contains(reason), "{error}");
+    }
 }

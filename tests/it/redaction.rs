@@ -69,6 +69,10 @@ async fn what_follows_an_ambiguity_goes() {
         "select $tag$secret$tag$, 'secret'",
         "select /* a /* nested */ secret */ 1",
         "select $tag secret",
+        "select c from q where a$$1 = 1 and c = $$top secret$$",
+        "select $$ x $\u{1}$ my secret $$",
+        "/* a *\u{1}/ my secret */ select 1",
+        "select 1$$my secret token$$",
     ] {
         let shown = redact(&client, text).await;
         assert!(!shown.contains("secret"), "{text}: {shown}");
@@ -91,6 +95,8 @@ async fn statements_that_carry_secrets_are_not_shown() {
         "set local \"app\".\"token\" = abc",
         "alter database d set app.token to abc",
         "alter system set primary_conninfo = 'x'",
+        "set \u{e9}.k to s3cret",
+        "set U&\"\\0061pp\".tok to s3cret",
     ] {
         assert_eq!(redact(&client, text).await, "[REDACTED]", "{text}");
     }
