@@ -223,6 +223,61 @@ end
 $$;
 comment on function monitoring.connections() is 'What public.monitoring_connections shows, the busiest database first.';
 
+-- What can be told of every application table without looking at its files or its indexes: what the checks need.
+create or replace function monitoring.table_states() returns table (
+  oid oid, schemaname name, tablename name, heap_pages bigint, toast_oid oid, toast_pages bigint,
+  live_tuples bigint, dead_tuples bigint, dead_tuple_percent numeric, xid_age int, needs_vacuum boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_vacuum_threshold numeric := current_setting('autovacuum_vacuum_threshold')::numeric;
+  v_vacuum_scale_factor numeric := current_setting('autovacuum_vacuum_scale_factor')::numeric;
+  -- From 18 on a cap on the threshold; -1 is none.
+  v_vacuum_max_threshold numeric := nullif(coalesce(current_setting('autovacuum_vacuum_max_threshold', true), '-1')::numeric, -1);
+  v_freeze_max_age bigint := current_setting('autovacuum_freeze_max_age')::bigint;
+  v_multixact_freeze_max_age bigint := current_setting('autovacuum_multixact_freeze_max_age')::bigint;
+begin
+  return query
+    with relations as materialized (
+      select c.oid, c.relkind, c.relnamespace, c.relname, c.relpages, c.reltuples, c.reltoastrelid, c.relfrozenxid,
+        c.relminmxid, c.reloptions
+      from pg_class c
+      where c.relkind in ('r', 'm', 't') and c.relpersistence <> 't'
+    ), tables as materialized (
+      select r.oid, n.nspname, r.relname, r.relpages, r.reltuples, r.reltoastrelid, r.reloptions,
+        coalesce(t.relpages, 0) as toast_pages,
+        pg_stat_get_live_tuples(r.oid) as live, pg_stat_get_dead_tuples(r.oid) as dead,
+        -- Wraparound threatens by the older of the table and its TOAST table.
+        greatest(age(nullif(r.relfrozenxid, '0')), age(nullif(t.relfrozenxid, '0'))) as xid_age,
+        greatest(mxid_age(nullif(r.relminmxid, '0')), mxid_age(nullif(t.relminmxid, '0'))) as mxid_age
+      from relations r
+        join pg_namespace n on n.oid = r.relnamespace
+        left join relations t on t.oid = r.reltoastrelid
+      where r.relkind in ('r', 'm') and monitoring.is_application_schema(n.nspname, v_schemas)
+    )
+    select t.oid, t.nspname, t.relname, greatest(t.relpages, (t.live + t.dead) / 64), t.reltoastrelid, t.toast_pages::bigint,
+      t.live, t.dead, round(coalesce(100.0 * t.dead / nullif(t.live + t.dead, 0), 0), 2), t.xid_age,
+      -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
+      -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
+      t.dead > least(
+          coalesce((own.options ->> 'autovacuum_vacuum_threshold')::numeric, v_vacuum_threshold)
+            + coalesce((own.options ->> 'autovacuum_vacuum_scale_factor')::numeric, v_vacuum_scale_factor)
+              * greatest(t.reltuples, 0)::numeric,
+          nullif(coalesce((own.options ->> 'autovacuum_vacuum_max_threshold')::numeric, v_vacuum_max_threshold), -1))
+        or coalesce(t.xid_age > least((own.options ->> 'autovacuum_freeze_max_age')::bigint, v_freeze_max_age), false)
+        or coalesce(t.mxid_age
+          > least((own.options ->> 'autovacuum_multixact_freeze_max_age')::bigint, v_multixact_freeze_max_age), false)
+    from tables t
+      left join lateral (
+        select jsonb_object_agg(o.option_name, o.option_value) as options from pg_options_to_table(t.reloptions) o
+      ) own on t.reloptions is not null;
+end
+$$;
+
 -- Every form that measures a size opens the relation and so waits for a migration that holds ACCESS EXCLUSIVE on it.
 -- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 200 largest by what
 -- the catalog remembers (25 stat() calls a table); for the others the size is relpages of table, TOAST and indexes as
@@ -240,43 +295,18 @@ as $$
 #variable_conflict use_column
 declare
   v_block_bytes bigint := current_setting('block_size')::bigint;
-  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
-  v_vacuum_threshold numeric := current_setting('autovacuum_vacuum_threshold')::numeric;
-  v_vacuum_scale_factor numeric := current_setting('autovacuum_vacuum_scale_factor')::numeric;
-  -- From 18 on a cap on the threshold; -1 is none.
-  v_vacuum_max_threshold numeric := nullif(coalesce(current_setting('autovacuum_vacuum_max_threshold', true), '-1')::numeric, -1);
-  v_freeze_max_age bigint := current_setting('autovacuum_freeze_max_age')::bigint;
-  v_multixact_freeze_max_age bigint := current_setting('autovacuum_multixact_freeze_max_age')::bigint;
 begin
   return query
-    with application_tables as materialized (
-      select c.oid, n.nspname, c.relname, c.relpages, c.reltuples, c.reltoastrelid, c.relfrozenxid, c.relminmxid,
-        c.reloptions,
-        pg_stat_get_live_tuples(c.oid) as live, pg_stat_get_dead_tuples(c.oid) as dead
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-      where c.relkind in ('r', 'm') and c.relpersistence <> 't'
-        and monitoring.is_application_schema(n.nspname, v_schemas)
+    with candidates as materialized (
+      select s.*, row_number() over (order by s.heap_pages + s.toast_pages desc, s.oid) <= 200 as is_large
+      from monitoring.table_states() s
+      order by s.heap_pages + s.toast_pages desc, s.oid
+      limit case when p_limit is not null then greatest(p_limit * 2, 200) end
     ), indexes as materialized (
       select i.indrelid, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans, sum(c.relpages)::bigint as pages
       from pg_index i join pg_class c on c.oid = i.indexrelid
+      where p_limit is null or i.indrelid in (select k.oid from candidates k union all select k.toast_oid from candidates k)
       group by i.indrelid
-    ), ranked as materialized (
-      select t.*, coalesce(i.scans, 0) as index_scans, greatest(t.relpages, (t.live + t.dead) / 64) as heap_pages,
-        (greatest(t.relpages, (t.live + t.dead) / 64) + coalesce(toast.relpages, 0) + coalesce(toast_index.pages, 0)
-          + coalesce(i.pages, 0)) * v_block_bytes as remembered_bytes,
-        i.indrelid is not null as has_index,
-        -- Wraparound threatens by the older of the table and its TOAST table.
-        greatest(age(nullif(t.relfrozenxid, '0')), age(nullif(toast.relfrozenxid, '0'))) as xid_age,
-        greatest(mxid_age(nullif(t.relminmxid, '0')), mxid_age(nullif(toast.relminmxid, '0'))) as mxid_age
-      from application_tables t
-        left join indexes i on i.indrelid = t.oid
-        left join pg_class toast on toast.oid = t.reltoastrelid
-        left join indexes toast_index on toast_index.indrelid = t.reltoastrelid
-    ), candidates as materialized (
-      select r.*, row_number() over (order by r.remembered_bytes desc, r.oid) <= 200 as is_large
-      from ranked r
-      order by r.remembered_bytes desc
-      limit case when p_limit is not null then greatest(p_limit * 2, 200) end
     ), locked as materialized (
       select l.relation
       from pg_locks l
@@ -288,38 +318,27 @@ begin
       union
       select i.indrelid from pg_index i where i.indexrelid in (select l.relation from locked l)
     ), sized as materialized (
-      select c.*,
-        case when p_measure and c.is_large
-            and not exists (select from locked_tables l where l.relation in (c.oid, c.reltoastrelid))
-          then coalesce(pg_total_relation_size(c.oid), c.remembered_bytes)
-          else c.remembered_bytes
-        end as bytes
-      from candidates c
+      select k.*, i.indrelid is not null as has_index, coalesce(i.scans, 0) as index_scans,
+        case when p_measure and k.is_large
+            and not exists (select from locked_tables l where l.relation in (k.oid, k.toast_oid))
+          then pg_total_relation_size(k.oid)
+        end as measured_bytes,
+        (k.heap_pages + k.toast_pages + coalesce(i.pages, 0) + coalesce(t.pages, 0)) * v_block_bytes as remembered_bytes
+      from candidates k
+        left join indexes i on i.indrelid = k.oid
+        left join indexes t on t.indrelid = k.toast_oid
     )
-    select s.nspname, s.relname, pg_size_pretty(s.bytes), s.bytes,
+    select s.schemaname, s.tablename, pg_size_pretty(size.bytes), size.bytes,
       pg_stat_get_tuples_inserted(s.oid), pg_stat_get_tuples_updated(s.oid), pg_stat_get_tuples_deleted(s.oid),
-      s.live, s.dead, round(coalesce(100.0 * s.dead / nullif(s.live + s.dead, 0), 0), 2),
+      s.live_tuples, s.dead_tuples, s.dead_tuple_percent,
       pg_stat_get_last_vacuum_time(s.oid), pg_stat_get_last_autovacuum_time(s.oid),
       pg_stat_get_last_analyze_time(s.oid), pg_stat_get_last_autoanalyze_time(s.oid),
       pg_stat_get_numscans(s.oid), s.index_scans,
       case when s.has_index
         then round(100.0 * s.index_scans / nullif(s.index_scans + pg_stat_get_numscans(s.oid), 0), 2) end,
-      s.xid_age,
-      -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
-      -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
-      s.dead > least(
-          coalesce((own.options ->> 'autovacuum_vacuum_threshold')::numeric, v_vacuum_threshold)
-            + coalesce((own.options ->> 'autovacuum_vacuum_scale_factor')::numeric, v_vacuum_scale_factor)
-              * greatest(s.reltuples, 0)::numeric,
-          nullif(coalesce((own.options ->> 'autovacuum_vacuum_max_threshold')::numeric, v_vacuum_max_threshold), -1))
-        or coalesce(s.xid_age > least((own.options ->> 'autovacuum_freeze_max_age')::bigint, v_freeze_max_age), false)
-        or coalesce(s.mxid_age
-          > least((own.options ->> 'autovacuum_multixact_freeze_max_age')::bigint, v_multixact_freeze_max_age), false)
-    from sized s
-      left join lateral (
-        select jsonb_object_agg(o.option_name, o.option_value) as options from pg_options_to_table(s.reloptions) o
-      ) own on s.reloptions is not null
-    order by s.bytes desc, s.nspname, s.relname
+      s.xid_age, s.needs_vacuum
+    from sized s cross join lateral (select coalesce(s.measured_bytes, s.remembered_bytes) as bytes) size
+    order by size.bytes desc, s.schemaname, s.tablename
     limit p_limit;
 end
 $$;
@@ -378,9 +397,11 @@ begin
       -- A constant true, as the parser leaves it: boolean is type 16 and its only byte is 1. What lets rows through is
       -- WITH CHECK for INSERT and USING for the rest; without USING a permissive policy admits nobody to reading.
       select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive,
-        coalesce(case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end
-          ~ '^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 ', false) as is_true
-      from pg_policy p
+        -- The beginning is compared first: expressions can be long, and there may be thousands.
+        coalesce(case when q.expression like '{CONST :consttype 16 %'
+          then q.expression ~ ':constisnull false .*:constvalue 1 \[ 1 ' end, false) as is_true
+      from pg_policy p,
+        lateral (select case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end as expression) q
     ), judged_policies as materialized (
       select p.polrelid, count(*) as policy_count,
         array_agg(p.polname order by p.polname) filter (where p.polpermissive and p.is_true and p.polroles && v_everybody
@@ -695,31 +716,26 @@ insert into monitoring.thresholds (check_id, warning, critical, unit, descriptio
   ('rls-exposed', 1, 2, 'level', '1: row-level security is off or hollow in an exposed schema; 2: and everybody can reach the table.')
 on conflict (check_id) do nothing;
 
--- The severity of a value, or null below the warning threshold.
-create or replace function monitoring.severity(p_check_id text, p_value numeric) returns text
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-  select case when p_value >= t.critical then 'critical' when p_value >= t.warning then 'warning' end
-  from monitoring.thresholds t where t.check_id = p_check_id
-$$;
-
-create or replace function monitoring.findings() returns table (
-  check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
-  fingerprint text)
-language plpgsql stable security definer
+-- One look at everything, from which findings and summary are told: each view is asked once.
+create or replace function monitoring.assess() returns jsonb
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 #variable_conflict use_column
+declare
+  v_xid_age_warning numeric := (select t.warning from monitoring.thresholds t where t.check_id = 'transaction-id-age');
+  v_result jsonb;
 begin
   perform monitoring.authorize('read');
-  return query
     with recursive slow as materialized (
       select * from monitoring.slow_queries()
     ), tables as materialized (
-      -- No size is looked at here, so none is measured.
-      select * from monitoring.table_health_rows(null, false)
+      select * from monitoring.table_states() t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
+    ), connections as materialized (
+      select * from monitoring.connections()
+    ), rls as materialized (
+      select * from monitoring.rls_status() r where r.risk_rank <= 2
     ), waits as materialized (
       -- How long a session has waited is when its lock request began, not when its statement did.
       select a.pid, unnest(pg_blocking_pids(a.pid)) as blocker,
@@ -765,7 +781,7 @@ begin
         format('%s connections, %s of them idle; ordinary roles can use %s', c.total_connections, c.idle_connections,
           round(100 * c.total_connections / nullif(c.utilization_percent, 0))),
         'Close idle connections or put a pooler in front; raise max_connections only with the memory for it.'
-      from (select * from monitoring.connections() limit 1) c
+      from (select * from connections limit 1) c
       union all
       select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), t.dead_tuple_percent,
         format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
@@ -785,7 +801,7 @@ begin
           then format('Replace the policy that lets everybody through by one that restricts: drop policy ... on %I.%I', r.schemaname, r.tablename)
           else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
         end
-      from monitoring.rls_status() r
+      from rls r
       where r.security_risk_level = 'HIGH_RISK'
         or r.security_risk_level = 'MEDIUM_RISK' and r.policy_count > 0 and r.exposed_to <> '{}'
       union all
@@ -795,13 +811,54 @@ begin
       from monitoring.degraded() d
       where d.section = 'summary'
       having count(*) > 0
+    ), findings as (
+      select s.check_id, case when s.value >= t.critical then 'critical' else 'warning' end as severity, s.object,
+        round(s.value, 2) as value, case when s.value >= t.critical then t.critical else t.warning end as threshold,
+        s.detail, s.remediation, md5(s.check_id || ':' || s.object) as fingerprint,
+        row_number() over (order by s.value >= t.critical desc, s.value / nullif(t.warning, 0) desc, s.check_id, s.object) as place
+      from seen s join monitoring.thresholds t on t.check_id = s.check_id
+      where s.value >= t.warning
+    ), events as (
+      select count(*) as unresolved, count(*) filter (where e.severity = 'critical') as critical
+      from public.monitoring_events e where e.resolved_at is null
     )
-    select s.check_id, monitoring.severity(s.check_id, s.value), s.object, round(s.value, 2),
-      case monitoring.severity(s.check_id, s.value) when 'critical' then t.critical else t.warning end,
-      s.detail, s.remediation, md5(s.check_id || ':' || s.object)
-    from seen s join monitoring.thresholds t on t.check_id = s.check_id
-    where s.value >= t.warning
-    order by s.value >= t.critical desc, s.value / nullif(t.warning, 0) desc, s.check_id, s.object;
+    select jsonb_build_object(
+      'findings', coalesce((select jsonb_agg(to_jsonb(f) - 'place' order by f.place) from findings f), '[]'),
+      'metrics', jsonb_build_object(
+        'slow_queries', (select count(*) from slow),
+        'blocked_sessions', (select count(distinct w.pid) from waits w),
+        'connection_utilization_percent', c.utilization_percent,
+        'total_connections', c.total_connections,
+        'active_connections', c.active_connections,
+        'idle_in_transaction', c.idle_in_transaction,
+        'longest_transaction_ms', c.longest_transaction_ms,
+        'high_risk_tables', (select count(*) from rls r where r.risk_rank = 1),
+        'tables_needing_vacuum', (select count(*) from tables t where t.needs_vacuum),
+        'unresolved_events', e.unresolved,
+        'critical_events', e.critical,
+        'findings', (select count(*) from findings),
+        'last_sample_at', (select max(m.sampled_at) from monitoring.samples m where m.tick_at > now() - interval '1 day')))
+    into v_result
+    from events e left join (select * from connections x where x.database_name = current_database()) c on true;
+  return v_result;
+end
+$$;
+
+create or replace function monitoring.findings() returns table (
+  check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
+  fingerprint text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set row_security = on
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  return query
+    select f.check_id, f.severity, f.object, f.value, f.threshold, f.detail, f.remediation, f.fingerprint
+    from jsonb_to_recordset(monitoring.assess() -> 'findings') as f (
+      check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
+      fingerprint text);
 end
 $$;
 comment on function monitoring.findings() is
@@ -816,52 +873,31 @@ set row_security = on
 set jit = off
 as $$
 declare
-  v_findings jsonb;
+  v_seen jsonb := monitoring.assess(); -- asks whether the caller may read
   v_score int;
-  v_metrics jsonb;
   v_recommendations jsonb;
 begin
-  perform monitoring.authorize('read');
-  with findings as materialized (
-    select f.*, row_number() over () as place from monitoring.findings() f
-  ), penalties as (
-    select least(30, sum(case f.severity when 'critical' then 20 else 8 end)) as penalty from findings f group by f.check_id
-  ), remediations as (
-    select f.remediation, min(f.place) as place from findings f group by f.remediation order by min(f.place) limit 10
-  )
-  select
-    coalesce((select jsonb_agg(to_jsonb(f) - 'place' order by f.place) from findings f where f.place <= 50), '[]'),
-    greatest(0, 100 - coalesce((select sum(p.penalty) from penalties p), 0))::int,
-    coalesce((select jsonb_agg(r.remediation order by r.place) from remediations r), '[]'),
-    jsonb_build_object(
-      'slow_queries', q.slow_queries,
-      'blocked_sessions', q.blocked_sessions,
-      'connection_utilization_percent', c.utilization_percent,
-      'total_connections', c.total_connections,
-      'active_connections', c.active_connections,
-      'idle_in_transaction', c.idle_in_transaction,
-      'longest_transaction_ms', c.longest_transaction_ms,
-      'high_risk_tables', r.high_risk_tables,
-      'tables_needing_vacuum', t.tables_needing_vacuum,
-      'unresolved_events', e.unresolved_events,
-      'critical_events', e.critical_events,
-      'findings', (select count(*) from findings),
-      'last_sample_at', (select max(m.sampled_at) from monitoring.samples m where m.tick_at > now() - interval '1 day'))
-  into v_findings, v_score, v_recommendations, v_metrics
-  from (select count(*) as slow_queries, count(*) filter (where s.blocked_by <> '{}') as blocked_sessions
-        from monitoring.slow_queries() s) q
-    cross join (select count(*) filter (where s.risk_rank = 1) as high_risk_tables from monitoring.rls_status() s) r
-    cross join (select count(*) filter (where h.needs_vacuum) as tables_needing_vacuum from monitoring.table_health_rows(null, false) h) t
-    cross join (select count(*) as unresolved_events, count(*) filter (where v.severity = 'critical') as critical_events
-        from public.monitoring_events v where v.resolved_at is null) e
-    left join (select * from monitoring.connections() x where x.database_name = current_database()) c on true;
+  select greatest(0, 100 - coalesce(sum(p.penalty), 0))::int into v_score
+  from (
+    select least(30, sum(case f ->> 'severity' when 'critical' then 20 else 8 end)) as penalty
+    from jsonb_array_elements(v_seen -> 'findings') f
+    group by f ->> 'check_id'
+  ) p;
+  select coalesce(jsonb_agg(r.remediation order by r.place), '[]') into v_recommendations
+  from (
+    select f.value ->> 'remediation' as remediation, min(f.place) as place
+    from jsonb_array_elements(v_seen -> 'findings') with ordinality f (value, place)
+    group by 1
+    order by 2
+    limit 10
+  ) r;
   return jsonb_build_object(
     'timestamp', to_jsonb(clock_timestamp()),
     'health_score', v_score,
     'status', case when v_score >= 90 then 'excellent' when v_score >= 75 then 'good' when v_score >= 50 then 'fair' else 'poor' end,
-    'metrics', v_metrics,
+    'metrics', v_seen -> 'metrics',
     'recommendations', v_recommendations,
-    'findings', v_findings,
+    'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
     'window', null,
     'degraded', coalesce((select jsonb_agg(d.reason) from monitoring.degraded() d where d.section = 'summary'), '[]'));
 end
@@ -892,7 +928,8 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
-  'function monitoring.severity(text, numeric)',
+  'function monitoring.assess()',
+  'function monitoring.table_states()',
   'function monitoring.findings()'); end $private$;
 
 -- Whoever has these still meets the guard. On Supabase the API runs as authenticated or service_role; anon gets nothing.

@@ -83,7 +83,7 @@ drop view if exists public.monitoring_slow_queries;
 drop table if exists public.monitoring_events;
 
 drop function if exists
-  monitoring.findings(), monitoring.severity(text, numeric), monitoring.delete_events(text, timestamptz, timestamptz),
+  monitoring.findings(), monitoring.assess(), monitoring.table_states(), monitoring.delete_events(text, timestamptz, timestamptz),
   monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(), monitoring.rls_status(int),
   monitoring.table_health(int), monitoring.table_health_rows(int, boolean), monitoring.connections(),
   monitoring.slow_queries(int), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
