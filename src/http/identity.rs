@@ -3,26 +3,20 @@
 //! This is the first of two guards; the second is PostgreSQL, which gets the same claims and judges for itself. RFC 8725
 //! (JWT best current practices) is why the algorithm follows from the key and not from the token.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc};
 
-use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header,
-    errors::ErrorKind,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
-};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
 use lambda_http::http::header::AUTHORIZATION;
 use serde_json::{Map, Value, json};
-use tokio::sync::Mutex;
 
-use super::problem::Problem;
+use super::{
+    keys::{Key, Keyring},
+    problem::Problem,
+};
 use crate::{
     config::{AuthConfig, AuthMode},
     event::HttpRequest,
-    secrets::{Secret, SecretError, SecretStore},
+    secrets::{SecretError, SecretStore},
 };
 
 /// What a caller may be, strongest first.
@@ -161,8 +155,8 @@ fn role_of(value: &Value, wording: Wording) -> Option<Role> {
 /// Verifies callers.
 pub(super) struct Verifier {
     auth: AuthConfig,
-    secrets: Option<Arc<SecretStore>>,
-    keys: Mutex<KeyCache>,
+    // Only where tokens are verified here.
+    keys: Option<Keyring>,
 }
 
 impl fmt::Debug for Verifier {
@@ -173,101 +167,44 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// The keys as last fetched. An attempt that failed leaves them, and counts: nobody can have us ask the store for every
-/// forged token.
-#[derive(Default)]
-struct KeyCache {
-    keys: Option<Arc<[Key]>>,
-    fetched_at: Option<Instant>,
-    tried_at: Option<Instant>,
-}
-
-struct Key {
-    id: Option<String>,
-    algorithm: Algorithm,
-    decoding: DecodingKey,
-}
-
 /// A header field of API Gateway holds 10 kB; no honest token is near it.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
-
-/// Keys that do not fit are fetched again, but not more often than this.
-const REFETCH_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Keys that fit are fetched again after this, so that one that was withdrawn is not trusted for as long as an instance lives.
-const KEYS_AGE_AT_MOST: Duration = Duration::from_secs(600);
 
 /// Seconds by which clocks may differ.
 const LEEWAY_SECONDS: u64 = 30;
 
 impl Verifier {
     pub(super) fn new(auth: AuthConfig, secrets: Option<Arc<SecretStore>>) -> Self {
-        Self {
-            auth,
-            secrets,
-            keys: Mutex::new(KeyCache::default()),
-        }
+        let keys = match &auth.mode {
+            AuthMode::Gateway => None,
+            AuthMode::Token { secret_id } => Some(Keyring::new(secret_id.clone(), secrets)),
+        };
+        Self { auth, keys }
     }
 
     /// The caller of a request.
     pub(super) async fn identify(&self, request: &HttpRequest) -> Result<Identity, Problem> {
-        let (claims, wording) = match &self.auth.mode {
-            AuthMode::Gateway => {
+        let (claims, wording) = match &self.keys {
+            None => {
                 let claims = request.authorizer.claims.clone();
                 (claims.ok_or_else(Problem::no_token)?, Wording::Gateway)
             }
-            AuthMode::Token { secret_id } => {
-                let claims = self.verify(bearer_token(request)?, secret_id).await?;
+            Some(keys) => {
+                let claims = self.verify(bearer_token(request)?, keys).await?;
                 (claims, Wording::Json)
             }
         };
         Ok(Identity::new(claims, &self.auth.role_claim, wording))
     }
 
-    async fn verify(&self, token: &str, secret_id: &str) -> Result<Map<String, Value>, Problem> {
-        let keys = self.keys(secret_id, KEYS_AGE_AT_MOST).await?;
-        let mut result = self.check(token, &keys);
+    async fn verify(&self, token: &str, keyring: &Keyring) -> Result<Map<String, Value>, Problem> {
+        let unavailable = |error: SecretError| Problem::from_secret(&error);
+        let mut result = self.check(token, &keyring.keys().await.map_err(unavailable)?);
         if matches!(result, Err(Rejection::NoKey)) {
             // Perhaps signed with a key that came with a rotation.
-            let keys = self.keys(secret_id, REFETCH_INTERVAL).await?;
-            result = self.check(token, &keys);
+            result = self.check(token, &keyring.newest_keys().await.map_err(unavailable)?);
         }
         result.map_err(|rejection| Problem::bad_token(rejection.reason()))
-    }
-
-    /// The keys, fetched again if they are older than `max_age`.
-    async fn keys(&self, secret_id: &str, max_age: Duration) -> Result<Arc<[Key]>, Problem> {
-        let mut cache = self.keys.lock().await;
-        let is_due = |at: Option<Instant>, age| at.is_none_or(|at| at.elapsed() >= age);
-        if let Some(keys) = &cache.keys
-            && (!is_due(cache.fetched_at, max_age) || !is_due(cache.tried_at, REFETCH_INTERVAL))
-        {
-            return Ok(Arc::clone(keys));
-        }
-        cache.tried_at = Some(Instant::now());
-        match (self.fetch_keys(secret_id).await, &cache.keys) {
-            (Ok(keys), _) => {
-                let keys: Arc<[Key]> = keys.into();
-                cache.keys = Some(Arc::clone(&keys));
-                cache.fetched_at = Some(Instant::now());
-                Ok(keys)
-            }
-            (Err(error), Some(keys)) => {
-                tracing::error!("going on with the keys as last fetched: {error}");
-                Ok(Arc::clone(keys))
-            }
-            (Err(error), None) => Err(Problem::from_secret(&error)),
-        }
-    }
-
-    async fn fetch_keys(&self, secret_id: &str) -> Result<Vec<Key>, SecretError> {
-        let Some(secrets) = &self.secrets else {
-            return Err(SecretError::Unavailable {
-                id: secret_id.to_owned(),
-                reason: "no access to Secrets Manager was set up".to_owned(),
-            });
-        };
-        parse_keys(secret_id, &secrets.fetch(secret_id).await?)
     }
 
     fn check(&self, token: &str, keys: &[Key]) -> Result<Map<String, Value>, Rejection> {
@@ -373,80 +310,6 @@ fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
         return Err(Problem::bad_token("it is empty or too long"));
     }
     Ok(token)
-}
-
-/// RFC 7518, section 3.2: a key for HS256 is at least as long as its hash.
-const HS256_KEY_BYTES: usize = 32;
-
-/// Reads a secret with keys: a JWK set, one JWK, or an HS256 secret as plain text.
-fn parse_keys(id: &str, secret: &Secret) -> Result<Vec<Key>, SecretError> {
-    let malformed = |reason: &str| SecretError::Malformed {
-        id: id.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let text = secret.expose().trim();
-    if !text.starts_with(['{', '[']) {
-        // A public key or an address taken for an HS256 secret would let everybody sign who knows it.
-        if text.contains("-----BEGIN") || text.contains("://") {
-            return Err(malformed(
-                "it is a PEM or a URL; public keys must be a JWK set",
-            ));
-        }
-        if text.len() < HS256_KEY_BYTES {
-            return Err(malformed(
-                "an HS256 secret must have at least 32 characters",
-            ));
-        }
-        return Ok(vec![Key {
-            id: None,
-            algorithm: Algorithm::HS256,
-            decoding: DecodingKey::from_secret(text.as_bytes()),
-        }]);
-    }
-    let jwks = match serde_json::from_str::<JwkSet>(text) {
-        Ok(set) => set.keys,
-        Err(_) => vec![
-            serde_json::from_str::<Jwk>(text)
-                .map_err(|_| malformed("it is neither a JWK set nor a JWK"))?,
-        ],
-    };
-    let keys: Vec<Key> = jwks.iter().filter_map(key_from_jwk).collect();
-    if keys.is_empty() {
-        return Err(malformed(
-            "it holds no usable key for HS256, RS256, ES256 or EdDSA",
-        ));
-    }
-    Ok(keys)
-}
-
-/// The key of a JWK, with the algorithm that its type allows; none where it is for something else.
-fn key_from_jwk(jwk: &Jwk) -> Option<Key> {
-    let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::OctetKey(key) if key.value.len() * 3 / 4 >= HS256_KEY_BYTES => {
-            Algorithm::HS256
-        }
-        AlgorithmParameters::RSA(_) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
-            Algorithm::ES256
-        }
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-            Algorithm::EdDSA
-        }
-        _ => return None,
-    };
-    let common = &jwk.common;
-    let says_so = common
-        .key_algorithm
-        .is_none_or(|named| named == KeyAlgorithm::from(algorithm));
-    let is_for_signatures = !matches!(common.public_key_use, Some(PublicKeyUse::Encryption));
-    if !says_so || !is_for_signatures {
-        return None;
-    }
-    Some(Key {
-        id: common.key_id.clone(),
-        algorithm,
-        decoding: DecodingKey::from_jwk(jwk).ok()?,
-    })
 }
 
 #[cfg(test)]
@@ -573,39 +436,5 @@ mod tests {
             claims(&real),
             json!({"cognito:groups": "owner", "app_metadata": {"role": "owner"}})
         );
-    }
-
-    #[test]
-    fn keys_are_read_in_each_form_and_errors_hide_them() {
-        let parse = |text: &str| parse_keys("auth", &Secret::new(text)).map(|keys| keys.len());
-        assert_eq!(parse("0123456789abcdef0123456789abcdef"), Ok(1));
-        let oct = r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}"#;
-        assert_eq!(parse(oct), Ok(1));
-        let ed25519 =
-            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        assert_eq!(
-            parse(&format!(
-                r#"{{"keys":[{ed25519},{{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}}]}}"#
-            )),
-            Ok(1)
-        );
-        for text in [
-            "too-short-hunter2",
-            r#"{"hunter2":1}"#,
-            r#"{"keys":[]}"#,
-            r#"{"kty":"oct","k":""}"#,
-            r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY","use":"enc"}"#,
-            "-----BEGIN PUBLIC KEY-----\nhunter2hunter2hunter2hunter2\n-----END PUBLIC KEY-----",
-            "https://issuer.example/hunter2/.well-known/jwks.json",
-            r#"["hunter2hunter2hunter2hunter2hunter2hunter2"]"#,
-        ] {
-            let error = parse(text)
-                .expect_err("keys that cannot be used")
-                .to_string();
-            assert!(
-                error.starts_with("secret auth is malformed") && !error.contains("hunter2"),
-                "{error}"
-            );
-        }
     }
 }

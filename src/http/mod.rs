@@ -2,6 +2,7 @@
 
 mod health;
 mod identity;
+mod keys;
 mod performance;
 mod problem;
 mod request;

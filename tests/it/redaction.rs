@@ -2,6 +2,8 @@
 
 use tokio_postgres::Client;
 
+use crate::support::random::Random;
+
 use crate::support::postgres::plain;
 
 async fn redact(client: &Client, text: &str) -> String {
@@ -132,4 +134,149 @@ async fn a_preview_has_at_most_200_characters() {
     let client = database.superuser().await;
     let long = format!("select {} from t", vec!["ä_column"; 500].join(", "));
     assert_eq!(redact(&client, &long).await.chars().count(), 200);
+}
+
+/// Where a secret can stand: every form of literal and comment, and what makes the lexing of each hard.
+const LITERALS: [&str; 34] = [
+    "'Xsecret'",
+    "''",
+    "'''Xsecret'",
+    "'Xsecret'''",
+    "'a''Xsecret''b'",
+    "'\\Xsecret'",
+    "'Xsecret\\\\'",
+    "'it\\'s Xsecret'",
+    "e'it\\'s Xsecret'",
+    "E'\\\\\\'Xsecret'",
+    "E'\\'' || 'Xsecret'",
+    "U&'\\0041Xsecret' uescape '!'",
+    "u&'Xsecret'",
+    "N'Xsecret'",
+    "B'1Xsecret'",
+    "x'1fXsecret'",
+    "'a'\n'Xsecret'",
+    "'\u{e9}\u{4e2d}\u{1f600} Xsecret'",
+    "'a\u{1}Xsecret'",
+    "$$Xsecret$$",
+    "$$a$Xsecret$$",
+    "$$ ' Xsecret $$",
+    "$$ $x$ Xsecret $$",
+    "$t$Xsecret$t$",
+    "$t$ $$ Xsecret $$ $t$",
+    "$\u{e9}$ ' Xsecret $\u{e9}$",
+    "-- Xsecret\n",
+    "--' Xsecret\n",
+    "--$$ Xsecret\r\n",
+    "/* Xsecret */",
+    "/* ' Xsecret */",
+    "/* -- Xsecret */",
+    "/* /* Xsecret */ Xsecret */",
+    "/*/ Xsecret */",
+];
+
+/// Literals too, in which nothing can stand; between the others they make the lexer start anew.
+const NUMBERS: [&str; 3] = ["42", "1.5e5", "0x1F"];
+
+/// What is no literal and must stay as it is, although it looks like the beginning of one.
+const DECEPTIVE: [&str; 13] = [
+    "a$$1",
+    "a$$b",
+    "a$1",
+    "$1",
+    "\"it's\"",
+    "\"a\"\"b\"",
+    "\"$$\"",
+    "\"--\"",
+    "-",
+    "/",
+    "e",
+    "U&\"x\"",
+    "n\u{e9}e",
+];
+
+/// What is no literal and must stay as it is.
+const PLAIN: [&str; 16] = [
+    "select",
+    "from",
+    "guests",
+    "guest_list",
+    "t1",
+    "a.b",
+    "(",
+    ")",
+    ",",
+    "::text",
+    "->>",
+    "<>",
+    "||",
+    "*",
+    "[",
+    "]",
+];
+
+/// How many cut statements are tried: 100,000, or as many as `PGVIGIL_REDACTION_CASES` says.
+fn cases() -> usize {
+    std::env::var_os("PGVIGIL_REDACTION_CASES").map_or(100_000, |asked| {
+        let asked = asked.to_string_lossy();
+        asked.parse().expect("reading a number of cases")
+    })
+}
+
+#[tokio::test]
+async fn no_secret_survives_wherever_a_statement_is_cut() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let mut random = Random::new();
+    let mut tried = 0;
+    while tried < cases() {
+        let mut statements = Vec::new();
+        while statements.len() < 10_000 {
+            let mut statement = String::new();
+            for _ in 0..random.below(8) + 1 {
+                let tokens: &[&str] = match random.below(4) {
+                    0 => &LITERALS,
+                    1 => &NUMBERS,
+                    2 => &DECEPTIVE,
+                    _ => &PLAIN,
+                };
+                statement.push_str(random.one_of(tokens));
+                statement.push_str(random.one_of(&[" ", "\n", "\t", "  ", " , "]));
+            }
+            let ends = statement.char_indices().map(|(end, _)| end);
+            let ends = ends.chain([statement.len()]);
+            statements.extend(ends.map(|end| statement[..end].to_owned()));
+        }
+        tried += statements.len();
+        let leak = "select t, shown from unnest($1::text[]) t, lateral (select monitoring.redact(t) as shown offset 0) r \
+                    where shown like '%Xs%' limit 1";
+        let leak = client
+            .query_opt(leak, &[&statements])
+            .await
+            .expect("redacting");
+        if let Some(row) = leak {
+            let (text, shown): (String, String) = (row.get(0), row.get(1));
+            panic!(
+                "PGVIGIL_SEED={}: {text:?} is shown as {shown:?}",
+                random.seed()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_holds_no_literal_keeps_its_shape() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let mut random = Random::new();
+    for _ in 0..2_000 {
+        let tokens: Vec<&str> = (0..random.below(12) + 1)
+            .map(|_| match random.below(2) {
+                0 => random.one_of(&DECEPTIVE),
+                _ => random.one_of(&PLAIN),
+            })
+            .collect();
+        let expected: String = tokens.join(" ").chars().take(200).collect();
+        let shown = redact(&client, &tokens.join("\n ")).await;
+        assert_eq!(shown, expected, "PGVIGIL_SEED={}", random.seed());
+    }
 }

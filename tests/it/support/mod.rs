@@ -18,6 +18,8 @@ pub(crate) mod leash;
 pub(crate) mod postgres;
 // Where PostgreSQL's programs are, and how they are run.
 pub(crate) mod programs;
+// Chance that can be repeated.
+pub(crate) mod random;
 // Names, passwords, ports and files that are ours alone.
 pub(crate) mod scratch;
 // A real Secrets Manager endpoint.
