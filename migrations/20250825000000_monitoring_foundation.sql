@@ -35,6 +35,42 @@ begin
 end
 $refuse$;
 
+-- The same for what 20250825000002 creates: found there, it would leave this migration's roles and schema behind.
+do $refuse_facade$
+declare
+  v_object record;
+begin
+  for v_object in
+    select c.oid, case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'i' then 'index' else 'table' end as kind,
+      c.relname as name, c.oid::regclass::text as identity
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'public'::regnamespace
+      and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
+        'monitoring_rls_status', 'monitoring_events',
+        'monitoring_events_pkey', 'monitoring_events_created_at_idx', 'monitoring_events_open_fingerprint_key',
+        'monitoring_events_resolved_at_idx', 'monitoring_events_open_last_seen_at_idx')
+      and pg_catalog.pg_get_userbyid(c.relowner) <> 'monitoring_owner'
+    union all
+    select t.oid, 'type', t.typname, t.oid::regtype::text
+    from pg_catalog.pg_type t
+    where t.typnamespace = 'public'::regnamespace and t.typrelid = 0
+      and t.typname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
+        'monitoring_rls_status', 'monitoring_events')
+    union all
+    select p.oid, 'function', p.proname, p.oid::regprocedure::text
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname in ('get_database_monitoring_summary', 'record_monitoring_event', 'cleanup_old_monitoring_data')
+      and pg_catalog.pg_get_userbyid(p.proowner) <> 'monitoring_owner'
+  loop
+    raise exception '% public.% already exists and is not pgvigil''s', v_object.kind, v_object.name
+      using errcode = 'duplicate_object',
+            hint = pg_catalog.format('Rename it (alter %s %s rename to ...) or drop it, then run the migration again.',
+              v_object.kind, v_object.identity);
+  end loop;
+end
+$refuse_facade$;
+
 do $roles$
 declare
   v_role record;

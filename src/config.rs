@@ -150,7 +150,7 @@ impl Config {
         let tls = reader.tls();
         let config = Self {
             database: DatabaseConfig {
-                login: reader.login(tls),
+                login: reader.login(),
                 migration_login: reader.var("MIGRATION_SECRET_ID").map(LoginSource::Secret),
                 tls,
                 ca_file: reader.ca_file(),
@@ -191,6 +191,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 
     fn tls(&mut self) -> Tls {
         match self.var("DATABASE_TLS").as_deref() {
+            // Said in the URL, which is for loopback only, it is said as well.
+            None if self.url_disables_tls() => Tls::Disable,
             None | Some("verify-full") => Tls::VerifyFull,
             Some("disable") => Tls::Disable,
             Some(other) => {
@@ -203,7 +205,13 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
-    fn login(&mut self, tls: Tls) -> LoginSource {
+    fn url_disables_tls(&self) -> bool {
+        let url = self.var("DATABASE_URL").unwrap_or_default();
+        url.parse::<tokio_postgres::Config>()
+            .is_ok_and(|url| url.get_ssl_mode() == SslMode::Disable)
+    }
+
+    fn login(&mut self) -> LoginSource {
         let nothing = LoginSource::Secret(String::new());
         match (self.var("DATABASE_SECRET_ID"), self.var("DATABASE_URL")) {
             (Some(_), Some(_)) => {
@@ -215,13 +223,13 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 nothing
             }
             (Some(id), None) => LoginSource::Secret(id),
-            (None, Some(url)) => self.login_from_url(&url, tls).unwrap_or(nothing),
+            (None, Some(url)) => self.login_from_url(&url).unwrap_or(nothing),
         }
     }
 
-    fn login_from_url(&mut self, url: &str, tls: Tls) -> Option<LoginSource> {
+    fn login_from_url(&mut self, url: &str) -> Option<LoginSource> {
         // The parser's own message can hold a part of the URL, and so of the password.
-        let Ok(mut url) = url.parse::<tokio_postgres::Config>() else {
+        let Ok(url) = url.parse::<tokio_postgres::Config>() else {
             self.problem("DATABASE_URL is no connection URL: must look like postgres://user:password@127.0.0.1:5432/database");
             return None;
         };
@@ -232,10 +240,6 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             self.problem("DATABASE_URL names a host that is not loopback: use DATABASE_SECRET_ID, so that no password stands in the environment");
             return None;
         }
-        url.ssl_mode(match tls {
-            Tls::VerifyFull => SslMode::Require,
-            Tls::Disable => SslMode::Disable,
-        });
         Some(LoginSource::Url(Box::new(url)))
     }
 
@@ -391,6 +395,18 @@ mod tests {
                 is_accepted,
                 "{url}"
             );
+        }
+    }
+
+    #[test]
+    fn tls_is_given_up_only_where_it_is_said() {
+        for (url, expected) in [
+            ("postgres://u:p@localhost/d", Tls::VerifyFull),
+            ("postgres://u:p@localhost/d?sslmode=prefer", Tls::VerifyFull),
+            ("postgres://u:p@localhost/d?sslmode=disable", Tls::Disable),
+        ] {
+            let config = read(&[("DATABASE_URL", url)]).expect("reading a local URL");
+            assert_eq!(config.database.tls, expected, "{url}");
         }
     }
 

@@ -411,6 +411,14 @@ async fn an_event_is_resolved_now_and_once() {
             "{update}"
         );
     }
+    let backdate = "update monitoring_events set resolved_at = '1970-01-01'";
+    database.psql(SUPERUSER, backdate).expect("backdating");
+    let backdated = "select resolved_at < '1970-01-03' from monitoring_events";
+    assert_eq!(
+        database.psql(SUPERUSER, backdated).as_deref(),
+        Ok("t\n"),
+        "a superuser knows what it does"
+    );
 }
 
 /// Settings of a session that change how SQL is read, and who may read it.
