@@ -88,9 +88,17 @@ begin
     end if;
   end loop;
 
-  -- Whoever migrates operates: psql works for them without claims. Not as the owner, whom policies admit.
-  if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
-    execute pg_catalog.format('grant monitoring_agent to %I', current_user);
+  -- Whoever migrates operates: psql works for them without claims. Not as the owner, whom policies admit. From 16 on only
+  -- who made a role may pass it on, so another role that migrates a second database of the cluster needs a word.
+  if not pg_catalog.pg_has_role(current_user, 'monitoring_agent', 'usage') then
+    begin
+      execute pg_catalog.format('grant monitoring_agent to %I', current_user);
+    exception when insufficient_privilege then
+      raise exception 'role "%" may not become a member of pgvigil''s roles, which another role made', current_user
+        using errcode = 'insufficient_privilege',
+              hint = pg_catalog.format('As the role that made them, or a superuser: grant monitoring_owner, monitoring_reader, '
+                'monitoring_agent to %I with admin option', current_user);
+    end;
   end if;
 
   -- Without one of these the owner sees nothing of other sessions (manual, "Predefined Roles").

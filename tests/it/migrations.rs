@@ -297,3 +297,34 @@ async fn two_migrators_at_once_do_it_once() {
         .sum();
     assert_eq!(applied, migrations().len(), "{reports:?}");
 }
+
+/// From 16 on only who made a role may pass it on: a second database, migrated by another role, says what it needs.
+#[tokio::test]
+async fn another_role_may_migrate_a_second_database() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let (first, second) = (cluster.empty_database(), cluster.empty_database());
+    apply(&first, &migrations());
+    let master = format!(
+        "create role master login createrole; alter database {} owner to master",
+        second.name
+    );
+    second.psql(SUPERUSER, &master).expect("creating a master");
+    let run = || {
+        migrations().iter().try_for_each(|file| {
+            let as_master = format!("set session authorization master;\n{}", read(file));
+            second.psql(SUPERUSER, &as_master).map(drop)
+        })
+    };
+    if cluster.major_version() >= 16 {
+        let error = run().expect_err("roles that another made");
+        assert!(
+            error.contains("with admin option"),
+            "names the way out: {error}"
+        );
+        let grant = "grant monitoring_owner, monitoring_reader, monitoring_agent to master with admin option";
+        second.psql(SUPERUSER, grant).expect("granting");
+    }
+    run().unwrap_or_else(|error| panic!("{error}"));
+    let status = "set role master; select get_database_monitoring_summary() ->> 'status'";
+    assert_eq!(second.psql(SUPERUSER, status).as_deref(), Ok("excellent\n"));
+}
