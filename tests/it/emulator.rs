@@ -6,13 +6,15 @@ use crate::support::app::SUBJECT;
 use crate::support::database::TestDatabase;
 use crate::support::emulator::Emulator;
 use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::project_file;
 use crate::support::secrets::{Secret, store};
 use crate::support::templates::MONITOR;
 use crate::support::token::{AUDIENCE, ISSUER, KEY, token};
 use crate::support::wait::wait_until;
 
 fn event(name: &str) -> Value {
-    let path = format!("{}/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = project_file(format!("events/{name}.json"));
+    let path = path.display().to_string();
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

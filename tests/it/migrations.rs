@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::app::TestApp;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain, supabase};
+use crate::support::project_file;
 use crate::support::templates::migrations;
 
 fn rollbacks() -> Vec<PathBuf> {
@@ -25,9 +26,7 @@ fn apply(database: &TestDatabase, files: &[PathBuf]) {
 }
 
 fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("migrations")
-        .join(name)
+    project_file("migrations").join(name)
 }
 
 #[tokio::test]

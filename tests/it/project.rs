@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use pgvigil::event::Event;
 use serde_json::Value;
 
+use crate::support::project_file;
+
 fn root(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+    project_file(path)
 }
 
 fn read(path: &str) -> String {

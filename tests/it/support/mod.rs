@@ -34,3 +34,12 @@ pub(crate) mod token;
 pub(crate) mod wait;
 // Situations worth monitoring, made for real.
 pub(crate) mod workload;
+
+use std::path::{Path, PathBuf};
+
+/// A file of the project. By what cargo says now and not when the tests were built: clones may share a target directory.
+pub(crate) fn project_file(path: impl AsRef<Path>) -> PathBuf {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR");
+    let root = root.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    root.join(path)
+}

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(crate) struct Secret {
 /// When the tool is not there, naming the command that installs it.
 #[track_caller]
 pub(crate) fn tool(path: &str) -> PathBuf {
-    let beside_manifest = || Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let beside_manifest = || super::project_file(".tools");
     let tools = env::var_os("PGVIGIL_TOOLS").map_or_else(beside_manifest, PathBuf::from);
     let tool = tools.join(path);
     assert!(

@@ -147,7 +147,7 @@ impl Server {
 
 /// Every migration, in the order in which they are applied.
 pub(crate) fn migrations() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let directory = super::project_file("migrations");
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries
         .map(|entry| entry.path())
