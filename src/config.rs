@@ -15,7 +15,7 @@
 //! | `ALLOWED_ORIGINS` | comma-separated origins for CORS | none |
 //! | `RUST_LOG` | log filter of tracing-subscriber | `warn,pgvigil=info` |
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use tokio_postgres::config::{Host, SslMode};
 use tracing_subscriber::EnvFilter;
@@ -119,9 +119,6 @@ impl std::error::Error for ConfigError {}
 
 /// What is logged unless `RUST_LOG` says otherwise: our own events, and what goes wrong in the libraries.
 pub const DEFAULT_LOG_FILTER: &str = "warn,pgvigil=info";
-
-/// Time given to open a connection, so that a dead address does not use up the caller's patience.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Config {
     /// Reads the process's environment.

@@ -12,9 +12,12 @@ use tokio_postgres::{
 
 use super::{APPLICATION_NAME, DbError, DbErrorKind, tls};
 use crate::{
-    config::{CONNECT_TIMEOUT, DatabaseConfig, LoginSource, Tls, is_loopback},
+    config::{DatabaseConfig, LoginSource, Tls, is_loopback},
     secrets::{Secret, SecretError, SecretStore},
 };
+
+/// Time given to open a connection, so that a dead address does not use up the caller's patience.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Opens connections for one login.
 pub(super) struct Connector {

@@ -21,8 +21,14 @@ fn event(name: &str) -> Value {
 
 /// Starts the function on a database, in token or gateway mode, with its secrets in the real store.
 fn start(database: &TestDatabase, auth_mode: &str) -> (Emulator, Vec<Secret>) {
+    let login = store().create(&database.credentials(MONITOR));
+    start_with(database, auth_mode, login)
+}
+
+/// The same with another secret for the monitor's login.
+fn start_with(database: &TestDatabase, auth_mode: &str, login: Secret) -> (Emulator, Vec<Secret>) {
     let secrets = vec![
-        store().create(&database.credentials(MONITOR)),
+        login,
         store().create(&database.credentials(database.migrator())),
         store().create_text(KEY),
     ];
@@ -141,6 +147,46 @@ async fn the_log_has_a_line_an_access_and_no_secret() {
         "forged.by.somebody",
     ] {
         assert!(!log.contains(secret), "the log holds {secret}");
+    }
+}
+
+/// What goes wrong is in the log, with its reason; what must stay secret is not, on any of the ways to go wrong.
+#[tokio::test]
+async fn failures_are_logged_without_what_must_stay_secret() {
+    let database = plain().database();
+    let mut wrong = database.credentials(MONITOR);
+    wrong["password"] = json!("hunter2");
+    let gone = store().create(&json!({}));
+    store().delete(&gone);
+    let bearer = token(SUBJECT, "admin", &json!({"cognito:groups": ["admin"]}));
+    for (login, reason) in [
+        (store().create(&wrong), "login refused"),
+        (
+            store().create(&json!({"password": "hunter2"})),
+            "is malformed",
+        ),
+        (gone, "does not exist"),
+    ] {
+        let (emulator, _secrets) = start_with(&database, "token", login);
+        let mut request = event("api-performance-http");
+        request["headers"]["authorization"] = json!(format!("Bearer {bearer}"));
+        assert_eq!(invoke(&emulator, &request)["statusCode"], 503, "{reason}");
+        let mut post = event("api-record-event-http");
+        post["headers"]["authorization"] = json!(format!("Bearer {bearer}"));
+        post["body"] = json!("{\"action\": \"hunter2");
+        assert_eq!(invoke(&emulator, &post)["statusCode"], 400, "{reason}");
+        let failed = emulator.invoke("{\"task\":\"sample\"}");
+        assert!(failed.body.contains(reason), "{reason}: {}", failed.body);
+        wait_until("the failures are logged", async || {
+            let log = emulator.log();
+            log.matches("\"access\"").count() >= 2 && log.contains("task failed")
+        })
+        .await;
+        let log = emulator.log();
+        assert!(log.contains(reason), "{reason}: {log}");
+        for secret in ["hunter2", KEY, bearer.as_str()] {
+            assert!(!log.contains(secret), "{reason}: the log holds {secret}");
+        }
     }
 }
 
