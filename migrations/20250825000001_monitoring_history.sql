@@ -1,6 +1,7 @@
--- pgvigil: where samples are kept.
+-- pgvigil: where samples are kept, and what is remembered of large databases.
 --
--- One table partitioned by UTC day, so that retention drops whole partitions: no dead rows, no vacuum, hardly any WAL.
+-- Samples are one table partitioned by UTC day, so that retention drops whole partitions: no dead rows, no vacuum, hardly
+-- any WAL.
 
 -- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
 do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
@@ -50,6 +51,13 @@ create table if not exists monitoring.samples (
   primary key (tick_at)
 ) partition by range (tick_at);
 comment on table monitoring.samples is 'One row per schedule tick: the summary''s numbers and the heartbeat. A gap is a gap in sampling.';
+
+create table if not exists monitoring.statement_texts (
+  query_id      bigint primary key,
+  query_preview text not null,
+  last_seen_at  timestamptz not null default pg_catalog.now()
+);
+comment on table monitoring.statement_texts is 'What pg_stat_statements'' query ids stand for, redacted, noted by the sampler; forgotten 30 days after they were last seen.';
 
 -- Attaching takes SHARE UPDATE EXCLUSIVE on the parent; `create table ... partition of` would take ACCESS EXCLUSIVE and
 -- wait behind every reader (manual, "ALTER TABLE").
@@ -104,7 +112,117 @@ end
 $$;
 comment on function monitoring.drop_expired_samples() is 'Drops partitions past sample_retention_days; says how many were dropped and how many were in use.';
 
+-- What is remembered --------------------------------------------------------------------------------------------------
+
+-- With thousands of tables some answers cost ten times as much as the rest: what belongs to each table beside its heap,
+-- which columns are granted to whom, what row-level security amounts to. The sampler keeps them here; who reads them asks
+-- first whether they still hold, and looks for itself if they do not. Unlogged: no WAL, nothing to replicate, and after a
+-- crash they are looked up again.
+create unlogged table if not exists monitoring.remembered (
+  subject       text primary key check (subject in ('companions', 'column_grants', 'rls_status')),
+  remembered_at timestamptz not null,
+  -- What must not have changed since: monitoring.holds_while(subject).
+  holds_while   text not null
+);
+comment on table monitoring.remembered is 'Which of the remembered_* tables are filled, since when, and how to tell whether they still hold.';
+
+create unlogged table if not exists monitoring.remembered_companions (
+  table_oid           oid primary key,
+  companion_pages     bigint not null,
+  index_scans         bigint,
+  toast_frozen_xid    xid,
+  toast_min_multixact xid
+);
+comment on table monitoring.remembered_companions is 'Per table, what monitoring.look_at_companions() found.';
+
+create unlogged table if not exists monitoring.remembered_column_grants (
+  table_oid      oid not null,
+  grantee        oid not null,
+  privilege_type text not null,
+  primary key (table_oid, grantee, privilege_type)
+);
+comment on table monitoring.remembered_column_grants is 'What monitoring.look_at_column_grants() found.';
+
+create unlogged table if not exists monitoring.remembered_rls_status (
+  schemaname          name not null,
+  tablename           name not null,
+  rls_enabled         boolean not null,
+  rls_status          text not null,
+  policy_count        bigint not null,
+  security_risk_level text not null,
+  rls_forced          boolean not null,
+  risk_rank           int not null,
+  exposed_to          name[] not null,
+  reasons             text[] not null,
+  primary key (risk_rank, schemaname, tablename)
+);
+comment on table monitoring.remembered_rls_status is 'What monitoring.look_at_rls_status() found.';
+
+-- How often rows of a catalog were written, by the server's own counters: every DDL command moves them; VACUUM, ANALYZE
+-- and ordinary writes do not. Another session's change arrives when that session reports it: within a second, and ten
+-- when it falls idle at once (manual, "The Cumulative Statistics System").
+create or replace function monitoring.catalog_writes(variadic p_catalogs regclass[]) returns bigint
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c))::bigint
+  from unnest(p_catalogs) c
+$$;
+
+-- Null: nothing holds. In recovery unlogged tables cannot be read; without counters changes cannot be told; and what this
+-- very session has changed is not counted yet.
+create or replace function monitoring.holds_while(p_subject text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when pg_is_in_recovery() or not current_setting('track_counts')::boolean then null
+    when p_subject <> 'companions' and exists (
+      select from unnest('{pg_class,pg_policy,pg_namespace,pg_authid,pg_auth_members,pg_attribute,pg_rewrite}'::regclass[]) c
+      where pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c) > 0)
+      then null
+    -- Restored elsewhere, cloned, restarted or reset: the counters or the oids are not the same ones.
+    else concat_ws(' ', 'monitoring.remembered'::regclass::oid, d.oid,
+      extract(epoch from pg_postmaster_start_time()), extract(epoch from pg_stat_get_db_stat_reset_time(d.oid)),
+      case p_subject
+        -- Nobody gets a column's privileges but by an update: tables come and go without any.
+        when 'column_grants' then pg_stat_get_tuples_updated('pg_attribute'::regclass)
+        when 'rls_status' then monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite')
+          + pg_stat_get_tuples_updated('pg_attribute'::regclass)
+      end,
+      case p_subject when 'rls_status' then md5(concat(monitoring.setting('application_schemas'), monitoring.setting('exposed_schemas'))) end)
+  end
+  from pg_database d
+  where d.datname = current_database()
+$$;
+comment on function monitoring.holds_while(text) is
+  'A text that stays the same while what was remembered of the subject holds; null when nothing remembered may be used.';
+
+-- The longest that a remembered answer is used, whatever the counters say.
+create or replace function monitoring.is_remembered(p_subject text) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_holds_while text := monitoring.holds_while(p_subject);
+begin
+  return v_holds_while is not null and exists (
+    select from monitoring.remembered r
+    where r.subject = p_subject and r.holds_while = v_holds_while
+      and r.remembered_at > now() - case p_subject when 'companions' then interval '1 hour' else interval '10 minutes' end);
+end
+$$;
+comment on function monitoring.is_remembered(text) is 'Whether the remembered answer to a subject may be used.';
+
 do $private$ begin perform monitoring.make_private(
+  'table monitoring.statement_texts',
+  'table monitoring.remembered',
+  'table monitoring.remembered_companions',
+  'table monitoring.remembered_column_grants',
+  'table monitoring.remembered_rls_status',
+  'function monitoring.catalog_writes(regclass[])',
+  'function monitoring.holds_while(text)',
+  'function monitoring.is_remembered(text)',
   'table monitoring.samples',
   'function monitoring.ensure_sample_partition(date)',
   'function monitoring.drop_expired_samples()'); end $private$;

@@ -4,7 +4,8 @@
 -- the check is on the user that runs the function. So each view reads a security definer function that runs as
 -- monitoring_owner and asks first whether the caller may read. No view names a catalog column that changes between
 -- PostgreSQL 14 and 18. JIT is off in them: the planner cannot know how few rows the catalogs give, and compiling would take
--- ten times as long as running.
+-- ten times as long as running. Plans are generic, so that a session plans each once: planning costs more than a small
+-- database's answers.
 
 -- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
 do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
@@ -148,6 +149,7 @@ create or replace function monitoring.slow_queries(p_limit int default null) ret
   blocked_by int[])
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 #variable_conflict use_column
@@ -187,6 +189,7 @@ create or replace function monitoring.connections() returns table (
   waiting_for_lock bigint, longest_transaction_ms bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 #variable_conflict use_column
@@ -223,126 +226,138 @@ end
 $$;
 comment on function monitoring.connections() is 'What public.monitoring_connections shows, the busiest database first.';
 
--- What can be told of every application table without looking at its files or its indexes: what the checks need.
-create or replace function monitoring.table_states() returns table (
-  oid oid, schemaname name, tablename name, heap_pages bigint, toast_oid oid, toast_pages bigint,
-  live_tuples bigint, dead_tuples bigint, dead_tuple_percent numeric, xid_age int, needs_vacuum boolean)
+-- What belongs to a table beside its heap: its TOAST table and the indexes of both. That takes a look at every index, so
+-- large databases remember it.
+create or replace function monitoring.look_at_companions() returns table (
+  table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 #variable_conflict use_column
-declare
-  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
-  v_vacuum_threshold numeric := current_setting('autovacuum_vacuum_threshold')::numeric;
-  v_vacuum_scale_factor numeric := current_setting('autovacuum_vacuum_scale_factor')::numeric;
-  -- From 18 on a cap on the threshold; -1 is none.
-  v_vacuum_max_threshold numeric := nullif(coalesce(current_setting('autovacuum_vacuum_max_threshold', true), '-1')::numeric, -1);
-  v_freeze_max_age bigint := current_setting('autovacuum_freeze_max_age')::bigint;
-  v_multixact_freeze_max_age bigint := current_setting('autovacuum_multixact_freeze_max_age')::bigint;
 begin
   return query
     with relations as materialized (
-      select c.oid, c.relkind, c.relnamespace, c.relname, c.relpages, c.reltuples, c.reltoastrelid, c.relfrozenxid,
-        c.relminmxid, c.reloptions
+      select c.oid, c.relkind, c.reltoastrelid, c.relpages, c.relfrozenxid, c.relminmxid
       from pg_class c
       where c.relkind in ('r', 'm', 't') and c.relpersistence <> 't'
-    ), tables as materialized (
-      select r.oid, n.nspname, r.relname, r.relpages, r.reltuples, r.reltoastrelid, r.reloptions,
-        coalesce(t.relpages, 0) as toast_pages,
-        pg_stat_get_live_tuples(r.oid) as live, pg_stat_get_dead_tuples(r.oid) as dead,
-        -- Wraparound threatens by the older of the table and its TOAST table.
-        greatest(age(nullif(r.relfrozenxid, '0')), age(nullif(t.relfrozenxid, '0'))) as xid_age,
-        greatest(mxid_age(nullif(r.relminmxid, '0')), mxid_age(nullif(t.relminmxid, '0'))) as mxid_age
-      from relations r
-        join pg_namespace n on n.oid = r.relnamespace
-        left join relations t on t.oid = r.reltoastrelid
-      where r.relkind in ('r', 'm') and monitoring.is_application_schema(n.nspname, v_schemas)
+    ), indexes as materialized (
+      select i.indrelid, sum(c.relpages)::bigint as pages, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans
+      from pg_index i join pg_class c on c.oid = i.indexrelid
+      group by i.indrelid
     )
-    select t.oid, t.nspname, t.relname, greatest(t.relpages, (t.live + t.dead) / 64), t.reltoastrelid, t.toast_pages::bigint,
-      t.live, t.dead, round(coalesce(100.0 * t.dead / nullif(t.live + t.dead, 0), 0), 2), t.xid_age,
-      -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
-      -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
-      t.dead > least(
-          coalesce((own.options ->> 'autovacuum_vacuum_threshold')::numeric, v_vacuum_threshold)
-            + coalesce((own.options ->> 'autovacuum_vacuum_scale_factor')::numeric, v_vacuum_scale_factor)
-              * greatest(t.reltuples, 0)::numeric,
-          nullif(coalesce((own.options ->> 'autovacuum_vacuum_max_threshold')::numeric, v_vacuum_max_threshold), -1))
-        or coalesce(t.xid_age > least((own.options ->> 'autovacuum_freeze_max_age')::bigint, v_freeze_max_age), false)
-        or coalesce(t.mxid_age
-          > least((own.options ->> 'autovacuum_multixact_freeze_max_age')::bigint, v_multixact_freeze_max_age), false)
-    from tables t
-      left join lateral (
-        select jsonb_object_agg(o.option_name, o.option_value) as options from pg_options_to_table(t.reloptions) o
-      ) own on t.reloptions is not null;
+    select r.oid, coalesce(i.pages, 0) + coalesce(t.relpages, 0) + coalesce(ti.pages, 0), i.scans,
+      nullif(t.relfrozenxid, '0'), nullif(t.relminmxid, '0')
+    from relations r
+      left join indexes i on i.indrelid = r.oid
+      left join relations t on t.oid = r.reltoastrelid
+      left join indexes ti on ti.indrelid = t.oid
+    where r.relkind <> 't';
 end
 $$;
+comment on function monitoring.look_at_companions() is
+  'Per table, pages of its TOAST table and of all indexes by the last VACUUM or ANALYZE, scans of its indexes (null: it has none), age of its TOAST table.';
 
--- Every form that measures a size opens the relation and so waits for a migration that holds ACCESS EXCLUSIVE on it.
--- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 200 largest by what
--- the catalog remembers (25 stat() calls a table); for the others the size is relpages of table, TOAST and indexes as
--- the last VACUUM or ANALYZE left them. With p_measure false nothing is measured.
-create or replace function monitoring.table_health_rows(p_limit int, p_measure boolean) returns table (
-  schemaname name, tablename name, total_size text, total_size_bytes bigint, inserts bigint, updates bigint,
-  deletes bigint, live_tuples bigint, dead_tuples bigint, dead_tuple_percent numeric, last_vacuum timestamptz,
-  last_autovacuum timestamptz, last_analyze timestamptz, last_autoanalyze timestamptz, sequential_scans bigint,
-  index_scans bigint, index_usage_percent numeric, xid_age int, needs_vacuum boolean)
+-- A table that is younger than the memory is not in it: look_at_companion() fills the gap.
+create or replace function monitoring.companions() returns table (
+  table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '100ms'
-set jit = off
 as $$
 #variable_conflict use_column
-declare
-  v_block_bytes bigint := current_setting('block_size')::bigint;
 begin
-  return query
-    with candidates as materialized (
-      select s.*, row_number() over (order by s.heap_pages + s.toast_pages desc, s.oid) <= 200 as is_large
-      from monitoring.table_states() s
-      order by s.heap_pages + s.toast_pages desc, s.oid
-      limit case when p_limit is not null then greatest(p_limit * 2, 200) end
-    ), indexes as materialized (
-      select i.indrelid, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans, sum(c.relpages)::bigint as pages
-      from pg_index i join pg_class c on c.oid = i.indexrelid
-      where p_limit is null or i.indrelid in (select k.oid from candidates k union all select k.toast_oid from candidates k)
-      group by i.indrelid
-    ), locked as materialized (
-      select l.relation
-      from pg_locks l
-      where p_measure and l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
-        and l.pid is distinct from pg_backend_pid() -- a prepared transaction has none
-        and l.database = (select d.oid from pg_database d where d.datname = current_database())
-    ), locked_tables as materialized (
-      select l.relation from locked l
-      union
-      select i.indrelid from pg_index i where i.indexrelid in (select l.relation from locked l)
-    ), sized as materialized (
-      select k.*, i.indrelid is not null as has_index, coalesce(i.scans, 0) as index_scans,
-        case when p_measure and k.is_large
-            and not exists (select from locked_tables l where l.relation in (k.oid, k.toast_oid))
-          then pg_total_relation_size(k.oid)
-        end as measured_bytes,
-        (k.heap_pages + k.toast_pages + coalesce(i.pages, 0) + coalesce(t.pages, 0)) * v_block_bytes as remembered_bytes
-      from candidates k
-        left join indexes i on i.indrelid = k.oid
-        left join indexes t on t.indrelid = k.toast_oid
-    )
-    select s.schemaname, s.tablename, pg_size_pretty(size.bytes), size.bytes,
-      pg_stat_get_tuples_inserted(s.oid), pg_stat_get_tuples_updated(s.oid), pg_stat_get_tuples_deleted(s.oid),
-      s.live_tuples, s.dead_tuples, s.dead_tuple_percent,
-      pg_stat_get_last_vacuum_time(s.oid), pg_stat_get_last_autovacuum_time(s.oid),
-      pg_stat_get_last_analyze_time(s.oid), pg_stat_get_last_autoanalyze_time(s.oid),
-      pg_stat_get_numscans(s.oid), s.index_scans,
-      case when s.has_index
-        then round(100.0 * s.index_scans / nullif(s.index_scans + pg_stat_get_numscans(s.oid), 0), 2) end,
-      s.xid_age, s.needs_vacuum
-    from sized s cross join lateral (select coalesce(s.measured_bytes, s.remembered_bytes) as bytes) size
-    order by size.bytes desc, s.schemaname, s.tablename
-    limit p_limit;
+  if monitoring.is_remembered('companions') then
+    return query
+      select r.table_oid, r.companion_pages, r.index_scans, r.toast_frozen_xid, r.toast_min_multixact
+      from monitoring.remembered_companions r;
+  else
+    return query select * from monitoring.look_at_companions();
+  end if;
 end
 $$;
 
+create or replace function monitoring.look_at_companion(p_table_oid oid, p_toast_oid oid,
+  out companion_pages bigint, out index_scans bigint, out toast_frozen_xid xid, out toast_min_multixact xid)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(i.pages, 0) + coalesce(t.relpages, 0) + coalesce(ti.pages, 0), i.scans,
+    nullif(t.relfrozenxid, '0'), nullif(t.relminmxid, '0')
+  from (
+      select sum(c.relpages)::bigint as pages, sum(pg_stat_get_numscans(x.indexrelid))::bigint as scans
+      from pg_index x join pg_class c on c.oid = x.indexrelid where x.indrelid = p_table_oid
+    ) i
+    cross join (
+      select sum(c.relpages)::bigint as pages from pg_index x join pg_class c on c.oid = x.indexrelid where x.indrelid = p_toast_oid
+    ) ti
+    left join pg_class t on t.oid = p_toast_oid
+$$;
+
+create or replace function monitoring.storage_option(p_options text[], p_name text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select o.option_value from pg_options_to_table(p_options) o where o.option_name = p_name $$;
+comment on function monitoring.storage_option(text[], text) is 'The value of a table''s storage parameter; null where it has none of its own.';
+
+-- What can be told of every application table without opening one. A view, so that who needs three of its columns pays
+-- for three; for the owner's own functions alone. The CASEs spare most tables what few have: own options, a birth after
+-- the memory's.
+create or replace view monitoring.table_states as
+  with limits as materialized (
+    select pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8 as vacuum_threshold,
+      pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8 as vacuum_scale_factor,
+      -- From 18 on a cap on the threshold; -1 is none.
+      coalesce(pg_catalog.current_setting('autovacuum_vacuum_max_threshold', true), '-1')::float8 as vacuum_max_threshold,
+      pg_catalog.current_setting('autovacuum_freeze_max_age')::bigint as freeze_max_age,
+      pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::bigint as multixact_freeze_max_age
+  )
+  select t.oid, t.toast_oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.companion_pages, t.index_scans, t.xid_age,
+    -- relpages is of the last VACUUM or ANALYZE; rows that came since take room too.
+    greatest(t.relpages, (t.live_tuples + t.dead_tuples) / 64) as heap_pages,
+    -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
+    -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
+    case when t.reloptions is null then
+      t.dead_tuples > least(l.vacuum_threshold + l.vacuum_scale_factor * greatest(t.reltuples, 0), nullif(l.vacuum_max_threshold, -1))
+        or coalesce(t.xid_age > l.freeze_max_age, false)
+        or coalesce(t.mxid_age > l.multixact_freeze_max_age, false)
+    else
+      t.dead_tuples > least(
+          coalesce(monitoring.storage_option(t.reloptions, 'autovacuum_vacuum_threshold')::float8, l.vacuum_threshold)
+            + coalesce(monitoring.storage_option(t.reloptions, 'autovacuum_vacuum_scale_factor')::float8, l.vacuum_scale_factor)
+              * greatest(t.reltuples, 0),
+          nullif(coalesce(monitoring.storage_option(t.reloptions, 'autovacuum_vacuum_max_threshold')::float8, l.vacuum_max_threshold), -1))
+        or coalesce(t.xid_age
+          > least(monitoring.storage_option(t.reloptions, 'autovacuum_freeze_max_age')::bigint, l.freeze_max_age), false)
+        or coalesce(t.mxid_age
+          > least(monitoring.storage_option(t.reloptions, 'autovacuum_multixact_freeze_max_age')::bigint, l.multixact_freeze_max_age), false)
+    end as needs_vacuum
+  from (
+    select c.oid, c.reltoastrelid as toast_oid, n.nspname as schemaname, c.relname as tablename, c.relpages, c.reltuples, c.reloptions,
+      pg_catalog.pg_stat_get_live_tuples(c.oid) as live_tuples, pg_catalog.pg_stat_get_dead_tuples(c.oid) as dead_tuples,
+      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).companion_pages else k.companion_pages end
+        as companion_pages,
+      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).index_scans else k.index_scans end
+        as index_scans,
+      -- Wraparound threatens by the older of the table and its TOAST table.
+      greatest(pg_catalog.age(nullif(c.relfrozenxid, '0')), pg_catalog.age(case when k.table_oid is null
+        then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).toast_frozen_xid else k.toast_frozen_xid end)) as xid_age,
+      greatest(pg_catalog.mxid_age(nullif(c.relminmxid, '0')), pg_catalog.mxid_age(case when k.table_oid is null
+        then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).toast_min_multixact else k.toast_min_multixact end)) as mxid_age
+    from pg_catalog.pg_class c
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      left join monitoring.companions() k on k.table_oid = c.oid
+    -- The cheapest condition first, on the tens of thousands of rows that are indexes and TOAST tables: those have no row type.
+    where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
+      and monitoring.is_application_schema(n.nspname, (select monitoring.setting_list('application_schemas'))::name[])
+  ) t
+    cross join limits l;
+comment on view monitoring.table_states is 'Per application table: estimated pages, tuples, age, and whether it is past its own autovacuum threshold.';
+
+-- Every form that measures a size opens the relation and so waits for a migration that holds ACCESS EXCLUSIVE on it.
+-- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 100 largest by what
+-- the catalog says (25 stat() calls a table); for the others the size is relpages of table, TOAST and indexes as
+-- the last VACUUM or ANALYZE left them.
 create or replace function monitoring.table_health(p_limit int default null) returns table (
   schemaname name, tablename name, total_size text, total_size_bytes bigint, inserts bigint, updates bigint,
   deletes bigint, live_tuples bigint, dead_tuples bigint, dead_tuple_percent numeric, last_vacuum timestamptz,
@@ -350,26 +365,148 @@ create or replace function monitoring.table_health(p_limit int default null) ret
   index_scans bigint, index_usage_percent numeric, xid_age int, needs_vacuum boolean)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set lock_timeout = '100ms'
+set jit = off
 as $$
 #variable_conflict use_column
+declare
+  v_block_bytes bigint := current_setting('block_size')::bigint;
+  v_measured_tables int;
+  v_locked oid[] := array(
+    select l.relation
+    from pg_locks l
+    where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
+      and l.pid is distinct from pg_backend_pid() -- a prepared transaction has none
+      and l.database = (select d.oid from pg_database d where d.datname = current_database()));
 begin
   perform monitoring.authorize('read');
-  return query select * from monitoring.table_health_rows(p_limit, true);
-exception when lock_not_available then
-  -- Somebody took the lock between the look at pg_locks and the measuring. All sizes are computed before the first row
-  -- leaves the sort, so no row was returned yet.
-  return query select * from monitoring.table_health_rows(p_limit, false);
+  v_locked := v_locked || array(select i.indrelid from pg_index i where i.indexrelid = any (v_locked));
+  foreach v_measured_tables in array '{100,0}'::int[] loop
+    begin
+      return query
+        with states as materialized (
+          select * from monitoring.table_states
+        ), measured as materialized (
+          select k.oid, pg_total_relation_size(k.oid) as bytes
+          from (select c.oid, c.toast_oid from states c order by c.heap_pages + c.companion_pages desc limit v_measured_tables) k
+          where k.oid <> all (v_locked) and k.toast_oid <> all (v_locked)
+        ), largest as (
+          select c.*, coalesce(m.bytes, (c.heap_pages + c.companion_pages) * v_block_bytes) as bytes,
+            pg_stat_get_numscans(c.oid) as sequential_scans
+          from states c left join measured m on m.oid = c.oid
+          order by bytes desc, c.oid
+          limit p_limit
+        )
+        select s.schemaname, s.tablename, pg_size_pretty(s.bytes), s.bytes,
+          pg_stat_get_tuples_inserted(s.oid), pg_stat_get_tuples_updated(s.oid), pg_stat_get_tuples_deleted(s.oid),
+          s.live_tuples, s.dead_tuples,
+          -- Most tables of many are at rest: they are spared the division.
+          case when s.dead_tuples = 0 then 0.00 else round(100.0 * s.dead_tuples / (s.live_tuples + s.dead_tuples), 2) end,
+          pg_stat_get_last_vacuum_time(s.oid), pg_stat_get_last_autovacuum_time(s.oid),
+          pg_stat_get_last_analyze_time(s.oid), pg_stat_get_last_autoanalyze_time(s.oid),
+          s.sequential_scans, coalesce(s.index_scans, 0),
+          case when s.index_scans + s.sequential_scans > 0
+            then round(100.0 * s.index_scans / (s.index_scans + s.sequential_scans), 2) end,
+          s.xid_age, s.needs_vacuum
+        from largest s;
+      return;
+    exception when lock_not_available then
+      -- Somebody took the lock between the look at pg_locks and the measuring: once more without. All sizes are known
+      -- before the first row leaves the sort, so no row was returned yet.
+      null;
+    end;
+  end loop;
 end
 $$;
 comment on function monitoring.table_health(int) is
-  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 200 largest, and of tables locked by DDL, are remembered, not measured.';
+  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 100 largest, and of tables locked by DDL, are the catalog''s, not measured.';
 
--- Reads pg_policy itself: printing a policy's expression opens its table and would wait for DDL on it.
-create or replace function monitoring.rls_status(p_limit int default null) returns table (
-  schemaname name, tablename name, rls_enabled boolean, rls_status text, policy_count bigint,
-  security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
-language plpgsql stable security definer
+-- Privileges on single columns. There is no index for them: all of pg_attribute is read, so large databases remember them.
+create or replace function monitoring.look_at_column_grants() returns table (table_oid oid, grantee oid, privilege_type text)
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select distinct a.attrelid, g.grantee, g.privilege_type
+    from pg_attribute a, aclexplode(a.attacl) g
+    where a.attacl is not null and not a.attisdropped;
+end
+$$;
+
+create or replace function monitoring.column_grants() returns table (table_oid oid, grantee oid, privilege_type text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if monitoring.is_remembered('column_grants') then
+    return query select r.table_oid, r.grantee, r.privilege_type from monitoring.remembered_column_grants r;
+  else
+    return query select * from monitoring.look_at_column_grants();
+  end if;
+end
+$$;
+
+-- Tables that a view reads with rights to which row-level security does not apply: the view's owner's, unless it is a
+-- security_invoker view (15 on), whose own reader's rights count. A materialized view is read by nobody's policies at all.
+create or replace function monitoring.look_at_bypassing_views() returns table (table_oid oid, view_name text, readers name[])
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with recursive views as materialized (
+      select c.oid, c.relowner, n.oid as namespace_oid, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
+        c.relkind = 'v' and coalesce(monitoring.storage_option(c.reloptions, 'security_invoker')::boolean, false) as is_invoker
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.reltype <> 0 and (c.relkind = 'v' or c.relkind = 'm') and c.oid >= 16384 and c.relpersistence <> 't'
+    ), reads as materialized (
+      select distinct v.oid as view_oid, d.refobjid as relation_oid
+      from views v
+        join pg_rewrite w on w.ev_class = v.oid
+        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+          and d.refobjid <> v.oid
+    ), readers as materialized (
+      select v.oid, array_agg(distinct case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end) as names
+      from views v, aclexplode(v.relacl) g
+      where g.grantee <> v.relowner and g.privilege_type = 'SELECT'
+        and case g.grantee when 0 then has_schema_privilege('public', v.namespace_oid, 'usage')
+          else has_schema_privilege(g.grantee, v.namespace_oid, 'usage') end
+      group by v.oid
+    ), paths as (
+      -- From each view that somebody may read down to tables; null: still with the reader's own rights.
+      select v.oid as view_oid, v.oid as at_oid, case when not v.is_invoker then v.relowner end as rights_of
+      from views v join readers r on r.oid = v.oid
+      union
+      select p.view_oid, d.relation_oid, case when n.is_invoker then p.rights_of else coalesce(n.relowner, p.rights_of) end
+      from paths p
+        join reads d on d.view_oid = p.at_oid
+        left join views n on n.oid = d.relation_oid
+    )
+    select distinct t.oid, v.view_name, r.names
+    from paths p
+      join pg_class t on t.oid = p.at_oid and t.relrowsecurity
+      join views v on v.oid = p.view_oid
+      join readers r on r.oid = p.view_oid
+      join pg_roles o on o.oid = p.rights_of
+    where o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity;
+end
+$$;
+
+-- Reads pg_policy itself: printing a policy's expression opens its table and would wait for DDL on it. Thousands of tables
+-- are alike in owner, grants, switches and shape of policies: what follows from these is worked out once for each kind.
+create or replace function monitoring.look_at_rls_status() returns setof monitoring.remembered_rls_status
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set standard_conforming_strings = on
 set jit = off
 as $$
@@ -384,15 +521,15 @@ declare
     select r.oid from pg_roles r
     where not r.rolsuper and exists (select from pg_roles a where a.rolname = 'anon' and pg_has_role(a.oid, r.oid, 'usage'))
   ) || 0::oid;
+  v_unbound oid[] := array(select r.oid from pg_roles r where r.rolsuper or r.rolbypassrls);
 begin
-  perform monitoring.authorize('read');
   return query
-    with relations as materialized (
-      select c.oid, n.nspname, c.relname, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
-        n.nspname = any (v_exposed_schemas) as is_exposed
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-      where c.relkind in ('r', 'p') and c.relpersistence <> 't'
-        and monitoring.is_application_schema(n.nspname, v_schemas)
+    with namespaces as materialized (
+      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed
+      from pg_namespace n
+      where monitoring.is_application_schema(n.nspname, v_schemas)
+    ), column_grants as materialized (
+      select * from monitoring.column_grants()
     ), policies as materialized (
       -- A constant true, as the parser leaves it: boolean is type 16 and its only byte is 1. What lets rows through is
       -- WITH CHECK for INSERT and USING for the rest; without USING a permissive policy admits nobody to reading.
@@ -402,65 +539,238 @@ begin
           then q.expression ~ ':constisnull false .*:constvalue 1 \[ 1 ' end, false) as is_true
       from pg_policy p,
         lateral (select case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end as expression) q
-    ), judged_policies as materialized (
+    ), policy_shapes as materialized (
       select p.polrelid, count(*) as policy_count,
-        array_agg(p.polname order by p.polname) filter (where p.polpermissive and p.is_true and p.polroles && v_everybody
-          -- A restrictive policy narrows it only if it covers the same commands and roles, and is not constant true itself.
-          and not exists (
-            select from policies r
-            where r.polrelid = p.polrelid and not r.polpermissive and not r.is_true
-              and r.polcmd in ('*', p.polcmd) and (0::oid = any (r.polroles) or p.polroles <@ r.polroles))) as hollow
+        string_agg(concat(p.polcmd, p.polpermissive, p.polroles::text, case when p.is_true then quote_ident(p.polname) end), ' ') as shape
       from policies p
       group by p.polrelid
-    ), grants as materialized (
-      select g.oid, bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-        array_agg(distinct case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end) as grantees
+    ), bypasses as materialized (
+      select v.table_oid, string_agg(format('%s (readable by %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views
+      from monitoring.look_at_bypassing_views() v
+      group by v.table_oid
+    ), kinds as materialized (
+      select row_number() over () as kind, k.*
       from (
-        select r.oid, acl.grantee, acl.privilege_type, r.relowner from relations r, aclexplode(r.relacl) acl
-        union all
-        select r.oid, acl.grantee, acl.privilege_type, r.relowner
-        from pg_attribute a join relations r on r.oid = a.attrelid, aclexplode(a.attacl) acl
-        where a.attacl is not null
-      ) g
-      where g.grantee <> g.relowner and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-      group by g.oid
-    ), judged as (
-      select r.*, coalesce(p.policy_count, 0) as policy_count, coalesce(g.grantees, '{}') as grantees,
-        coalesce(g.is_anonymous, false) as is_anonymous,
-        p.hollow
-      from relations r
-        left join judged_policies p on p.polrelid = r.oid
-        left join grants g on g.oid = r.oid
-    ), ranked as (
-      select j.*,
+        select c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
+          s.policy_count, s.shape, b.views,
+          -- A table with column grants is a kind of its own.
+          case when c.oid in (select g.table_oid from column_grants g) then c.oid end as own_oid,
+          min(c.oid) as example_oid, array_agg(c.relname) as tables
+        from pg_class c
+          left join policy_shapes s on s.polrelid = c.oid
+          left join bypasses b on b.table_oid = c.oid
+        where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't'
+          and c.relnamespace in (select n.oid from namespaces n)
+        group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+      ) k
+    ), grants as materialized (
+      -- Who is granted what, and whether the schema lets them get there, or one of their members.
+      select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name,
         case
-          when not j.relrowsecurity and (j.is_exposed or j.is_anonymous) then 1
-          when j.relrowsecurity and (j.policy_count = 0 or j.hollow is not null) then 2
-          when j.relrowsecurity then 3
+          when g.grantee = 0 then has_schema_privilege('public', g.relnamespace, 'usage')
+          else has_schema_privilege(g.grantee, g.relnamespace, 'usage') or exists (
+            select from pg_roles m
+            where not m.rolsuper and pg_has_role(m.oid, g.grantee, 'usage') and has_schema_privilege(m.oid, g.relnamespace, 'usage'))
+        end as is_reachable
+      from (
+        select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, k.example_oid, a.grantee, array_agg(distinct a.privilege_type) as privileges
+        from kinds k, lateral (
+          select acl.grantee, acl.privilege_type from aclexplode(k.relacl) acl
+          union all
+          select c.grantee, c.privilege_type from column_grants c where c.table_oid = k.own_oid
+        ) a
+        where a.grantee <> k.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+        group by 1, 2, 3, 4, 5, 6
+      ) g
+    ), named as materialized (
+      -- PUBLIC without the schema: those who have the schema by name.
+      select g.kind, array_agg(distinct m.rolname) as names
+      from grants g
+        join pg_roles m on m.oid >= 16384 and not m.rolsuper and m.oid <> g.relowner and has_schema_privilege(m.oid, g.relnamespace, 'usage')
+      where g.grantee = 0 and not g.is_reachable
+      group by g.kind
+    ), exposures as materialized (
+      select g.kind, array_agg(distinct g.grantee_name) filter (where g.is_reachable) as exposed_to,
+        bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
+        bool_or(g.grantee = any (v_anonymous) and g.is_reachable) as is_anonymous_reachable,
+        string_agg(distinct g.grantee_name, ', ') filter (where g.is_reachable and g.grantee = any (v_unbound)) as unbound
+      from grants g
+      group by g.kind
+    ), hollow as materialized (
+      select k.kind, string_agg(p.polname, ', ' order by p.polname) as names
+      from kinds k join policies p on p.polrelid = k.example_oid
+      where p.is_true and p.polpermissive and p.polroles && v_everybody
+        -- A restrictive policy narrows it only if it covers the same commands and roles, and is not constant true itself.
+        and not exists (
+          select from policies r
+          where r.polrelid = p.polrelid and not r.polpermissive and not r.is_true
+            and r.polcmd in ('*', p.polcmd) and (0::oid = any (r.polroles) or p.polroles <@ r.polroles))
+      group by k.kind
+    ), gaps as materialized (
+      -- A grant that no policy follows up: who has it finds no rows, and may not know why.
+      select g.kind, string_agg(format('%s to %s', g.privilege_type, g.names), '; ' order by g.privilege_type) as gaps
+      from (
+        select g.kind, c.privilege_type, string_agg(g.grantee_name, ', ' order by g.grantee_name) as names
+        from grants g, unnest(g.privileges) as c (privilege_type)
+        where g.relrowsecurity and g.is_reachable and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
+          and not exists (
+            select from policies p
+            where p.polrelid = g.example_oid and p.polpermissive
+              and p.polcmd in ('*', case c.privilege_type when 'SELECT' then 'r' when 'INSERT' then 'a' when 'UPDATE' then 'w' else 'd' end)
+              and (0::oid = any (p.polroles)
+                or g.grantee <> 0 and exists (select from unnest(p.polroles) r where pg_has_role(g.grantee, r, 'usage'))))
+        group by g.kind, c.privilege_type
+      ) g
+      group by g.kind
+    ), ranked as (
+      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, coalesce(x.exposed_to, '{}') || coalesce(m.names, '{}') as exposed_to,
+        x.unbound, x.is_anonymous, x.is_anonymous_reachable, h.names as hollow, case when k.policy_count > 0 then g.gaps end as gaps,
+        case
+          when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false)) then 1
+          when k.relrowsecurity and (k.policy_count is null or h.names is not null) then 2
+          when k.relrowsecurity then 3
           else 4
         end as risk_rank
-      from judged j
+      from kinds k
+        join namespaces n on n.oid = k.relnamespace
+        left join exposures x on x.kind = k.kind
+        left join named m on m.kind = k.kind
+        left join hollow h on h.kind = k.kind
+        left join gaps g on g.kind = k.kind
+    ), judged as materialized (
+      select k.*,
+        array_remove(array[
+          case when not k.relrowsecurity then 'row-level security is off' end,
+          case when not k.relrowsecurity and k.policies > 0 then format('its %s policies have no effect', k.policies) end,
+          case when not k.relrowsecurity and k.is_exposed then format('schema %I is exposed', k.nspname) end,
+          case when k.is_anonymous_reachable then 'open to PUBLIC or anon'
+            when k.is_anonymous then 'granted to PUBLIC or anon: only its schema, which they may not use, keeps them out' end,
+          case when k.relrowsecurity and k.policies = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
+          case when k.relrowsecurity and k.hollow is not null then format('lets everybody through: policy %s', k.hollow) end,
+          case when k.relrowsecurity and k.gaps is not null then format('granted, but without a policy: %s', k.gaps) end,
+          case when k.views is not null then format('read past its policies through %s', k.views) end,
+          case when k.relrowsecurity and k.unbound is not null then format('not bound by it: %s (superuser or BYPASSRLS)', k.unbound) end,
+          case when k.relrowsecurity and not k.relforcerowsecurity
+            then format('not forced: its owner %s bypasses it', pg_get_userbyid(k.relowner)) end,
+          case when k.relispartition then 'a partition: readable past the policies of its parent' end
+        ], null) as reasons
+      from ranked k
     )
-    select k.nspname, k.relname, k.relrowsecurity, case when k.relrowsecurity then 'ENABLED' else 'DISABLED' end,
-      k.policy_count, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[k.risk_rank], k.relforcerowsecurity,
-      k.risk_rank, k.grantees,
-      array_remove(array[
-        case when not k.relrowsecurity then 'row-level security is off' end,
-        case when not k.relrowsecurity and k.policy_count > 0 then format('its %s policies have no effect', k.policy_count) end,
-        case when not k.relrowsecurity and k.is_exposed then format('schema %I is exposed', k.nspname) end,
-        case when k.is_anonymous then 'open to PUBLIC or anon' end,
-        case when k.relrowsecurity and k.policy_count = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
-        case when k.relrowsecurity and k.hollow is not null
-          then format('lets everybody through: policy %s', array_to_string(k.hollow, ', ')) end,
-        case when k.relrowsecurity and not k.relforcerowsecurity then 'not forced: the owner bypasses it' end,
-        case when k.relispartition then 'a partition: readable past the policies of its parent' end
-      ], null)
-    from ranked k
-    order by k.risk_rank, k.nspname, k.relname
-    limit p_limit;
+    select j.nspname, t.name, j.relrowsecurity, case when j.relrowsecurity then 'ENABLED' else 'DISABLED' end,
+      j.policies, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[j.risk_rank], j.relforcerowsecurity,
+      j.risk_rank, j.exposed_to, j.reasons
+    from judged j, unnest(j.tables) as t (name);
+end
+$$;
+comment on function monitoring.look_at_rls_status() is 'Row-level security of every application table, as the catalogs have it now.';
+
+create or replace function monitoring.rls_status(p_limit int default null) returns table (
+  schemaname name, tablename name, rls_enabled boolean, rls_status text, policy_count bigint,
+  security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  if monitoring.is_remembered('rls_status') then
+    return query select * from monitoring.remembered_rls_status r order by r.risk_rank, r.schemaname, r.tablename limit p_limit;
+  else
+    return query select * from monitoring.look_at_rls_status() r order by r.risk_rank, r.schemaname, r.tablename limit p_limit;
+  end if;
 end
 $$;
 comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_status shows, worst first, at most p_limit rows.';
+
+-- Statements ----------------------------------------------------------------------------------------------------------
+
+-- Where pg_stat_statements can be asked, and for what: its columns follow the extension's version, not the server's. Found
+-- by membership in the extension: another function of that name is nobody's statistics.
+create or replace function monitoring.statement_source(out is_created boolean, out is_preloaded boolean, out relation text, out time_column text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select f.oid is not null, current_setting('pg_stat_statements.max', true) is not null,
+    format('%I.pg_stat_statements', f.nspname), case when 'total_exec_time' = any (f.proargnames) then 'exec_time' else 'time' end
+  from (values (true)) as always
+    left join (
+      select p.oid, n.nspname, p.proargnames
+      from pg_extension e
+        join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+        join pg_proc p on p.oid = d.objid and p.proname = 'pg_stat_statements'
+        join pg_namespace n on n.oid = p.pronamespace
+      where e.extname = 'pg_stat_statements'
+    ) f on true
+$$;
+comment on function monitoring.statement_source() is
+  'Whether pg_stat_statements is created here and loaded by the server, its function, and what its time columns end in.';
+
+-- Counters first: with its texts pg_stat_statements takes three times as long and reads a file that can have tens of
+-- megabytes. The texts shown are those the sampler has noted; only if one of these rows is not among them are they read.
+create or replace function monitoring.statements(p_limit int default 50) returns table (
+  query_id bigint, query_preview text, username name, calls bigint, total_exec_ms numeric, mean_exec_ms numeric,
+  max_exec_ms numeric, time_percent numeric, rows bigint, cache_hit_percent numeric, temp_blocks_written bigint)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_source record;
+begin
+  perform monitoring.authorize('read');
+  select * into v_source from monitoring.statement_source();
+  if not (v_source.is_created and v_source.is_preloaded) then
+    return; -- monitoring.degraded() says so
+  end if;
+  return query execute format(
+    'with totals as materialized ('
+      'select s.queryid, s.userid, s.calls, s.total_%2$s as total, s.max_%2$s as max, s.rows, s.shared_blks_hit as hit, '
+        's.shared_blks_read as read, s.temp_blks_written as temp '
+      'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null'
+    '), shown as materialized ('
+      'select t.*, k.query_preview from (select * from totals order by total desc limit $3) t '
+        'left join monitoring.statement_texts k on k.query_id = t.queryid'
+    '), unknown as materialized ('
+      'select array_agg(s.queryid) as ids from shown s where s.query_preview is null'
+    '), texts as materialized ('
+      'select q.queryid, monitoring.redact(min(q.query)) as query_preview from %1$s(true) q '
+      'where (select u.ids is not null from unknown u) and q.dbid = $1 and q.queryid = any ((select u.ids from unknown u)::bigint[]) '
+      'group by q.queryid'
+    ') '
+    'select s.queryid, coalesce(s.query_preview, x.query_preview), pg_get_userbyid(s.userid), s.calls, round(s.total::numeric, 3), '
+      'round((s.total / s.calls)::numeric, 3), round(s.max::numeric, 3), '
+      'round((100 * s.total / nullif((select sum(t.total) from totals t), 0))::numeric, 2), s.rows, '
+      'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp '
+    'from shown s left join texts x on x.queryid = s.queryid order by s.total desc, s.queryid',
+    v_source.relation, v_source.time_column)
+  using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_logins(), p_limit;
+exception when object_not_in_prerequisite_state then
+  return; -- somebody set its parameter in this session only: it is not loaded
+end
+$$;
+comment on function monitoring.statements(int) is
+  'The statements of this database that took the most time since their counters began, at most p_limit; the monitor''s own excepted.';
+
+-- Notes the texts of what takes the most time. Read only when there is an unknown one among them.
+create or replace function monitoring.note_statement_texts() returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_noted bigint;
+begin
+  insert into monitoring.statement_texts (query_id, query_preview)
+  select s.query_id, min(s.query_preview) from monitoring.statements(200) s
+  where s.query_preview is not null
+  group by s.query_id
+  on conflict (query_id) do update set last_seen_at = excluded.last_seen_at
+    where statement_texts.last_seen_at < excluded.last_seen_at - interval '1 day';
+  get diagnostics v_noted = row_count;
+  return v_noted;
+end
+$$;
 
 -- What could not be seen, and why: an empty list must not look like health.
 create or replace function monitoring.degraded() returns table (section text, reason text)
@@ -468,6 +778,8 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  v_source record;
 begin
   perform monitoring.authorize('read');
   if not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
@@ -481,6 +793,15 @@ begin
   if exists (select from pg_stat_activity a where a.state = 'disabled') then
     return query select s.section, 'track_activities is off for some sessions: their statements are invisible'
       from unnest(array['slowQueries', 'connections']) as s (section);
+  end if;
+  select * into v_source from monitoring.statement_source();
+  if not v_source.is_created then
+    return query select 'statements', 'pg_stat_statements is not created in this database: create extension pg_stat_statements';
+  end if;
+  if not v_source.is_preloaded then
+    return query select 'statements', 'pg_stat_statements is not loaded: it must be in shared_preload_libraries when the server starts';
+  elsif current_setting('pg_stat_statements.track', true) = 'none' then
+    return query select 'statements', 'pg_stat_statements.track is none: statements are not counted';
   end if;
   if pg_is_in_recovery() then
     return query select 'tableHealth', 'the server is a standby: tuple counts are kept on the primary';
@@ -694,6 +1015,7 @@ begin
     now() - make_interval(days => (monitoring.setting('resolved_event_retention_days') #>> '{}')::int), v_stop_at);
   v_unresolved := monitoring.delete_events('resolved_at is null and last_seen_at',
     now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
+  delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
   v_samples := monitoring.drop_expired_samples();
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
     'sample_partitions', v_samples -> 'dropped', 'sample_partitions_postponed', v_samples -> 'postponed',
@@ -716,10 +1038,12 @@ insert into monitoring.thresholds (check_id, warning, critical, unit, descriptio
   ('rls-exposed', 1, 2, 'level', '1: row-level security is off or hollow in an exposed schema; 2: and everybody can reach the table.')
 on conflict (check_id) do nothing;
 
--- One look at everything, from which findings and summary are told: each view is asked once.
+-- One look at everything, from which findings and summary are told: each view is asked once. A hundred findings of a kind
+-- are enough to know that there are too many; the metrics have the whole number.
 create or replace function monitoring.assess() returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 #variable_conflict use_column
@@ -731,7 +1055,7 @@ begin
     with recursive slow as materialized (
       select * from monitoring.slow_queries()
     ), tables as materialized (
-      select * from monitoring.table_states() t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
+      select * from monitoring.table_states t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
     ), connections as materialized (
       select * from monitoring.connections()
     ), rls as materialized (
@@ -783,15 +1107,15 @@ begin
         'Close idle connections or put a pooler in front; raise max_connections only with the memory for it.'
       from (select * from connections limit 1) c
       union all
-      select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), t.dead_tuple_percent,
+      select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), case when t.live_tuples + t.dead_tuples > 0 then round(100.0 * t.dead_tuples / (t.live_tuples + t.dead_tuples), 2) end,
         format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
         format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
-      from tables t where t.needs_vacuum
+      from (select * from tables t where t.needs_vacuum order by t.dead_tuples desc limit 100) t
       union all
       select 'transaction-id-age', format('%I.%I', t.schemaname, t.tablename), t.xid_age,
         format('its oldest transaction id is %s transactions old', t.xid_age),
         format('VACUUM (FREEZE) %I.%I', t.schemaname, t.tablename)
-      from tables t
+      from (select * from tables t where t.xid_age >= v_xid_age_warning order by t.xid_age desc limit 100) t
       union all
       select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
         case when r.exposed_to && '{PUBLIC,anon,authenticated}' then 2 else 1 end,
@@ -801,9 +1125,12 @@ begin
           then format('Replace the policy that lets everybody through by one that restricts: drop policy ... on %I.%I', r.schemaname, r.tablename)
           else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
         end
-      from rls r
-      where r.security_risk_level = 'HIGH_RISK'
-        or r.security_risk_level = 'MEDIUM_RISK' and r.policy_count > 0 and r.exposed_to <> '{}'
+      from (
+        select * from rls r
+        where r.risk_rank = 1 or r.policy_count > 0 and r.exposed_to <> '{}'
+        order by r.risk_rank, r.exposed_to && '{PUBLIC,anon,authenticated}' desc, r.schemaname, r.tablename
+        limit 100
+      ) r
       union all
       -- What cannot be seen must not look like health, nor going blind like recovery.
       select 'blind-spot', 'server', 1, string_agg(distinct d.reason, '; '),
@@ -921,15 +1248,25 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.own_logins()',
   'function monitoring.slow_queries(int)',
   'function monitoring.connections()',
-  'function monitoring.table_health_rows(int, boolean)',
   'function monitoring.table_health(int)',
+  'function monitoring.look_at_column_grants()',
+  'function monitoring.column_grants()',
+  'function monitoring.look_at_bypassing_views()',
+  'function monitoring.look_at_rls_status()',
   'function monitoring.rls_status(int)',
+  'function monitoring.statement_source()',
+  'function monitoring.statements(int)',
+  'function monitoring.note_statement_texts()',
   'function monitoring.degraded()',
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.assess()',
-  'function monitoring.table_states()',
+  'table monitoring.table_states',
+  'function monitoring.look_at_companions()',
+  'function monitoring.companions()',
+  'function monitoring.look_at_companion(oid, oid)',
+  'function monitoring.storage_option(text[], text)',
   'function monitoring.findings()'); end $private$;
 
 -- Whoever has these still meets the guard. On Supabase the API runs as authenticated or service_role; anon gets nothing.
@@ -954,7 +1291,7 @@ begin
 end
 $grants$;
 
-grant execute on function monitoring.redact(text), monitoring.degraded(), monitoring.findings(),
+grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.degraded(), monitoring.findings(),
   monitoring.resolve_event(uuid, text) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

@@ -28,6 +28,77 @@ end
 $become$;
 set role monitoring_owner;
 
+-- Keeps what is remembered of a large database true (20250825000001 says what and why). Only what differs is written, so a
+-- database where nothing changes costs no writes. Whether an answer holds is noted before it is looked up: what changes in
+-- between makes it old, never wrong.
+create or replace function monitoring.remember() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_relations bigint := greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass),
+    pg_stat_get_live_tuples('pg_class'::regclass));
+  v_subject text;
+  v_holds_while text;
+begin
+  if v_relations < (monitoring.setting('remember_from_relations') #>> '{}')::bigint then
+    delete from monitoring.remembered;
+    return;
+  end if;
+  -- A snapshot of the transaction's beginning could be older than the counters.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    return;
+  end if;
+  foreach v_subject in array '{companions,column_grants,rls_status}'::text[] loop
+    v_holds_while := monitoring.holds_while(v_subject);
+    continue when v_holds_while is null or exists (
+      select from monitoring.remembered r
+      where r.subject = v_subject and r.holds_while = v_holds_while
+        and r.remembered_at > now() - case v_subject when 'companions' then interval '10 minutes' else interval '5 minutes' end);
+    case v_subject
+      when 'companions' then
+        with seen as materialized (
+          select * from monitoring.look_at_companions()
+        ), gone as (
+          delete from monitoring.remembered_companions r where not exists (select from seen s where s.table_oid = r.table_oid)
+        )
+        insert into monitoring.remembered_companions as r select * from seen
+        on conflict (table_oid) do update
+          set (companion_pages, index_scans, toast_frozen_xid, toast_min_multixact)
+            = (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact)
+          where (r.companion_pages, r.index_scans, r.toast_frozen_xid::text, r.toast_min_multixact::text)
+            is distinct from (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid::text, excluded.toast_min_multixact::text);
+      when 'column_grants' then
+        with seen as materialized (
+          select * from monitoring.look_at_column_grants()
+        ), gone as (
+          delete from monitoring.remembered_column_grants r
+          where not exists (select from seen s
+            where s.table_oid = r.table_oid and s.grantee = r.grantee and s.privilege_type = r.privilege_type)
+        )
+        insert into monitoring.remembered_column_grants select * from seen on conflict do nothing;
+      when 'rls_status' then
+        with seen as materialized (
+          select * from monitoring.look_at_rls_status()
+        ), gone as (
+          delete from monitoring.remembered_rls_status r
+          where not exists (select from seen s
+            where s.risk_rank = r.risk_rank and s.schemaname = r.schemaname and s.tablename = r.tablename)
+        )
+        insert into monitoring.remembered_rls_status as r select * from seen
+        on conflict (risk_rank, schemaname, tablename) do update
+          set (rls_enabled, rls_status, policy_count, security_risk_level, rls_forced, exposed_to, reasons)
+            = (excluded.rls_enabled, excluded.rls_status, excluded.policy_count, excluded.security_risk_level, excluded.rls_forced,
+              excluded.exposed_to, excluded.reasons)
+          where r is distinct from excluded;
+    end case;
+    insert into monitoring.remembered (subject, remembered_at, holds_while) values (v_subject, now(), v_holds_while)
+    on conflict (subject) do update set remembered_at = excluded.remembered_at, holds_while = excluded.holds_while;
+  end loop;
+end
+$$;
+comment on function monitoring.remember() is 'Renews what is remembered of a large database; forgets it in a small one.';
+
 -- One call in, one answer out. The tick is cut to the sampling interval, so that the same schedule delivered twice (at
 -- least once is all EventBridge promises) meets its own row. Two samplers at once: the second is skipped, not queued.
 -- A sample is always of now: a tick too old or too far ahead to be its name gives way to the tick of now.
@@ -60,6 +131,8 @@ begin
 
   perform monitoring.ensure_sample_partition(v_day);
   perform monitoring.ensure_sample_partition(v_day + 1);
+  perform monitoring.remember();
+  perform monitoring.note_statement_texts();
   v_summary := public.get_database_monitoring_summary();
   v_metrics := v_summary -> 'metrics';
   insert into monitoring.samples (
@@ -82,7 +155,7 @@ $$;
 comment on function monitoring.sample(timestamptz) is
   'Takes the sample of a tick (now, when none is named). Service only. status is done or skipped, with the reason.';
 
-do $private$ begin perform monitoring.make_private('function monitoring.sample(timestamptz)'); end $private$;
+do $private$ begin perform monitoring.make_private('function monitoring.remember()', 'function monitoring.sample(timestamptz)'); end $private$;
 grant execute on function monitoring.sample(timestamptz) to monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

@@ -83,9 +83,14 @@ drop view if exists public.monitoring_slow_queries;
 drop table if exists public.monitoring_events;
 
 drop function if exists
-  monitoring.findings(), monitoring.assess(), monitoring.table_states(), monitoring.delete_events(text, timestamptz, timestamptz),
-  monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(), monitoring.rls_status(int),
-  monitoring.table_health(int), monitoring.table_health_rows(int, boolean), monitoring.connections(),
+  monitoring.findings(), monitoring.assess(), monitoring.delete_events(text, timestamptz, timestamptz),
+  monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(), monitoring.note_statement_texts(),
+  monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.look_at_rls_status(),
+  monitoring.look_at_bypassing_views(), monitoring.column_grants(), monitoring.look_at_column_grants(),
+  monitoring.table_health(int);
+drop view if exists monitoring.table_states;
+drop function if exists
+  monitoring.storage_option(text[], text), monitoring.look_at_companion(oid, oid), monitoring.companions(), monitoring.look_at_companions(), monitoring.connections(),
   monitoring.slow_queries(int), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
   monitoring.redact(text);
 do $forget$

@@ -24,7 +24,7 @@ begin
 end
 $become$;
 
-drop function if exists monitoring.sample(timestamptz);
+drop function if exists monitoring.sample(timestamptz), monitoring.remember();
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then
