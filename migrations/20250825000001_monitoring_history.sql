@@ -72,6 +72,8 @@ begin
     return false;
   end if;
   execute format('create table monitoring.%I (like monitoring.samples including all)', v_name);
+  -- Default privileges of ours that somebody gave would open it.
+  perform monitoring.make_private(format('table monitoring.%I', v_name));
   execute format('alter table monitoring.samples attach partition monitoring.%I for values from (%L) to (%L)',
     v_name, p_day::text || ' 00:00:00+00', (p_day + 1)::text || ' 00:00:00+00');
   return true;

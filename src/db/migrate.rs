@@ -42,6 +42,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20250825000001", "monitoring_history"),
     migration!("20250825000002", "database_monitoring_views"),
     migration!("20250825000003", "monitoring_sampler"),
+    migration!("20250825000004", "monitoring_validation"),
 ];
 
 /// What a run of `migrate` or `rollback` did.

@@ -41,6 +41,18 @@ pub struct Answer {
     pub results: Vec<Result<String, DbError>>,
 }
 
+impl Answer {
+    /// The result of a read that asked one query.
+    ///
+    /// # Errors
+    ///
+    /// The query's own error.
+    pub fn only_result(self, name: &'static str) -> Result<String, DbError> {
+        let only = self.results.into_iter().next();
+        only.unwrap_or_else(|| Err(DbError::unreadable(name)))
+    }
+}
+
 impl Database {
     /// Prepares access to the database; connects to nothing yet.
     pub fn new(config: &DatabaseConfig, secrets: Option<Arc<SecretStore>>) -> Self {
@@ -92,6 +104,24 @@ impl Database {
             }
             result => result,
         }
+    }
+
+    /// Runs one read-only query as the migrating login, on a connection of its own; `None` where no such login is configured.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from being answered.
+    pub async fn read_as_migrator(
+        &self,
+        query: &Query,
+        statement_timeout: Duration,
+    ) -> Option<Result<String, DbError>> {
+        let session = Session::login(statement_timeout);
+        self.as_migrator(async |client| {
+            let answer = session.read(client, std::slice::from_ref(query)).await?;
+            answer.only_result(query.name)
+        })
+        .await
     }
 
     /// Runs `work` on a connection of the migrating role, closed afterwards; `None` where no such login is configured.

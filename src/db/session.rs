@@ -59,6 +59,15 @@ impl Session {
         }
     }
 
+    /// Whoever signed in, with rights of their own and without claims: for the migrating login.
+    pub(super) fn login(statement_timeout: Duration) -> Self {
+        Self {
+            role: "none",
+            claims_json: String::new(),
+            statement_timeout,
+        }
+    }
+
     /// Runs queries in a read-only transaction, all sent at once; each in a savepoint, so that one that fails leaves the
     /// transaction usable.
     pub(super) async fn read(&self, client: &Client, queries: &[Query]) -> Result<Answer, DbError> {

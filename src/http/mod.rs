@@ -6,6 +6,7 @@ mod keys;
 mod performance;
 mod problem;
 mod request;
+mod validation;
 
 use std::{
     sync::Arc,
@@ -142,10 +143,19 @@ impl Api {
                 let identity = self.identify(request, access).await?;
                 performance::post(&self.database, &identity, request, access, budget).await
             }
-            ("/api/monitoring/health" | "/api/monitoring/performance", "OPTIONS") => {
-                Ok(Success::empty())
+            ("/api/monitoring/validation", "GET") => {
+                let identity = self.identify(request, access).await?;
+                validation::get(&self.database, &identity, access, started, budget).await
             }
-            ("/api/monitoring/health", _) => Err(Problem::method_not_allowed("GET, OPTIONS")),
+            (
+                "/api/monitoring/health"
+                | "/api/monitoring/performance"
+                | "/api/monitoring/validation",
+                "OPTIONS",
+            ) => Ok(Success::empty()),
+            ("/api/monitoring/health" | "/api/monitoring/validation", _) => {
+                Err(Problem::method_not_allowed("GET, OPTIONS"))
+            }
             ("/api/monitoring/performance", _) => {
                 Err(Problem::method_not_allowed("GET, POST, OPTIONS"))
             }

@@ -27,16 +27,18 @@ enum Section {
     Connections,
     TableHealth,
     RlsStatus,
+    Statements,
     RecentEvents,
 }
 
 impl Section {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Summary,
         Self::SlowQueries,
         Self::Connections,
         Self::TableHealth,
         Self::RlsStatus,
+        Self::Statements,
         Self::RecentEvents,
     ];
 
@@ -48,6 +50,7 @@ impl Section {
             Self::Connections => "connections",
             Self::TableHealth => "tableHealth",
             Self::RlsStatus => "rlsStatus",
+            Self::Statements => "statements",
             Self::RecentEvents => "recentEvents",
         }
     }
@@ -59,13 +62,14 @@ impl Section {
 }
 
 /// `query_type`: which section beside the recent events, which are always there. Absent means all.
-const QUERY_TYPES: [(&str, Option<Section>); 7] = [
+const QUERY_TYPES: [(&str, Option<Section>); 8] = [
     ("all", None),
     ("summary", Some(Section::Summary)),
     ("slow", Some(Section::SlowQueries)),
     ("connections", Some(Section::Connections)),
     ("tables", Some(Section::TableHealth)),
     ("rls", Some(Section::RlsStatus)),
+    ("statements", Some(Section::Statements)),
     ("events", Some(Section::RecentEvents)),
 ];
 
@@ -152,6 +156,17 @@ impl Selection {
             (Section::RlsStatus, _) => (
                 "select coalesce(json_agg(r), '[]')::text from monitoring.rls_status($1::int) r",
                 vec![limit(20, 100)],
+            ),
+            (Section::Statements, false) => (
+                "select coalesce(json_agg(s), '[]')::text from (select query_id, query_preview, calls, total_exec_ms, mean_exec_ms, \
+                 max_exec_ms, time_percent, rows, cache_hit_percent, temp_blocks_written \
+                 from monitoring.statements($1::int) order by total_exec_ms desc) s",
+                vec![limit(10, 50)],
+            ),
+            (Section::Statements, true) => (
+                "select coalesce(json_agg(s), '[]')::text \
+                 from (select * from monitoring.statements($1::int) order by total_exec_ms desc) s",
+                vec![limit(10, 50)],
             ),
             (Section::RecentEvents, false) => (
                 "select coalesce(json_agg(e), '[]')::text from (select id, event_type, severity, created_at, resolved_at, \

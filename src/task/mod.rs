@@ -3,6 +3,7 @@
 mod cleanup;
 mod migrate;
 mod sample;
+mod validate;
 
 use std::{
     sync::Arc,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// What can be asked for, as the error names it.
-const TASKS: &str = "sample, cleanup, migrate, rollback";
+const TASKS: &str = "sample, cleanup, validate, migrate, rollback";
 
 /// Runs tasks on the database.
 #[derive(Debug)]
@@ -110,7 +111,7 @@ impl Tasks {
         }
         let known: &[&str] = match task.name.as_str() {
             "rollback" => &["target", "confirm", "discard_events"],
-            "sample" | "cleanup" | "migrate" => &["target"],
+            "sample" | "cleanup" | "validate" | "migrate" => &["target"],
             _ => return Err(TaskError::Unknown(task.name.clone())),
         };
         if let Some(name) = task
@@ -123,6 +124,7 @@ impl Tasks {
         match task.name.as_str() {
             "sample" => sample::run(&self.database, task.scheduled_at.as_deref()).await,
             "cleanup" => cleanup::run(&self.database).await,
+            "validate" => validate::run(&self.database).await,
             "migrate" => migrate::migrate(&self.database).await,
             "rollback" => migrate::rollback(&self.database, task).await,
             _ => Err(TaskError::Unknown(task.name.clone())),

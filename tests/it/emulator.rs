@@ -71,7 +71,7 @@ async fn every_event_file_is_answered_by_the_binary() {
         invoke(&emulator, &event("task-migrate"))["applied"]
             .as_array()
             .map(Vec::len),
-        Some(4)
+        Some(5)
     );
     let record = format!(
         "insert into monitoring_events (id, event_type, event_data) values ('{id}', 'slow_query', '{{}}')"
@@ -84,9 +84,11 @@ async fn every_event_file_is_answered_by_the_binary() {
         // Its time is long past, so it is a sample of now, which may have its sample.
         (event("rule-sample"), "/task", json!("sample")),
         (event("schedule-cleanup"), "/status", json!("done")),
+        (event("task-validate"), "/pass", json!(true)),
         (event("function-url-health"), "/statusCode", json!(200)),
         (event("api-performance-http"), "/statusCode", json!(200)),
         (event("api-performance-rest"), "/statusCode", json!(200)),
+        (event("api-validation-http"), "/statusCode", json!(200)),
         (event("api-record-event-http"), "/statusCode", json!(201)),
         (resolve, "/statusCode", json!(200)),
         (rollback, "/status", json!("done")),

@@ -1,0 +1,465 @@
+-- pgvigil: the checks to make after a migration, and any day after.
+
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
+-- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
+-- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    or pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    return;
+  end if;
+  execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+    || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+  perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+exception when insufficient_privilege then
+  raise exception 'role "%" may not become monitoring_owner', current_user
+    using errcode = 'insufficient_privilege',
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_reader, '
+            'monitoring_agent to %I with admin option', current_user);
+end
+$become$;
+set role monitoring_owner;
+
+-- Validation looks and tries, and changes nothing: SET transaction_read_only makes the server refuse every write for as long
+-- as these functions run, whatever they call. A function that writes has proved that it works when it is stopped by that.
+
+-- What is known of our own objects without trying. Reads what the caller may not.
+create or replace function monitoring.validation_facts() returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_facts jsonb;
+begin
+  perform monitoring.authorize('read');
+  with relations as materialized (
+    select c.oid, c.oid::regclass::text as name, c.relkind, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity
+    from pg_class c
+    where c.relowner = 'monitoring_owner'::regrole and c.relkind in ('r', 'p', 'v', 'm', 'S')
+  ), functions as materialized (
+    select p.oid, p.oid::regprocedure::text as name, p.proowner, p.prosecdef, p.proconfig, coalesce(p.proacl, acldefault('f', p.proowner)) as acl
+    from pg_proc p
+    where p.proowner = 'monitoring_owner'::regrole
+  ), open_to_all as (
+    -- PUBLIC, anon, and what anon is a member of.
+    select o.oid from (values (0::oid)) as o (oid)
+    union
+    select r.oid from pg_roles r
+    where not r.rolsuper and exists (select from pg_roles a where a.rolname = 'anon' and pg_has_role(a.oid, r.oid, 'usage'))
+  ), grants as (
+    select r.name, a.grantee, a.privilege_type from relations r, aclexplode(r.relacl) a
+    union all
+    select format('%s.%I', r.name, t.attname), a.grantee, a.privilege_type
+    from relations r join pg_attribute t on t.attrelid = r.oid, aclexplode(t.attacl) a
+    union all
+    select f.name, a.grantee, a.privilege_type from functions f, aclexplode(f.acl) a
+    union all
+    select 'schema monitoring', a.grantee, a.privilege_type from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'monitoring'
+  )
+  select jsonb_build_object(
+    'open_to_all', (
+      select jsonb_agg(format('%s (%s to %s)', g.name, g.privilege_type, case g.grantee when 0 then 'PUBLIC' else pg_get_userbyid(g.grantee)::text end) order by g.name)
+      from grants g where g.grantee in (select o.oid from open_to_all o)),
+    'unpinned', (
+      select jsonb_agg(f.name order by f.name) from functions f
+      where f.prosecdef and not coalesce(f.proconfig && '{"search_path=pg_catalog, pg_temp"}', false)),
+    'definers', (select count(*) from functions f where f.prosecdef),
+    'objects', (select count(*) from relations) + (select count(*) from functions),
+    'owner_is_privileged', (select r.rolsuper or r.rolbypassrls or r.rolcanlogin from pg_roles r where r.rolname = 'monitoring_owner'),
+    'members_of_owner', (
+      select jsonb_agg(r.rolname order by r.rolname)
+      from pg_roles r
+      where r.rolname <> 'monitoring_owner' and not r.rolsuper and r.rolcanlogin and pg_has_role(r.oid, 'monitoring_owner', 'usage')),
+    'events', (
+      select jsonb_build_object('enabled', r.relrowsecurity, 'forced', r.relforcerowsecurity,
+        'policies', (
+          select jsonb_agg(jsonb_build_object('name', p.polname, 'command', p.polcmd, 'permissive', p.polpermissive, 'roles', p.polroles::regrole[]::text[])
+            order by p.polname)
+          from pg_policy p where p.polrelid = r.oid),
+        -- The policies are ours as long as they ask our guard, or admit our owner alone.
+        'foreign_policies', (
+          select jsonb_agg(p.polname order by p.polname)
+          from pg_policy p
+          where p.polrelid = r.oid and p.polpermissive
+            and p.polroles <> array['monitoring_owner'::regrole::oid]
+            and not exists (
+              select from pg_depend d
+              where d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
+                and d.refobjid = 'monitoring.may(text)'::regprocedure)))
+      from relations r where r.oid = 'public.monitoring_events'::regclass),
+    'tables', (
+      select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind in ('r', 'm') and c.relpersistence <> 't'
+        and monitoring.is_application_schema(n.nspname, monitoring.setting_list('application_schemas')::name[])),
+    'policed_tables', (
+      select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind in ('r', 'p') and c.relpersistence <> 't'
+        and monitoring.is_application_schema(n.nspname, monitoring.setting_list('application_schemas')::name[])),
+    'samples', (
+      select jsonb_build_object('count', count(*), 'mean_ms', round(avg(s.duration_ms), 1),
+        'percent', round(100 * sum(s.duration_ms) / nullif(extract(epoch from max(s.tick_at) - min(s.tick_at))::numeric * 1000
+          + (monitoring.setting('sample_interval_seconds') #>> '{}')::numeric * 1000, 0), 3))
+      from monitoring.samples s where s.tick_at > now() - interval '1 day'),
+    'interval_ms', (monitoring.setting('sample_interval_seconds') #>> '{}')::bigint * 1000,
+    'migrations', (select string_agg(m.version, ', ' order by m.version) from monitoring.migrations m),
+    'extension_version', (select e.extversion from pg_extension e where e.extname = 'pg_stat_statements'))
+  into v_facts;
+  return v_facts;
+end
+$$;
+
+-- The share of all statements' time that went to the monitor's own, since pg_stat_statements began to count.
+create or replace function monitoring.own_time_percent(out statements bigint, out own_percent numeric)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_source record;
+begin
+  perform monitoring.authorize('read');
+  select * into v_source from monitoring.statement_source();
+  if not v_source.is_created then
+    raise exception 'pg_stat_statements is not created in this database' using errcode = 'undefined_object';
+  end if;
+  execute format(
+    'select count(*), round((100 * coalesce(sum(s.total_%2$s) filter (where s.userid = any ($1)), 0) / nullif(sum(s.total_%2$s), 0))::numeric, 3) '
+    'from %1$s(false) s', v_source.relation, v_source.time_column)
+  using monitoring.own_logins() into statements, own_percent;
+end
+$$;
+
+-- Tries what the catalogs say: as each role that tables are exposed to, `select ... limit 0` from every table. Only the
+-- permission check is reached, no row is read. monitoring_reader stands for PUBLIC: it is a member of nothing. Who asks must be
+-- able to become those roles; those it cannot are named. Not a definer function, in which SET ROLE is not allowed.
+create or replace function monitoring.probe_exposure() returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set transaction_read_only = on
+set lock_timeout = '100ms'
+set jit = off
+as $$
+declare
+  v_stop_at timestamptz := clock_timestamp() + interval '3 seconds';
+  v_role name;
+  v_tables record;
+  v_place int;
+  v_readable int;
+  v_roles jsonb := '{}';
+  v_unseen text[] := '{}';
+  v_closed text[] := '{}';
+  v_untried name[] := '{}';
+  v_complete boolean := true;
+begin
+  perform monitoring.authorize('read');
+  <<roles>>
+  for v_role in
+    select r.rolname
+    from pg_roles r
+    where not r.rolsuper and (
+      r.rolname in ('anon', 'authenticated', 'monitoring_reader')
+      or r.rolname in (select e.name from monitoring.rls_status() s, unnest(s.exposed_to) as e (name)))
+    order by r.rolname
+  loop
+    -- All that is needed is looked up before the role is taken: then it may no longer be looked up.
+    select array_agg(format('%I.%I', s.schemaname, s.tablename)) as names,
+      array_agg(exists (
+        select from unnest(s.exposed_to) as e (name)
+        where e.name = 'PUBLIC' or pg_has_role(v_role, e.name, 'usage'))) as exposed,
+      array_agg(has_any_column_privilege(v_role, c.oid, 'select')) as selectable
+    into v_tables
+    from monitoring.rls_status() s
+      join pg_namespace n on n.nspname = s.schemaname
+      join pg_class c on c.relnamespace = n.oid and c.relname = s.tablename
+    where not pg_has_role(v_role, c.relowner, 'usage');
+    v_readable := 0;
+    begin
+      perform set_config('role', v_role, true);
+      for v_place in 1..coalesce(array_length(v_tables.names, 1), 0) loop
+        if clock_timestamp() > v_stop_at then
+          v_complete := false;
+          exit;
+        end if;
+        begin
+          execute format('select from %s limit 0', v_tables.names[v_place]);
+          v_readable := v_readable + 1;
+          if not v_tables.exposed[v_place] then
+            v_unseen := v_unseen || format('%s by %I', v_tables.names[v_place], v_role);
+          end if;
+        exception
+          when insufficient_privilege then
+            if v_tables.exposed[v_place] and v_tables.selectable[v_place] then
+              v_closed := v_closed || format('%s by %I', v_tables.names[v_place], v_role);
+            end if;
+          when lock_not_available or undefined_table then
+            null; -- DDL is at work on it
+        end;
+      end loop;
+      -- Undoes the SET ROLE, and nothing else: there is nothing else to undo.
+      raise exception using errcode = 'PV001';
+    exception
+      when sqlstate 'PV001' then
+        v_roles := v_roles || jsonb_build_object(v_role,
+          format('%s of %s', v_readable, coalesce(array_length(v_tables.names, 1), 0)));
+      when insufficient_privilege then
+        v_untried := v_untried || v_role;
+    end;
+  end loop;
+  return jsonb_build_object('roles', v_roles, 'unseen', v_unseen, 'closed', v_closed, 'untried', v_untried, 'complete', v_complete);
+end
+$$;
+comment on function monitoring.probe_exposure() is
+  'Tries select ... limit 0 on every table as each role it is exposed to: {roles: {role: "readable of all"}, unseen: readable but not in exposed_to, closed: in exposed_to but refused, untried: roles the caller may not become}.';
+
+-- The six checks that the request asks for after the migration, tried for real on this database.
+create or replace function monitoring.validation(p_probe jsonb default null) returns table (
+  check_id text, pass boolean, evidence text, remedy text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set transaction_read_only = on
+set lock_timeout = '100ms'
+as $$
+#variable_conflict use_column
+declare
+  v_facts jsonb;
+  v_is_service boolean;
+  v_probe jsonb;
+  v_problems text[];
+  v_notes text[];
+  v_remedy text;
+  v_statements record;
+  v_view text;
+  v_count bigint;
+  v_started_at timestamptz;
+  v_views jsonb := '{}';
+  v_took_ms jsonb := '{}';
+  v_ms numeric;
+  v_summary jsonb;
+  v_expected text;
+  v_call record;
+begin
+  perform monitoring.authorize('read');
+  v_facts := monitoring.validation_facts();
+  v_is_service := monitoring.caller_role() = 'service';
+
+  -- 1. Extension: created, loaded, and it answers.
+  begin
+    v_remedy := null;
+    select * into v_statements from monitoring.own_time_percent();
+    return query select 'extension', true,
+      format('pg_stat_statements %s answers: %s statements counted', v_facts ->> 'extension_version', v_statements.statements), null::text;
+  exception
+    when undefined_object then
+      return query select 'extension', false, 'pg_stat_statements is not created in this database', 'create extension pg_stat_statements;';
+    when object_not_in_prerequisite_state then
+      return query select 'extension', false, format('pg_stat_statements %s is created, but not loaded by the server', v_facts ->> 'extension_version'),
+        'Add it to shared_preload_libraries (on RDS and Aurora in the parameter group) and restart the server.';
+  end;
+
+  -- 2. Views: each is read, twice: the second time says what it costs once it is warm.
+  v_problems := '{}';
+  foreach v_view in array '{monitoring_slow_queries,monitoring_connections,monitoring_table_health,monitoring_rls_status,monitoring_events}'::text[] loop
+    begin
+      for v_try in 1..2 loop
+        v_started_at := clock_timestamp();
+        execute format('select count(*) from public.%I', v_view) into v_count;
+        v_ms := round(extract(epoch from clock_timestamp() - v_started_at) * 1000, 1);
+        exit when v_view = 'monitoring_events'; -- it may hold a million rows
+      end loop;
+      v_views := v_views || jsonb_build_object(v_view, v_count);
+      v_took_ms := v_took_ms || jsonb_build_object(v_view, v_ms);
+    exception when others then
+      v_problems := v_problems || format('%s: %s (SQLSTATE %s)', v_view, sqlerrm, sqlstate);
+    end;
+  end loop;
+  if (v_views ->> 'monitoring_connections')::bigint = 0 then
+    v_problems := v_problems || 'monitoring_connections does not see this very session'::text;
+  end if;
+  -- Tables come and go while this runs; a view that sees none of many does not see.
+  if (v_views ->> 'monitoring_table_health')::bigint = 0 and (v_facts ->> 'tables')::bigint > 0 then
+    v_problems := v_problems || format('monitoring_table_health sees none of %s tables', v_facts ->> 'tables');
+  end if;
+  if (v_views ->> 'monitoring_rls_status')::bigint = 0 and (v_facts ->> 'policed_tables')::bigint > 0 then
+    v_problems := v_problems || format('monitoring_rls_status sees none of %s tables', v_facts ->> 'policed_tables');
+  end if;
+  v_problems := v_problems || array(
+    select distinct d.reason from monitoring.degraded() d where d.section in ('summary', 'slowQueries', 'connections', 'tableHealth') order by 1);
+  return query select 'views', v_problems = '{}',
+    concat_ws('; ', (select string_agg(format('%s: %s rows', v.key, v.value), ', ' order by v.key) from jsonb_each_text(v_views) v),
+      nullif(array_to_string(v_problems, '; '), '')),
+    case when v_problems <> '{}' then 'Give monitoring_owner pg_read_all_stats (as a superuser: grant pg_monitor to monitoring_owner), '
+      'and apply the migrations again: they restore what was dropped or revoked.' end;
+
+  -- 3. Functions: the summary answers; those that write get as far as writing, and who may not is refused.
+  v_problems := '{}';
+  v_notes := '{}';
+  begin
+    v_started_at := clock_timestamp();
+    v_summary := public.get_database_monitoring_summary();
+    v_took_ms := v_took_ms || jsonb_build_object('summary', round(extract(epoch from clock_timestamp() - v_started_at) * 1000, 1));
+    v_notes := v_notes || format('get_database_monitoring_summary() answers: score %s, %s', v_summary ->> 'health_score', v_summary ->> 'status');
+  exception when others then
+    v_problems := v_problems || format('get_database_monitoring_summary(): %s (SQLSTATE %s)', sqlerrm, sqlstate);
+  end;
+  for v_call in
+    select * from (values
+      ('record_monitoring_event()', 'select public.record_monitoring_event(''performance_alert'', ''{}'')', '25006'),
+      ('cleanup_old_monitoring_data()', 'select public.cleanup_old_monitoring_data()', case when v_is_service then '25006' else '42501' end)
+    ) as calls (name, sql, expected)
+  loop
+    v_expected := v_call.expected;
+    begin
+      execute v_call.sql;
+      if v_call.name = 'cleanup_old_monitoring_data()' and v_expected = '25006' then
+        v_notes := v_notes || 'cleanup_old_monitoring_data() answers'::text; -- skipped: another is running, or a standby
+      else
+        v_problems := v_problems || format('%s was not stopped by the read-only transaction', v_call.name);
+      end if;
+    exception when others then
+      if sqlstate = v_expected then
+        v_notes := v_notes || format('%s %s', v_call.name,
+          case v_expected when '25006' then 'gets as far as writing' else 'refuses who is not service' end);
+      else
+        v_problems := v_problems || format('%s: %s (SQLSTATE %s)', v_call.name, sqlerrm, sqlstate);
+      end if;
+    end;
+  end loop;
+  return query select 'functions', v_problems = '{}', array_to_string(v_notes || v_problems, '; '),
+    case when v_problems <> '{}' then 'Apply the migrations again: they restore the functions and their grants.' end;
+
+  -- 4. Row-level security of monitoring_events: on, forced, with our policies alone.
+  v_problems := array_remove(array[
+    case when not (v_facts #>> '{events,enabled}')::boolean then 'row-level security is off' end,
+    case when not (v_facts #>> '{events,forced}')::boolean then 'it is not forced: the owner bypasses it' end,
+    case when v_facts #> '{events,policies}' is null or v_facts #> '{events,policies}' = 'null' then 'it has no policy' end,
+    case when jsonb_typeof(v_facts #> '{events,foreign_policies}') = 'array'
+      then 'policies that do not ask pgvigil''s guard: ' || (select string_agg(p.name, ', ') from jsonb_array_elements_text(v_facts #> '{events,foreign_policies}') p (name)) end
+  ], null);
+  return query select 'row_level_security', v_problems = '{}',
+    concat_ws('; ', 'monitoring_events: '
+      || case when v_problems = '{}' then 'row-level security is on and forced, policies: ' ||
+        (select string_agg(p ->> 'name', ', ') from jsonb_array_elements(v_facts #> '{events,policies}') p) else array_to_string(v_problems, '; ') end),
+    case when v_problems <> '{}' then 'alter table public.monitoring_events enable row level security, force row level security; '
+      'drop the policies that are not pgvigil''s and apply 20250825000002 again.' end;
+
+  -- 5. Performance: what the sampler takes of its interval, what the views take, what share of all statements is ours.
+  v_ms := coalesce((v_facts #>> '{samples,mean_ms}')::numeric, (v_took_ms ->> 'summary')::numeric);
+  v_problems := array_remove(array[
+    case when 100 * v_ms / (v_facts ->> 'interval_ms')::numeric >= 1 then format('a sample takes %s ms of every %s ms', v_ms, v_facts ->> 'interval_ms') end,
+    case when v_statements.own_percent >= 1 then format('%s %% of all statements'' time is the monitor''s', v_statements.own_percent) end
+  ], null) || array(
+    select format('%s takes %s ms', t.key, t.value) from jsonb_each_text(v_took_ms) t where t.key <> 'monitoring_events' and t.value::numeric >= 50 order by t.key);
+  return query select 'performance', v_problems = '{}',
+    concat_ws('; ',
+      case when (v_facts #>> '{samples,count}')::bigint > 0
+        then format('%s samples of the last day took %s ms each, %s %% of the time', v_facts #>> '{samples,count}', v_facts #>> '{samples,mean_ms}', v_facts #>> '{samples,percent}')
+        else format('no sample yet; the summary takes %s ms, %s %% of a sampling interval', v_took_ms ->> 'summary',
+          round(100 * v_ms / (v_facts ->> 'interval_ms')::numeric, 3)) end,
+      case when v_statements.own_percent is not null then format('%s %% of all statements'' time is the monitor''s', v_statements.own_percent) end,
+      (select string_agg(format('%s %s ms', t.key, t.value), ', ' order by t.key) from jsonb_each_text(v_took_ms) t),
+      case when v_problems <> '{}' then 'too much: ' || array_to_string(v_problems, ', ') end),
+    case when v_problems <> '{}' then 'Let the sampler run: it remembers what is costly (setting remember_from_relations). Sample less often '
+      '(setting sample_interval_seconds), or watch fewer schemas (setting application_schemas).' end;
+
+  -- 6. Security: nothing is open, the guard refuses who has no claims or invents some, and exposure is what it is said to be.
+  v_problems := '{}';
+  v_notes := array[format('%s objects of which none is open to PUBLIC or anon', v_facts ->> 'objects'),
+    format('%s security definer functions with a pinned search_path', v_facts ->> 'definers')];
+  if jsonb_typeof(v_facts -> 'open_to_all') = 'array' then
+    v_notes := '{}';
+    v_problems := v_problems || ('open: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'open_to_all') o (name)));
+  end if;
+  if jsonb_typeof(v_facts -> 'unpinned') = 'array' then
+    v_problems := v_problems || ('search_path not pinned: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'unpinned') o (name)));
+  end if;
+  if (v_facts ->> 'owner_is_privileged')::boolean then
+    v_problems := v_problems || 'monitoring_owner is a superuser, has BYPASSRLS or may log in'::text;
+  end if;
+  if jsonb_typeof(v_facts -> 'members_of_owner') = 'array' then
+    v_problems := v_problems || ('logins with the rights of monitoring_owner: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'members_of_owner') o (name)));
+  end if;
+  for v_call in
+    select * from (values
+      ('nobody', ''),
+      ('an anonymous user', '{"role": "anon"}'),
+      ('a user who calls himself admin', '{"sub": "00000000-0000-0000-0000-000000000000", "role": "authenticated", "user_metadata": {"role": "admin"}}')
+    ) as callers (name, claims)
+  loop
+    begin
+      perform set_config('request.jwt.claims', v_call.claims, true);
+      perform set_config('role', 'monitoring_reader', true);
+      begin
+        perform public.get_database_monitoring_summary();
+        v_problems := v_problems || format('%s is let in by the summary', v_call.name);
+      exception when insufficient_privilege then
+        null;
+      end;
+      begin
+        execute 'select from public.monitoring_connections limit 1';
+        v_problems := v_problems || format('%s is let in by monitoring_connections', v_call.name);
+      exception when insufficient_privilege then
+        null;
+      end;
+      execute 'select count(*) from (select from public.monitoring_events limit 1) e' into v_count;
+      if v_count > 0 then
+        v_problems := v_problems || format('%s sees monitoring_events', v_call.name);
+      end if;
+      -- The problems found are kept in a variable, which an undone block does not take back.
+      raise exception using errcode = 'PV001';
+    exception
+      when sqlstate 'PV001' then
+        v_notes := v_notes || format('%s is refused', v_call.name);
+      when insufficient_privilege then
+        v_notes := v_notes || format('%s was not tried: %s may not become monitoring_reader', v_call.name, current_user);
+    end;
+  end loop;
+  v_probe := coalesce(p_probe, monitoring.probe_exposure());
+  if jsonb_array_length(v_probe -> 'unseen') > 0 then
+    v_problems := v_problems || ('readable, though not in exposed_to: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'unseen') o (name)));
+  end if;
+  if jsonb_array_length(v_probe -> 'closed') > 0 then
+    v_problems := v_problems || ('in exposed_to, but refused: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'closed') o (name)));
+  end if;
+  v_notes := v_notes
+    || ('tables that answer to select ... limit 0, as exposed_to says: '
+      || coalesce((select string_agg(format('%s %s', r.key, r.value), ', ' order by r.key) from jsonb_each_text(v_probe -> 'roles') r), 'none tried'))
+    || case when jsonb_array_length(v_probe -> 'untried') > 0
+      then ('not tried, since the caller may not become them: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'untried') o (name))) end
+    || case when not (v_probe ->> 'complete')::boolean then 'not all tables were tried within 3 s'::text end;
+  return query select 'security', v_problems = '{}', array_to_string(v_problems || array_remove(v_notes, null), '; '),
+    case when v_problems <> '{}' then 'Revoke what is named, and apply the migrations again: they close what default privileges open.' end;
+end
+$$;
+comment on function monitoring.validation(jsonb) is
+  'The six checks to make after a migration (extension, views, functions, row_level_security, performance, security), tried on this database without changing it: pass, evidence, remedy. p_probe: what probe_exposure() found for somebody who may become more roles.';
+
+do $private$ begin perform monitoring.make_private(
+  'function monitoring.validation_facts()',
+  'function monitoring.own_time_percent()',
+  'function monitoring.probe_exposure()',
+  'function monitoring.validation(jsonb)'); end $private$;
+
+grant execute on function monitoring.validation_facts(), monitoring.own_time_percent(), monitoring.probe_exposure(),
+  monitoring.validation(jsonb), monitoring.authorize(text), monitoring.caller_role() to monitoring_reader, monitoring_agent;
+
+insert into monitoring.migrations (version, name, sha256)
+values ('20250825000004', 'monitoring_validation', nullif(pg_catalog.current_setting('pgvigil.sha256', true), ''))
+on conflict (version) do nothing;
+
+-- The role is put back to what it was: `reset role` would also undo a SET ROLE of the tool that runs this file.
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;

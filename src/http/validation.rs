@@ -1,0 +1,35 @@
+//! `GET /api/monitoring/validation`: the six checks to make after a migration, tried as the caller.
+
+use std::time::{Duration, Instant};
+
+use super::{Access, Success, identity::Identity, problem::Problem, statement_timeout};
+use crate::db::{Database, Query, Session};
+
+/// Answers what each check found. Nothing is changed by it.
+pub(super) async fn get(
+    database: &Database,
+    identity: &Identity,
+    access: &mut Access,
+    started: Instant,
+    budget: Duration,
+) -> Result<Success, Problem> {
+    identity.require_role("read monitoring")?;
+    access.sections = "validation".to_owned();
+    let query = Query {
+        name: "validation",
+        sql: "select json_build_object('pass', bool_and(v.pass), 'checks', json_agg(v))::text from monitoring.validation() v",
+        params: Vec::new(),
+    };
+    let session = Session::caller(identity.claims_json(), statement_timeout(budget, 1));
+    let refused = |error| Problem::from_database(&error, "read monitoring");
+    let answer = database
+        .read(&session, std::slice::from_ref(&query))
+        .await
+        .map_err(refused)?;
+    let timestamp_json = answer.timestamp_json.clone();
+    let data_json = answer.only_result(query.name).map_err(refused)?;
+    let response_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(Success::ok(format!(
+        "{{\"data\":{data_json},\"metadata\":{{\"timestamp\":{timestamp_json},\"responseTime\":{response_ms}}}}}"
+    )))
+}
