@@ -60,6 +60,12 @@ fn default_privileges_open_nothing() {
     for cluster in [plain(), supabase()] {
         let database = migrated_under_default_privileges(cluster);
         to_public_and_anon(&database);
+        let all = format!("{PRIVILEGES}true order by 1");
+        assert_eq!(
+            database.psql(SUPERUSER, &all),
+            cluster.database().psql(SUPERUSER, &all),
+            "with wide default privileges, and without"
+        );
     }
 }
 
