@@ -5,8 +5,10 @@
     reason = "in a test, what cannot go on should say so and stop"
 )]
 
-// Who may what, asked of every kind of caller.
+// The guard against what a matrix cannot say: settings, search paths, subjects, membership.
 mod access;
+// Who may what: every caller, every object, every action, as two files a person can read.
+mod access_matrix;
 // The binary under AWS's emulator, with every event file.
 mod emulator;
 // The façade in `public`: what each view and function promises.

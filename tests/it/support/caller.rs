@@ -7,6 +7,9 @@ use super::database::TestDatabase;
 use super::postgres::SUPERUSER;
 use super::templates::{FRESH_LOGIN, MONITOR};
 
+/// Where PostgREST and the monitor put a token's claims.
+pub(crate) const CLAIMS: &str = "request.jwt.claims";
+
 /// Everybody whom a privilege test has to ask.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
@@ -25,8 +28,12 @@ pub(crate) enum Caller {
     Authenticated(Value),
     /// Supabase's API with the service key.
     ServiceRole,
+    /// The monitor's login role before it has become any other.
+    Login,
     /// A login role that nobody has granted anything.
     FreshLogin,
+    /// Another caller's roles without its claims, and with these parameters as they are: what a token cannot hold.
+    Raw(Box<Caller>, Vec<(&'static str, String)>),
 }
 
 impl Caller {
@@ -41,16 +48,21 @@ impl Caller {
             Self::Anon => ("authenticator", Some("anon")),
             Self::Authenticated(_) => ("authenticator", Some("authenticated")),
             Self::ServiceRole => ("authenticator", Some("service_role")),
+            Self::Login => (MONITOR, None),
             Self::FreshLogin => (FRESH_LOGIN, None),
+            Self::Raw(caller, _) => caller.roles(database),
         }
     }
 
-    fn claims(&self) -> Option<Value> {
+    /// The parameters that whoever signs the caller in sets for the session.
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let claims = |claims: &Value| vec![(CLAIMS, claims.to_string())];
         match self {
-            Self::Reader(claims) | Self::Authenticated(claims) => Some(claims.clone()),
-            Self::Anon => Some(json!({ "role": "anon" })),
-            Self::ServiceRole => Some(json!({ "role": "service_role" })),
-            _ => None,
+            Self::Reader(signed) | Self::Authenticated(signed) => claims(signed),
+            Self::Anon => claims(&json!({ "role": "anon" })),
+            Self::ServiceRole => claims(&json!({ "role": "service_role" })),
+            Self::Raw(_, parameters) => parameters.clone(),
+            _ => Vec::new(),
         }
     }
 }
@@ -60,9 +72,9 @@ impl TestDatabase {
     pub(crate) async fn as_caller(&self, caller: Caller) -> Client {
         let (login, role) = caller.roles(self);
         let client = self.session(login).await;
-        if let Some(claims) = caller.claims() {
-            let set = "select set_config('request.jwt.claims', $1, false)";
-            let set = client.execute(set, &[&claims.to_string()]).await;
+        for (name, value) in caller.parameters() {
+            let set = "select set_config($1, $2, false)";
+            let set = client.execute(set, &[&name, &value]).await;
             set.expect("setting the claims");
         }
         if let Some(role) = role {
