@@ -8,14 +8,21 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'performance_alert', '{}'",
     ),
     ("monitoring.authorize(text)", "'read'"),
+    ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
     (
         "monitoring.delete_events(text, timestamptz, timestamptz)",
         "'true or resolved_at', now(), now()",
     ),
     ("monitoring.ensure_sample_partition(date)", "'2001-01-01'"),
+    ("monitoring.holds_while(text)", "'companions'"),
     (
         "monitoring.is_application_schema(name, name[])",
         "'public', null",
+    ),
+    ("monitoring.is_remembered(text)", "'companions'"),
+    (
+        "monitoring.look_at_companion(oid, oid)",
+        "'pg_class'::regclass, 0",
     ),
     (
         "monitoring.make_private(text[])",
@@ -36,8 +43,13 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.setting(text)", "'exposed_schemas'"),
     ("monitoring.setting_list(text)", "'exposed_schemas'"),
     ("monitoring.slow_queries(integer)", "1"),
+    ("monitoring.statements(integer)", "1"),
+    (
+        "monitoring.storage_option(text[], text)",
+        "'{fillfactor=90}', 'fillfactor'",
+    ),
     ("monitoring.table_health(integer)", "1"),
-    ("monitoring.table_health_rows(integer, boolean)", "1, true"),
+    ("monitoring.validation(jsonb)", "null"),
 ];
 
 /// A row for each table that the migrations leave empty, so that seeing none is an answer. By the owner, whose partitions
@@ -49,5 +61,10 @@ values ('00000000-0000-4000-8000-000000000001', 'performance_alert', '{}');
 select monitoring.ensure_sample_partition('2025-06-07');
 insert into monitoring.samples values
   ('2025-06-07 20:30+00', '2025-06-07 20:30+00', 1, 100, 'excellent', 0, 0, 0, 0, 0, 0, 0, 0, 0);
+insert into monitoring.statement_texts values (1, 'select ?', now());
+insert into monitoring.remembered values ('rls_status', now(), 'nothing');
+insert into monitoring.remembered_companions values (1, 1, 1, '3', '1');
+insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
+insert into monitoring.remembered_rls_status values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}');
 reset role;
 ";
