@@ -570,7 +570,8 @@ begin
           when g.grantee = 0 then has_schema_privilege('public', g.relnamespace, 'usage')
           else has_schema_privilege(g.grantee, g.relnamespace, 'usage') or exists (
             select from pg_roles m
-            where not m.rolsuper and pg_has_role(m.oid, g.grantee, 'usage') and has_schema_privilege(m.oid, g.relnamespace, 'usage'))
+            where not m.rolsuper and pg_has_role(m.oid, g.grantee, 'usage') and not pg_has_role(m.oid, g.relowner, 'usage')
+              and has_schema_privilege(m.oid, g.relnamespace, 'usage'))
         end as is_reachable
       from (
         select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, k.example_oid, a.grantee, array_agg(distinct a.privilege_type) as privileges
@@ -586,7 +587,7 @@ begin
       -- PUBLIC without the schema: those who have the schema by name.
       select g.kind, array_agg(distinct m.rolname) as names
       from grants g
-        join pg_roles m on m.oid >= 16384 and not m.rolsuper and m.oid <> g.relowner and has_schema_privilege(m.oid, g.relnamespace, 'usage')
+        join pg_roles m on m.oid >= 16384 and not m.rolsuper and not pg_has_role(m.oid, g.relowner, 'usage') and has_schema_privilege(m.oid, g.relnamespace, 'usage')
       where g.grantee = 0 and not g.is_reachable
       group by g.kind
     ), exposures as materialized (
@@ -692,7 +693,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select f.oid is not null, current_setting('pg_stat_statements.max', true) is not null,
-    format('%I.pg_stat_statements', f.nspname), case when 'total_exec_time' = any (f.proargnames) then 'exec_time' else 'time' end
+    quote_ident(f.nspname) || '.pg_stat_statements', case when 'total_exec_time' = any (f.proargnames) then 'exec_time' else 'time' end
   from (values (true)) as always
     left join (
       select p.oid, n.nspname, p.proargnames

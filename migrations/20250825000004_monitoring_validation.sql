@@ -72,6 +72,12 @@ begin
     'unpinned', (
       select jsonb_agg(f.name order by f.name) from functions f
       where f.prosecdef and not coalesce(f.proconfig && '{"search_path=pg_catalog, pg_temp"}', false)),
+    'replaced', (
+      select jsonb_agg(w.name order by w.name)
+      from unnest('{get_database_monitoring_summary,record_monitoring_event,cleanup_old_monitoring_data}'::text[]) as w (name)
+      where not exists (
+        select from functions f join pg_proc p on p.oid = f.oid
+        where p.proname = w.name and p.pronamespace = 'public'::regnamespace and f.prosecdef and p.prolang = (select l.oid from pg_language l where l.lanname = 'plpgsql'))),
     'definers', (select count(*) from functions f where f.prosecdef),
     'objects', (select count(*) from relations) + (select count(*) from functions),
     'owner_is_privileged', (select r.rolsuper or r.rolbypassrls or r.rolcanlogin from pg_roles r where r.rolname = 'monitoring_owner'),
@@ -164,7 +170,7 @@ begin
   for v_role in
     select r.rolname
     from pg_roles r
-    where not r.rolsuper and (
+    where not r.rolsuper and r.rolname not in ('monitoring_owner', 'monitoring_agent') and (
       r.rolname in ('anon', 'authenticated', 'monitoring_reader')
       or r.rolname in (select e.name from monitoring.rls_status() s, unnest(s.exposed_to) as e (name)))
     order by r.rolname
@@ -210,7 +216,9 @@ begin
         v_roles := v_roles || jsonb_build_object(v_role,
           format('%s of %s', v_readable, coalesce(array_length(v_tables.names, 1), 0)));
       when insufficient_privilege then
-        v_untried := v_untried || v_role;
+        if v_role <> 'monitoring_reader' then -- only a stand-in
+          v_untried := v_untried || v_role;
+        end if;
     end;
   end loop;
   return jsonb_build_object('roles', v_roles, 'unseen', v_unseen, 'closed', v_closed, 'untried', v_untried, 'complete', v_complete);
@@ -234,8 +242,8 @@ declare
   v_probe jsonb;
   v_problems text[];
   v_notes text[];
-  v_remedy text;
-  v_statements record;
+  v_statements bigint;
+  v_own_percent numeric;
   v_view text;
   v_count bigint;
   v_started_at timestamptz;
@@ -252,10 +260,9 @@ begin
 
   -- 1. Extension: created, loaded, and it answers.
   begin
-    v_remedy := null;
-    select * into v_statements from monitoring.own_time_percent();
+    select o.statements, o.own_percent into v_statements, v_own_percent from monitoring.own_time_percent() o;
     return query select 'extension', true,
-      format('pg_stat_statements %s answers: %s statements counted', v_facts ->> 'extension_version', v_statements.statements), null::text;
+      format('pg_stat_statements %s answers: %s statements counted', v_facts ->> 'extension_version', v_statements), null::text;
   exception
     when undefined_object then
       return query select 'extension', false, 'pg_stat_statements is not created in this database', 'create extension pg_stat_statements;';
@@ -299,7 +306,9 @@ begin
       'and apply the migrations again: they restore what was dropped or revoked.' end;
 
   -- 3. Functions: the summary answers; those that write get as far as writing, and who may not is refused.
-  v_problems := '{}';
+  v_problems := array(
+    select format('%s() is missing, or replaced by another', r.name)
+    from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'replaced') when 'array' then v_facts -> 'replaced' else '[]' end) r (name));
   v_notes := '{}';
   begin
     v_started_at := clock_timestamp();
@@ -354,7 +363,7 @@ begin
   v_ms := coalesce((v_facts #>> '{samples,mean_ms}')::numeric, (v_took_ms ->> 'summary')::numeric);
   v_problems := array_remove(array[
     case when 100 * v_ms / (v_facts ->> 'interval_ms')::numeric >= 1 then format('a sample takes %s ms of every %s ms', v_ms, v_facts ->> 'interval_ms') end,
-    case when v_statements.own_percent >= 1 then format('%s %% of all statements'' time is the monitor''s', v_statements.own_percent) end
+    case when v_own_percent >= 1 then format('%s %% of all statements'' time is the monitor''s', v_own_percent) end
   ], null) || array(
     select format('%s takes %s ms', t.key, t.value) from jsonb_each_text(v_took_ms) t where t.key <> 'monitoring_events' and t.value::numeric >= 50 order by t.key);
   return query select 'performance', v_problems = '{}',
@@ -363,7 +372,7 @@ begin
         then format('%s samples of the last day took %s ms each, %s %% of the time', v_facts #>> '{samples,count}', v_facts #>> '{samples,mean_ms}', v_facts #>> '{samples,percent}')
         else format('no sample yet; the summary takes %s ms, %s %% of a sampling interval', v_took_ms ->> 'summary',
           round(100 * v_ms / (v_facts ->> 'interval_ms')::numeric, 3)) end,
-      case when v_statements.own_percent is not null then format('%s %% of all statements'' time is the monitor''s', v_statements.own_percent) end,
+      case when v_own_percent is not null then format('%s %% of all statements'' time is the monitor''s', v_own_percent) end,
       (select string_agg(format('%s %s ms', t.key, t.value), ', ' order by t.key) from jsonb_each_text(v_took_ms) t),
       case when v_problems <> '{}' then 'too much: ' || array_to_string(v_problems, ', ') end),
     case when v_problems <> '{}' then 'Let the sampler run: it remembers what is costly (setting remember_from_relations). Sample less often '

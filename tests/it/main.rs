@@ -27,5 +27,7 @@ mod project;
 mod resilience;
 // Scheduled work is done once.
 mod tasks;
+// The checks after a migration, and each thing broken.
+mod validation;
 // Throw-away databases, secrets, tokens and emulators for the tests above.
 mod support;
