@@ -25,5 +25,7 @@ mod project;
 mod resilience;
 // Scheduled work is done once.
 mod tasks;
+// Taken to a newer server by dump and restore and by `pg_upgrade`, everything works there.
+mod upgrades;
 // Throw-away databases, secrets, tokens and emulators for the tests above.
 mod support;

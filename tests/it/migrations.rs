@@ -10,7 +10,7 @@ use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain, supaba
 use crate::support::project_file;
 use crate::support::templates::migrations;
 
-fn rollbacks() -> Vec<PathBuf> {
+pub(crate) fn rollbacks() -> Vec<PathBuf> {
     let twin = |path: PathBuf| {
         let name = path.file_name().expect("naming a migration").to_owned();
         path.with_file_name("rollback").join(name)
@@ -18,7 +18,7 @@ fn rollbacks() -> Vec<PathBuf> {
     migrations().into_iter().map(twin).rev().collect()
 }
 
-fn apply(database: &TestDatabase, files: &[PathBuf]) {
+pub(crate) fn apply(database: &TestDatabase, files: &[PathBuf]) {
     for file in files {
         let applied = database.psql_file(database.migrator(), file);
         applied.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
