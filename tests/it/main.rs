@@ -25,6 +25,8 @@ mod project;
 mod resilience;
 // Scheduled work is done once.
 mod tasks;
+// Defects seen elsewhere, by name.
+mod traps;
 // Taken to a newer server by dump and restore and by `pg_upgrade`, everything works there.
 mod upgrades;
 // Throw-away databases, secrets, tokens and emulators for the tests above.
