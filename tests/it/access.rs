@@ -223,7 +223,7 @@ async fn malformed_and_legacy_claims_are_nobody() {
 
 /// Any tenant's own "owner" passed the original's admin check.
 #[tokio::test]
-async fn only_the_operator_organization_counts() {
+async fn any_tenants_own_owner_passes_no_admin_check() {
     let database = supabase().database();
     let (operator, tenant) = (
         "11111111-1111-1111-1111-111111111111",
@@ -329,7 +329,7 @@ async fn a_hostile_search_path_changes_nothing() {
 
 /// Under `service_role` the audit's `user_id` was NULL: record the subject.
 #[tokio::test]
-async fn the_subject_is_recorded() {
+async fn under_service_role_the_subject_is_recorded() {
     let database = supabase().database();
     let client = database.as_caller(Caller::ServiceRole).await;
     let claims = json!({"role": "service_role", "sub": SUBJECT}).to_string();
