@@ -173,8 +173,8 @@ async fn a_dump_of_14_restores_and_works() {
     }
 }
 
-/// The files themselves, extension versions included, under the newest server. From the oldest server that is there with what
-/// `pg_upgrade` asks of it.
+/// The files themselves, extension versions included, under the newest server. They come from the system's own server: the
+/// builds that `script/setup` fetches lack what `pg_upgrade` asks of the old one.
 #[tokio::test]
 async fn pg_upgrade_brings_everything_along() {
     for flavour in [Flavour::Plain, Flavour::Supabase] {
