@@ -8,12 +8,13 @@ help: ## this list
 demo: ## the whole thing on this machine, until Ctrl-C (DEMO_ONCE=1: until its first answer)
 	@script/demo
 
-test: ## all tests, on real PostgreSQL servers of their own
-	@script/setup build postgres moto lambda
+test: ## all tests: on this system's PostgreSQL, then on the oldest and the newest supported
+	@script/setup build postgres postgres-14 postgres-18 pg_upgrade moto lambda
 	cargo test --locked
+	@script/test-matrix 14 18
 
-test-matrix: ## all tests on PostgreSQL 14, 16, 17 and 18 (MAJORS=18: on those only)
-	@script/setup build postgres servers moto lambda
+test-matrix: ## all tests on PostgreSQL 14 to 18, one after the other (MAJORS=17: on that only)
+	@script/setup build postgres servers pg_upgrade moto lambda
 	@script/test-matrix $(MAJORS)
 
 check: check-format lint doc ## format, lints, documentation, scripts, template; changes nothing
@@ -44,7 +45,7 @@ package: ## dist/pgvigil.zip, which template.yaml deploys
 	@script/package
 
 setup: ## everything that the other targets would install
-	@script/setup build postgres servers moto lambda sam lint
+	@script/setup build postgres servers pg_upgrade moto lambda sam lint
 
 clean: ## removes what was built and installed in the clone
 	cargo clean

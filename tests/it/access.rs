@@ -54,7 +54,7 @@ async fn with_an_event(database: &TestDatabase) {
 
 /// Any tenant's own "owner" passed the original's admin check.
 #[tokio::test]
-async fn membership_counts_only_once_the_operator_is_named() {
+async fn any_tenants_own_owner_passes_no_admin_check() {
     let database = supabase().database();
     let organization = "11111111-1111-1111-1111-111111111111";
     let join =
@@ -130,7 +130,7 @@ async fn a_hostile_search_path_changes_nothing() {
 
 /// Under `service_role` the audit's `user_id` was NULL: record the subject.
 #[tokio::test]
-async fn the_subject_is_recorded() {
+async fn under_service_role_the_subject_is_recorded() {
     let database = supabase().database();
     let client = database.as_caller(Caller::ServiceRole).await;
     let claims = json!({"role": "service_role", "sub": SUBJECT}).to_string();

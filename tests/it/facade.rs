@@ -205,7 +205,7 @@ async fn a_blocked_session_names_its_blocker() {
 
 /// Utilization counted active connections only: a pool exhausted by idle ones looked idle.
 #[tokio::test]
-async fn idle_connections_count_towards_utilization() {
+async fn a_pool_exhausted_by_idle_connections_does_not_look_idle() {
     let cluster = Cluster::start(ClusterOptions {
         max_connections: 23,
         ..ClusterOptions::default()
@@ -232,8 +232,9 @@ async fn idle_connections_count_towards_utilization() {
     );
 }
 
+/// A name made of schema and table by `||` fails in `pg_total_relation_size`: sizes are asked by oid.
 #[tokio::test]
-async fn tables_of_any_name_have_their_health() {
+async fn a_table_named_guest_list_has_its_size() {
     let database = plain().database();
     let client = database.superuser().await;
     let setup = r#"
@@ -323,7 +324,7 @@ async fn needs_vacuum_follows_the_tables_own_options() {
 
 /// `index_usage_percent` of a table without indexes is NULL, not 0.
 #[tokio::test]
-async fn index_usage_is_unknown_without_indexes() {
+async fn index_usage_percent_of_a_table_without_indexes_is_null() {
     let database = plain().database();
     let client = database.superuser().await;
     let setup = "create table bare (id int); create table keyed (id int primary key);
@@ -561,7 +562,7 @@ async fn an_event_is_recorded_whole_or_refused_by_name() {
 
 /// Unresolved critical events were deleted after seven days while still burning.
 #[tokio::test]
-async fn cleanup_keeps_what_still_fires() {
+async fn unresolved_events_are_not_deleted_while_still_burning() {
     let database = plain().database();
     let client = database.superuser().await;
     let setup = "insert into monitoring_events (event_type, event_data, fingerprint, created_at, last_seen_at, resolved_at)
@@ -612,7 +613,7 @@ async fn one_open_event_per_fingerprint() {
 
 /// Without `pg_read_all_stats` a healthy-looking empty list is blindness: the answer says so.
 #[tokio::test]
-async fn blindness_is_named() {
+async fn a_healthy_looking_empty_list_is_named_blindness() {
     let cluster = Cluster::start(ClusterOptions::default());
     let database = cluster.database();
     let client = database.superuser().await;

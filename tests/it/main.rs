@@ -29,5 +29,9 @@ mod resilience;
 mod tasks;
 // The checks after a migration, and each thing broken.
 mod validation;
+// Defects seen elsewhere, by name.
+mod traps;
+// Taken to a newer server by dump and restore and by `pg_upgrade`, everything works there.
+mod upgrades;
 // Throw-away databases, secrets, tokens and emulators for the tests above.
 mod support;

@@ -10,7 +10,7 @@ use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain, supaba
 use crate::support::project_file;
 use crate::support::templates::migrations;
 
-fn rollbacks() -> Vec<PathBuf> {
+pub(crate) fn rollbacks() -> Vec<PathBuf> {
     let twin = |path: PathBuf| {
         let name = path.file_name().expect("naming a migration").to_owned();
         path.with_file_name("rollback").join(name)
@@ -18,7 +18,7 @@ fn rollbacks() -> Vec<PathBuf> {
     migrations().into_iter().map(twin).rev().collect()
 }
 
-fn apply(database: &TestDatabase, files: &[PathBuf]) {
+pub(crate) fn apply(database: &TestDatabase, files: &[PathBuf]) {
     for file in files {
         let applied = database.psql_file(database.migrator(), file);
         applied.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -90,8 +90,10 @@ async fn the_last_database_takes_the_roles_with_it() {
     assert_eq!(one.psql(SUPERUSER, roles).as_deref(), Ok("0\n"));
 }
 
+/// A customer had a `cleanup_old_monitoring_data()` and a `monitoring_events` of their own; CREATE OR REPLACE would have
+/// destroyed the one without a word.
 #[tokio::test]
-async fn a_foreign_object_of_the_same_name_is_never_replaced() {
+async fn another_cleanup_old_monitoring_data_that_already_existed_is_never_replaced() {
     for (foreign, name) in [
         (
             "create function cleanup_old_monitoring_data() returns void language sql as 'select 1'",

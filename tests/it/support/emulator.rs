@@ -6,7 +6,7 @@ use std::process::Command;
 use super::http::{Response, post};
 use super::leash::Leash;
 use super::scratch::free_port;
-use super::secrets::tool;
+use super::tool;
 
 const INVOCATIONS: &str = "/2015-03-31/functions/function/invocations";
 

@@ -32,6 +32,8 @@ pub(crate) mod tls;
 pub(crate) mod token;
 // Bounded polling.
 pub(crate) mod wait;
+// A database taken to a newer server.
+pub(crate) mod upgrade;
 // Situations worth monitoring, made for real.
 pub(crate) mod workload;
 
@@ -42,4 +44,25 @@ pub(crate) fn project_file(path: impl AsRef<Path>) -> PathBuf {
     let root = std::env::var_os("CARGO_MANIFEST_DIR");
     let root = root.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     root.join(path)
+}
+
+/// Where `script/setup` installs what PostgreSQL's packages do not bring; `PGVIGIL_TOOLS` points elsewhere.
+pub(crate) fn tools() -> PathBuf {
+    let chosen = std::env::var_os("PGVIGIL_TOOLS").map(PathBuf::from);
+    chosen.unwrap_or_else(|| project_file(".tools"))
+}
+
+/// One of those tools.
+///
+/// # Panics
+///
+/// When the tool is not there, naming the command that installs it.
+#[track_caller]
+pub(crate) fn tool(path: &str) -> PathBuf {
+    let tool = tools().join(path);
+    assert!(
+        tool.exists(),
+        "{path} is not installed; this installs it: make test"
+    );
+    tool
 }

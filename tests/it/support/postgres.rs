@@ -1,10 +1,11 @@
 //! Throw-away PostgreSQL clusters.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use super::leash::Leash;
 use super::programs::{as_account, client, give_to_account, run, server_programs, with_libraries};
@@ -57,6 +58,10 @@ pub(crate) struct ClusterOptions {
     pub(crate) certificate: Option<Certificate>,
     /// More lines for `postgresql.conf`, which win over the rest.
     pub(crate) settings: &'static str,
+    /// The directory of another server's programs.
+    pub(crate) programs: Option<PathBuf>,
+    /// A data directory of that server to start from, instead of a fresh one.
+    pub(crate) data: Option<PathBuf>,
 }
 
 impl Default for ClusterOptions {
@@ -67,6 +72,8 @@ impl Default for ClusterOptions {
             max_connections: 100,
             certificate: None,
             settings: "",
+            programs: None,
+            data: None,
         }
     }
 }
@@ -84,6 +91,7 @@ pub(super) struct Server {
     pub(super) pg_stat_statements: bool,
     pub(super) major_version: u32,
     pub(super) templates: Templates,
+    pub(super) programs: PathBuf,
     directory: PathBuf,
     leash: Leash,
 }
@@ -123,7 +131,11 @@ impl Cluster {
     fn try_start(options: &ClusterOptions) -> Result<Self, String> {
         let directory = scratch::base().join(unique("pgvigil-cluster-"));
         let port = free_port();
-        let leash = launch(&directory, port, options)?;
+        let programs = match &options.programs {
+            Some(programs) => programs.clone(),
+            None => server_programs()?.to_owned(),
+        };
+        let leash = launch(&programs, &directory, port, options)?;
         let version = fs::read_to_string(directory.join("PG_VERSION"));
         Ok(Self {
             server: Arc::new(Server {
@@ -135,6 +147,7 @@ impl Cluster {
                     .and_then(|v| v.trim().parse().ok())
                     .expect("reading PG_VERSION"),
                 templates: Templates::default(),
+                programs,
                 directory,
                 leash,
             }),
@@ -169,12 +182,19 @@ impl Cluster {
 }
 
 impl Server {
-    /// A client program that signs in to one of the server's databases.
-    pub(super) fn client(&self, program: &str, user: &str, database: &str) -> Command {
+    /// A client program that signs in to the server.
+    pub(super) fn cluster_client(&self, program: &str, user: &str) -> Command {
         let mut command = client(program);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
-        command.args(["-U", user, "-d", database]);
+        command.args(["-U", user]);
         command.env("PGPASSWORD", PASSWORD.as_str());
+        command
+    }
+
+    /// A client program that signs in to one of the server's databases.
+    pub(super) fn client(&self, program: &str, user: &str, database: &str) -> Command {
+        let mut command = self.cluster_client(program, user);
+        command.args(["-d", database]);
         command
     }
 
@@ -191,19 +211,23 @@ impl Server {
     }
 }
 
-/// Initialises one cluster, of which every other is a copy: a copy takes a third of the time.
-fn data_directory_template() -> Result<&'static Path, String> {
-    static TEMPLATE: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-        let room = scratch::directory().join("initdb");
-        fs::create_dir(&room).expect("creating a directory");
-        give_to_account(&room);
-        initialise(&room.join("data"))
-    });
-    TEMPLATE.as_deref().map_err(Clone::clone)
+/// Initialises one cluster a server, of which every other is a copy: a copy takes a third of the time.
+fn data_directory_template(programs: &Path) -> Result<PathBuf, String> {
+    static TEMPLATES: Mutex<BTreeMap<PathBuf, Result<PathBuf, String>>> =
+        Mutex::new(BTreeMap::new());
+    let mut templates = TEMPLATES.lock().expect("taking turns");
+    let template = templates
+        .entry(programs.to_owned())
+        .or_insert_with(|| initialise(programs, &account_directory("initdb").join("data"), &[]));
+    template.clone()
 }
 
-fn initialise(data: &Path) -> Result<PathBuf, String> {
-    let programs = server_programs()?;
+/// Initialises a data directory.
+pub(super) fn initialise(
+    programs: &Path,
+    data: &Path,
+    arguments: &[&str],
+) -> Result<PathBuf, String> {
     let mut initdb = Command::new(programs.join("initdb"));
     with_libraries(&mut initdb, programs);
     as_account(&mut initdb);
@@ -211,20 +235,29 @@ fn initialise(data: &Path) -> Result<PathBuf, String> {
     initdb.args(["-U", SUPERUSER, "-A", "scram-sha-256", "--pwfile"]);
     initdb.arg(account_file("password", PASSWORD.as_bytes()));
     initdb.args(["--encoding=UTF8", "--no-locale", "--no-sync"]);
+    initdb.args(arguments);
     run(initdb, "")?;
     Ok(data.to_owned())
 }
 
 /// Copies the template, configures the copy and starts it, all three on the leash.
-fn launch(directory: &Path, port: u16, options: &ClusterOptions) -> Result<Leash, String> {
-    let programs = server_programs()?;
+fn launch(
+    programs: &Path,
+    directory: &Path,
+    port: u16,
+    options: &ClusterOptions,
+) -> Result<Leash, String> {
+    let data = match &options.data {
+        Some(data) => data.clone(),
+        None => data_directory_template(programs)?,
+    };
     let mut server = Leash::command("QUIT", Some(directory));
     with_libraries(&mut server, programs);
     as_account(&mut server);
     server
         .current_dir("/")
         .args(["/bin/sh", "-c", LAUNCH, "launch"]);
-    server.arg(data_directory_template()?).arg(directory);
+    server.arg(data).arg(directory);
     server.arg(account_file(
         "postgresql.conf",
         configuration(port, options).as_bytes(),
@@ -255,6 +288,14 @@ fn configuration(port: u16, options: &ClusterOptions) -> String {
         set("ssl", "on");
     }
     lines + options.settings
+}
+
+/// Makes a directory in which the server may write.
+pub(super) fn account_directory(name: &str) -> PathBuf {
+    let path = scratch::directory().join(unique(name));
+    fs::create_dir(&path).expect("creating a directory");
+    give_to_account(&path);
+    path
 }
 
 /// Writes a file for the server's eyes only: PostgreSQL refuses a key that others can read.

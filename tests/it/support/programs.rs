@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use super::tools;
+
 const MISSING: &str =
     "PostgreSQL's server programs are not installed; this installs them: make test";
 
@@ -38,6 +40,34 @@ static SERVER_PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 /// The directory of `initdb` and `postgres`: `PGVIGIL_PG_BINDIR`, else what `pg_config` says, else the newest of Debian's.
 pub(crate) fn server_programs() -> Result<&'static Path, String> {
     SERVER_PROGRAMS.as_deref().ok_or_else(|| MISSING.to_owned())
+}
+
+/// The same for one major version: the default where it is that, else what `script/setup` installs.
+pub(crate) fn server_programs_of(major: u32) -> Result<PathBuf, String> {
+    let default = server_programs()?;
+    let mut postgres = Command::new(default.join("postgres"));
+    with_libraries(&mut postgres, default);
+    postgres.arg("--version");
+    if major_version(&run(postgres, "")?) == Some(major) {
+        return Ok(default.to_owned());
+    }
+    let installed = tools().join(format!("postgres-{major}/bin"));
+    if !installed.join("postgres").exists() {
+        return Err(format!(
+            "PostgreSQL {major} is not installed; this installs it: script/setup postgres-{major}"
+        ));
+    }
+    Ok(installed)
+}
+
+/// Server programs with those beside them that `pg_upgrade` asks of an old cluster: the default, else the newest of Debian's.
+pub(crate) fn whole_server_programs() -> Result<PathBuf, String> {
+    let default = server_programs()?.to_owned();
+    let mut candidates = std::iter::once(default).chain(debian_directories());
+    let whole = candidates.find(|directory| directory.join("pg_resetwal").exists());
+    whole.ok_or_else(|| {
+        "pg_resetwal is not installed; this installs it: script/setup postgres".into()
+    })
 }
 
 /// Makes a command run as the account that PostgreSQL may run as.
@@ -86,10 +116,14 @@ pub(crate) fn client_major_version() -> u32 {
         let mut pg_dump = client("pg_dump");
         pg_dump.arg("--version");
         let version = run(pg_dump, "").expect("asking pg_dump its version");
-        let digits = version.split([' ', '.']).find_map(|word| word.parse().ok());
-        digits.expect("reading the version of pg_dump")
+        major_version(&version).expect("reading the version of pg_dump")
     });
     *VERSION
+}
+
+/// The 15 of `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+fn major_version(version: &str) -> Option<u32> {
+    version.split([' ', '.']).find_map(|word| word.parse().ok())
 }
 
 /// Runs a command to its end: what it printed, or what it complained about.
@@ -109,6 +143,8 @@ pub(crate) fn run(mut command: Command, input: &str) -> Result<String, String> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     match output.status.success() {
         true => Ok(text(&output.stdout)),
+        // pg_upgrade complains on its standard output.
+        false if output.stderr.is_empty() => Err(text(&output.stdout)),
         false => Err(text(&output.stderr)),
     }
 }

@@ -1,21 +1,22 @@
--- What a database holds, one line a thing, for servers newer than the pg_dump at hand.
+-- What a database holds, one line a thing, for servers newer than the pg_dump at hand. An access list means the
+-- same in any order, and none is the default one.
 with spaces as (
   select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'
 ), relations as (
   select c.*, s.nspname || '.' || c.relname as name from pg_class c join spaces s on s.oid = c.relnamespace
 )
 select 'schema ' || n.nspname || ' ' || n.nspowner::regrole || ' '
-  || coalesce((select string_agg(a::text, ',') from unnest(n.nspacl) a), '') || ' ' || coalesce(obj_description(n.oid, 'pg_namespace'), '') as definition
+  || array(select a::text from unnest(coalesce(n.nspacl, acldefault('n', n.nspowner))) a order by 1)::text || ' ' || coalesce(obj_description(n.oid, 'pg_namespace'), '') as definition
 from pg_namespace n join spaces s on s.oid = n.oid
 union all
 select 'relation ' || r.relkind::text || ' ' || r.name || ' ' || r.relowner::regrole || ' ' || r.relrowsecurity || r.relforcerowsecurity
-  || ' ' || coalesce(r.reloptions::text, '') || ' ' || coalesce(r.relacl::text, '') || ' ' || coalesce(obj_description(r.oid, 'pg_class'), '')
+  || ' ' || coalesce(r.reloptions::text, '') || ' ' || array(select grants::text from unnest(coalesce(r.relacl, acldefault(case r.relkind when 'S' then 's' else 'r' end::"char", r.relowner))) grants order by 1)::text || ' ' || coalesce(obj_description(r.oid, 'pg_class'), '')
   || ' ' || case when r.relkind in ('v', 'm') then pg_get_viewdef(r.oid) else '' end
   || ' ' || coalesce(pg_get_partkeydef(r.oid), '') || ' ' || coalesce(pg_get_expr(r.relpartbound, r.oid), '')
 from relations r
 union all
 select 'column ' || r.name || ' ' || a.attnum || ' ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull
-  || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '') || ' ' || coalesce(a.attacl::text, '')
+  || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '') || ' ' || array(select grants::text from unnest(a.attacl) grants order by 1)::text
 from pg_attribute a join relations r on r.oid = a.attrelid left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
 where a.attnum > 0 and not a.attisdropped
 union all
@@ -23,7 +24,7 @@ select 'constraint ' || r.name || ' ' || c.conname || ' ' || pg_get_constraintde
 union all
 select 'index ' || pg_get_indexdef(i.indexrelid) from pg_index i join relations r on r.oid = i.indrelid
 union all
-select 'function ' || p.proowner::regrole || ' ' || pg_get_functiondef(p.oid) || ' ' || coalesce(p.proacl::text, '')
+select 'function ' || p.proowner::regrole || ' ' || pg_get_functiondef(p.oid) || ' ' || array(select grants::text from unnest(coalesce(p.proacl, acldefault('f', p.proowner))) grants order by 1)::text
   || ' ' || coalesce(obj_description(p.oid, 'pg_proc'), '')
 from pg_proc p join spaces s on s.oid = p.pronamespace where p.prokind in ('f', 'p')
 union all

@@ -1,8 +1,6 @@
 //! A real Secrets Manager endpoint: moto, one per test process.
 
-use std::env;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
@@ -10,6 +8,7 @@ use serde_json::{Value, json};
 use super::http::post;
 use super::leash::Leash;
 use super::scratch::{free_port, unique};
+use super::tool;
 
 /// Moto believes every signature; from the scope it learns which service and region is meant.
 const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20250825/us-east-1/secretsmanager/aws4_request, \
@@ -26,23 +25,6 @@ pub(crate) struct SecretStore {
 #[derive(Debug)]
 pub(crate) struct Secret {
     pub(crate) id: String,
-}
-
-/// Where `make test` installs what PostgreSQL's packages do not bring; `PGVIGIL_TOOLS` points elsewhere.
-///
-/// # Panics
-///
-/// When the tool is not there, naming the command that installs it.
-#[track_caller]
-pub(crate) fn tool(path: &str) -> PathBuf {
-    let beside_manifest = || super::project_file(".tools");
-    let tools = env::var_os("PGVIGIL_TOOLS").map_or_else(beside_manifest, PathBuf::from);
-    let tool = tools.join(path);
-    assert!(
-        tool.exists(),
-        "{path} is not installed; this installs it: make test"
-    );
-    tool
 }
 
 /// The store that all tests share; each makes secrets of its own in it.
