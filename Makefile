@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix check check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-matrix bench-sql check check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -15,6 +15,10 @@ test: ## all tests, on real PostgreSQL servers of their own
 test-matrix: ## all tests on PostgreSQL 14, 16, 17 and 18 (MAJORS=18: on those only)
 	@script/setup build postgres servers moto lambda
 	@script/test-matrix $(MAJORS)
+
+bench-sql: ## what watching costs the server, beside its floor and the naive form (ONLY=large; small, events)
+	@script/setup build postgres
+	cargo bench --locked --bench sql -- $(ONLY)
 
 check: check-format lint doc ## format, lints, documentation, scripts, template; changes nothing
 	@script/check-template
