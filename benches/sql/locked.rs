@@ -9,7 +9,7 @@ use crate::scale::Scale;
 use crate::support::database::TestDatabase;
 use crate::views::View;
 
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 8;
 
 /// Asks each view while nobody holds the largest table, and while somebody does in ACCESS EXCLUSIVE, in turns.
 pub(crate) async fn run(

@@ -10,6 +10,9 @@ use crate::views::View;
 /// Rounds before the first that counts.
 const WARM_UP: usize = 3;
 
+/// Every so many rounds the rows are sent as well.
+const SENT_EVERY: usize = 4;
+
 /// What a view took, and what it is compared with.
 pub(crate) struct Line {
     pub(crate) view: View,
@@ -50,7 +53,8 @@ pub(crate) async fn run(
                 line.check(call, report);
                 line.own.push_if(counts, call);
             }
-            if let Some(sql) = line.view.sent {
+            // Formatting and sending is not what is judged: a few calls tell it.
+            if let Some(sql) = line.view.sent.filter(|_| round % SENT_EVERY == 0) {
                 let call = asker.call(sql).await;
                 line.sent.push_if(counts, call);
             }
