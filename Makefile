@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix check check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-matrix bench-sql check check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,6 +16,10 @@ test: ## all tests: on this system's PostgreSQL, then on the oldest and the newe
 test-matrix: ## all tests on PostgreSQL 14 to 18, one after the other (MAJORS=17: on that only)
 	@script/setup build postgres servers pg_upgrade moto lambda
 	@script/test-matrix $(MAJORS)
+
+bench-sql: ## what watching costs the server, beside its floor and the naive form (ONLY=large; small, events)
+	@script/setup build postgres
+	cargo bench --locked --bench sql -- $(ONLY)
 
 check: check-format lint doc ## format, lints, documentation, scripts, template; changes nothing
 	@script/check-template

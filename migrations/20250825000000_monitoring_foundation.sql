@@ -423,6 +423,8 @@ do $private$ begin perform monitoring.make_private(
 
 grant usage on schema monitoring to monitoring_reader, monitoring_agent;
 grant select on monitoring.migrations to monitoring_agent;
+-- Both tell a caller only about itself. validation() asks them, which runs as its caller.
+grant execute on function monitoring.authorize(text), monitoring.caller_role() to monitoring_reader, monitoring_agent;
 
 -- Whoever row-level security asks about runs the function in the policy.
 do $grants$

@@ -457,7 +457,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.validation(jsonb)'); end $private$;
 
 grant execute on function monitoring.validation_facts(), monitoring.own_time_percent(), monitoring.probe_exposure(),
-  monitoring.validation(jsonb), monitoring.authorize(text), monitoring.caller_role() to monitoring_reader, monitoring_agent;
+  monitoring.validation(jsonb) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)
 values ('20250825000004', 'monitoring_validation', nullif(pg_catalog.current_setting('pgvigil.sha256', true), ''))

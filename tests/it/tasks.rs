@@ -169,7 +169,7 @@ async fn what_is_no_task_is_a_clear_error() {
         (
             json!({"task": "sampel"}),
             "UnknownTask",
-            "sample, cleanup, migrate, rollback",
+            "sample, cleanup, validate, migrate, rollback",
         ),
         (json!({"task": ["sample"]}), "UnknownEvent", "string"),
         (

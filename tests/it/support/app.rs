@@ -237,7 +237,8 @@ impl Request {
         Self { authorizer, ..self }
     }
 
-    fn event(&self) -> Value {
+    /// The event that the gateway would make of it.
+    pub(crate) fn event(&self) -> Value {
         let headers: serde_json::Map<String, Value> = self
             .headers
             .iter()

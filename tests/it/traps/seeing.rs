@@ -195,8 +195,8 @@ async fn a_table_owner_bypasses_row_level_security_unless_it_is_forced() {
     database.psql(SUPERUSER, &setup).expect("creating a table");
     let rows = || database.psql(FRESH_LOGIN, "select count(*) from lists");
     let reported = || {
-        let sql = "select rls_forced, reasons::text like '%the owner bypasses it%' from monitoring_rls_status where tablename = 'lists'";
-        database.psql(SUPERUSER, sql)
+        let sql = format!("select rls_forced, reasons::text like '%its owner {FRESH_LOGIN} bypasses it%' from monitoring_rls_status where tablename = 'lists'");
+        database.psql(SUPERUSER, &sql)
     };
     assert_eq!(
         (rows().as_deref(), reported().as_deref()),
