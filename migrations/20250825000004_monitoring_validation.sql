@@ -28,8 +28,8 @@ end
 $become$;
 set role monitoring_owner;
 
--- Validation looks and tries, and changes nothing: SET transaction_read_only makes the server refuse every write for as long
--- as these functions run, whatever they call. A function that writes has proved that it works when it is stopped by that.
+-- Validation looks and tries, and changes nothing: it runs in a read-only subtransaction, where the server refuses every write,
+-- whatever is called. A function that writes has proved that it works when it is stopped by that.
 
 -- What is known of our own objects without trying. Reads what the caller may not.
 create or replace function monitoring.validation_facts() returns jsonb
@@ -149,7 +149,6 @@ $$;
 create or replace function monitoring.probe_exposure() returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set transaction_read_only = on
 set lock_timeout = '100ms'
 set jit = off
 as $$
@@ -165,6 +164,7 @@ declare
   v_untried name[] := '{}';
   v_complete boolean := true;
 begin
+  perform set_config('transaction_read_only', 'on', true);
   perform monitoring.authorize('read');
   <<roles>>
   for v_role in
@@ -222,6 +222,8 @@ begin
     end;
   end loop;
   return jsonb_build_object('roles', v_roles, 'unseen', v_unseen, 'closed', v_closed, 'untried', v_untried, 'complete', v_complete);
+exception when sqlstate 'PV000' then
+  null; -- never raised: the clause makes this block a subtransaction, which takes its read-only mode with it when it ends
 end
 $$;
 comment on function monitoring.probe_exposure() is
@@ -232,7 +234,6 @@ create or replace function monitoring.validation(p_probe jsonb default null) ret
   check_id text, pass boolean, evidence text, remedy text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set transaction_read_only = on
 set lock_timeout = '100ms'
 as $$
 #variable_conflict use_column
@@ -254,6 +255,7 @@ declare
   v_expected text;
   v_call record;
 begin
+  perform set_config('transaction_read_only', 'on', true);
   perform monitoring.authorize('read');
   v_facts := monitoring.validation_facts();
   v_is_service := monitoring.caller_role() = 'service';
@@ -445,6 +447,8 @@ begin
     || case when not (v_probe ->> 'complete')::boolean then 'not all tables were tried within 3 s'::text end;
   return query select 'security', v_problems = '{}', array_to_string(v_problems || array_remove(v_notes, null), '; '),
     case when v_problems <> '{}' then 'Revoke what is named, and apply the migrations again: they close what default privileges open.' end;
+exception when sqlstate 'PV000' then
+  null; -- never raised: the clause makes this block a subtransaction, which takes its read-only mode with it when it ends
 end
 $$;
 comment on function monitoring.validation(jsonb) is
