@@ -241,27 +241,39 @@ create table if not exists monitoring.thresholds (
 );
 comment on table monitoring.thresholds is 'Per check, the values from which a finding is a warning or critical; higher is worse.';
 
+-- In plpgsql and not in SQL, like all that is asked often: a session plans it once, and not at every call.
 create or replace function monitoring.setting(p_key text) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
-as $$ select s.value from monitoring.settings s where s.key = p_key $$;
+as $$
+begin
+  return (select s.value from monitoring.settings s where s.key = p_key);
+end
+$$;
 comment on function monitoring.setting(text) is 'The value of a setting; null when there is none.';
 
 create or replace function monitoring.setting_list(p_key text) returns text[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select array_agg(e.value) from monitoring.settings s, jsonb_array_elements_text(s.value) e
-  where s.key = p_key and jsonb_typeof(s.value) = 'array'
+begin
+  return (
+    select array_agg(e.value) from monitoring.settings s, jsonb_array_elements_text(s.value) e
+    where s.key = p_key and jsonb_typeof(s.value) = 'array');
+end
 $$;
 comment on function monitoring.setting_list(text) is 'A setting that is a list of texts; null when it is null or empty.';
 
 -- The role whose rights the caller uses, also inside a security definer function, where current_user is the function's
 -- owner: SET ROLE is remembered in the parameter "role", which a definer function does not change.
 create or replace function monitoring.caller_login() returns name
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
-as $$ select case current_setting('role') when 'none' then session_user else current_setting('role')::name end $$;
+as $$
+begin
+  return case current_setting('role') when 'none' then session_user else current_setting('role')::name end;
+end
+$$;
 
 -- The claims of the caller; null when there are none or they are no JSON. After a transaction that set them locally the
 -- parameter reads '' and not null. The legacy request.jwt.claim.* parameters are never read.
@@ -350,17 +362,19 @@ $$;
 comment on function monitoring.caller_role() is 'The caller''s role: service, admin, owner, developer, or null.';
 
 create or replace function monitoring.may(p_action text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(
+begin
+  return coalesce(
     case p_action
       when 'read' then monitoring.caller_role() in ('service', 'admin', 'owner', 'developer')
       when 'record' then monitoring.caller_role() in ('service', 'admin', 'owner', 'developer')
       when 'resolve' then monitoring.caller_role() in ('service', 'admin', 'owner')
       when 'operate' then monitoring.caller_role() = 'service'
     end,
-    false)
+    false);
+end
 $$;
 comment on function monitoring.may(text) is
   'Whether the caller may read, record, resolve or operate (sample, clean up). An unknown action: no.';

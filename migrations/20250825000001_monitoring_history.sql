@@ -205,13 +205,13 @@ create or replace function monitoring.is_remembered(p_subject text) returns bool
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_holds_while text := monitoring.holds_while(p_subject);
 begin
-  return v_holds_while is not null and exists (
+  -- In recovery the table cannot be read; and whether it holds need not be asked where nothing is remembered.
+  return not pg_is_in_recovery() and exists (
     select from monitoring.remembered r
-    where r.subject = p_subject and r.holds_while = v_holds_while
-      and r.remembered_at > now() - case p_subject when 'companions' then interval '1 hour' else interval '10 minutes' end);
+    where r.subject = p_subject
+      and r.remembered_at > now() - case p_subject when 'companions' then interval '1 hour' else interval '10 minutes' end
+      and r.holds_while = monitoring.holds_while(p_subject));
 end
 $$;
 comment on function monitoring.is_remembered(text) is 'Whether the remembered answer to a subject may be used.';

@@ -5,7 +5,7 @@
 -- monitoring_owner and asks first whether the caller may read. No view names a catalog column that changes between
 -- PostgreSQL 14 and 18. JIT is off in them: the planner cannot know how few rows the catalogs give, and compiling would take
 -- ten times as long as running. Plans are generic, so that a session plans each once: planning costs more than a small
--- database's answers.
+-- database's answers. What thousands of tables have to say fits into 16 MB, not into the usual 4: it would go through a file.
 
 -- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
 do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
@@ -135,12 +135,15 @@ comment on function monitoring.is_application_schema(name, name[]) is
 -- The monitor's own sessions are known by the login role they run as, which nobody can claim who does not have it: a
 -- login without inheritance that was made a member of monitoring_agent. Not by their text and not by application_name.
 create or replace function monitoring.own_logins() returns oid[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(array_agg(r.oid), '{}')
-  from pg_auth_members m join pg_roles r on r.oid = m.member
-  where m.roleid = 'monitoring_agent'::regrole and not r.rolinherit and not r.rolsuper and not m.admin_option
+begin
+  return (
+    select coalesce(array_agg(r.oid), '{}')
+    from pg_auth_members m join pg_roles r on r.oid = m.member
+    where m.roleid = 'monitoring_agent'::regrole and not r.rolinherit and not r.rolsuper and not m.admin_option);
+end
 $$;
 
 create or replace function monitoring.slow_queries(p_limit int default null) returns table (
@@ -232,6 +235,7 @@ create or replace function monitoring.look_at_companions() returns table (
   table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -264,6 +268,7 @@ create or replace function monitoring.companions() returns table (
   table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
 as $$
 #variable_conflict use_column
 begin
@@ -365,6 +370,7 @@ create or replace function monitoring.table_health(p_limit int default null) ret
   index_scans bigint, index_usage_percent numeric, xid_age int, needs_vacuum boolean)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 set lock_timeout = '100ms'
 set jit = off
@@ -506,6 +512,7 @@ $$;
 create or replace function monitoring.look_at_rls_status() returns setof monitoring.remembered_rls_status
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 set standard_conforming_strings = on
 set jit = off
@@ -670,6 +677,7 @@ create or replace function monitoring.rls_status(p_limit int default null) retur
   security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -689,11 +697,13 @@ comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_st
 -- Where pg_stat_statements can be asked, and for what: its columns follow the extension's version, not the server's. Found
 -- by membership in the extension: another function of that name is nobody's statistics.
 create or replace function monitoring.statement_source(out is_created boolean, out is_preloaded boolean, out relation text, out time_column text)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   select f.oid is not null, current_setting('pg_stat_statements.max', true) is not null,
     quote_ident(f.nspname) || '.pg_stat_statements', case when 'total_exec_time' = any (f.proargnames) then 'exec_time' else 'time' end
+  into is_created, is_preloaded, relation, time_column
   from (values (true)) as always
     left join (
       select p.oid, n.nspname, p.proargnames
@@ -702,7 +712,8 @@ as $$
         join pg_proc p on p.oid = d.objid and p.proname = 'pg_stat_statements'
         join pg_namespace n on n.oid = p.pronamespace
       where e.extname = 'pg_stat_statements'
-    ) f on true
+    ) f on true;
+end
 $$;
 comment on function monitoring.statement_source() is
   'Whether pg_stat_statements is created here and loaded by the server, its function, and what its time columns end in.';
@@ -1044,6 +1055,7 @@ on conflict (check_id) do nothing;
 create or replace function monitoring.assess() returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -1059,6 +1071,8 @@ begin
       select * from monitoring.table_states t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
     ), connections as materialized (
       select * from monitoring.connections()
+    ), blind_spots as materialized (
+      select d.reason from monitoring.degraded() d where d.section = 'summary'
     ), rls as materialized (
       select * from monitoring.rls_status() r where r.risk_rank <= 2
     ), waits as materialized (
@@ -1136,8 +1150,7 @@ begin
       -- What cannot be seen must not look like health, nor going blind like recovery.
       select 'blind-spot', 'server', 1, string_agg(distinct d.reason, '; '),
         'Give the monitor what it lacks; until then the numbers above are too good.'
-      from monitoring.degraded() d
-      where d.section = 'summary'
+      from blind_spots d
       having count(*) > 0
     ), findings as (
       select s.check_id, case when s.value >= t.critical then 'critical' else 'warning' end as severity, s.object,
@@ -1152,6 +1165,7 @@ begin
     )
     select jsonb_build_object(
       'findings', coalesce((select jsonb_agg(to_jsonb(f) - 'place' order by f.place) from findings f), '[]'),
+      'degraded', coalesce((select jsonb_agg(d.reason) from blind_spots d), '[]'),
       'metrics', jsonb_build_object(
         'slow_queries', (select count(*) from slow),
         'blocked_sessions', (select count(distinct w.pid) from waits w),
@@ -1227,7 +1241,7 @@ begin
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
     'window', null,
-    'degraded', coalesce((select jsonb_agg(d.reason) from monitoring.degraded() d where d.section = 'summary'), '[]'));
+    'degraded', v_seen -> 'degraded');
 end
 $$;
 comment on function public.get_database_monitoring_summary() is
