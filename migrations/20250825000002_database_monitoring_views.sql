@@ -245,10 +245,11 @@ begin
     with relations as materialized (
       select c.oid, c.relkind, c.reltoastrelid, c.relpages, c.relfrozenxid, c.relminmxid
       from pg_class c
-      where c.relkind in ('r', 'm', 't') and c.relpersistence <> 't'
+      where c.oid >= 16384 and c.relkind in ('r', 'm', 't') and c.relpersistence <> 't' -- the system's own are below
     ), indexes as materialized (
       select i.indrelid, sum(c.relpages)::bigint as pages, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans
       from pg_index i join pg_class c on c.oid = i.indexrelid
+      where i.indrelid >= 16384
       group by i.indrelid
     )
     select r.oid, coalesce(i.pages, 0) + coalesce(t.relpages, 0) + coalesce(ti.pages, 0), i.scans,
@@ -263,7 +264,7 @@ $$;
 comment on function monitoring.look_at_companions() is
   'Per table, pages of its TOAST table and of all indexes by the last VACUUM or ANALYZE, scans of its indexes (null: it has none), age of its TOAST table.';
 
--- A table that is younger than the memory is not in it: look_at_companion() fills the gap.
+-- A table that is younger than the memory, or the system's own, is not in it: look_at_companion() fills the gap.
 create or replace function monitoring.companions() returns table (
   table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
 language plpgsql stable
@@ -360,8 +361,8 @@ create or replace view monitoring.table_states as
 comment on view monitoring.table_states is 'Per application table: estimated pages, tuples, age, and whether it is past its own autovacuum threshold.';
 
 -- Every form that measures a size opens the relation and so waits for a migration that holds ACCESS EXCLUSIVE on it.
--- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 100 largest by what
--- the catalog says (25 stat() calls a table); for the others the size is relpages of table, TOAST and indexes as
+-- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 50 largest by what
+-- the catalog says (25 stat() calls a table), or twice as many as are asked for, up to 200; for the others the size is relpages of table, TOAST and indexes as
 -- the last VACUUM or ANALYZE left them.
 create or replace function monitoring.table_health(p_limit int default null) returns table (
   schemaname name, tablename name, total_size text, total_size_bytes bigint, inserts bigint, updates bigint,
@@ -388,7 +389,7 @@ declare
 begin
   perform monitoring.authorize('read');
   v_locked := v_locked || array(select i.indrelid from pg_index i where i.indexrelid = any (v_locked));
-  foreach v_measured_tables in array '{100,0}'::int[] loop
+  foreach v_measured_tables in array array[coalesce(least(2 * p_limit, 200), 50), 0] loop
     begin
       return query
         with states as materialized (
@@ -426,7 +427,7 @@ begin
 end
 $$;
 comment on function monitoring.table_health(int) is
-  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 100 largest, and of tables locked by DDL, are the catalog''s, not measured.';
+  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 50 largest, and of tables locked by DDL, are the catalog''s, not measured.';
 
 -- Privileges on single columns. There is no index for them: all of pg_attribute is read, so large databases remember them.
 create or replace function monitoring.look_at_column_grants() returns table (table_oid oid, grantee oid, privilege_type text)
@@ -440,7 +441,7 @@ begin
   return query
     select distinct a.attrelid, g.grantee, g.privilege_type
     from pg_attribute a, aclexplode(a.attacl) g
-    where a.attacl is not null and not a.attisdropped;
+    where a.attrelid >= 16384 and a.attacl is not null and not a.attisdropped;
 end
 $$;
 
@@ -471,9 +472,11 @@ begin
   return query
     with recursive views as materialized (
       select c.oid, c.relowner, n.oid as namespace_oid, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
-        c.relkind = 'v' and coalesce(monitoring.storage_option(c.reloptions, 'security_invoker')::boolean, false) as is_invoker
+        c.relkind = 'v' and exists (
+          select from unnest(c.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean) as is_invoker
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where c.reltype <> 0 and (c.relkind = 'v' or c.relkind = 'm') and c.oid >= 16384 and c.relpersistence <> 't'
+        and c.relowner <> 'monitoring_owner'::regrole
     ), reads as materialized (
       select distinct v.oid as view_oid, d.refobjid as relation_oid
       from views v
@@ -785,7 +788,7 @@ end
 $$;
 
 -- What could not be seen, and why: an empty list must not look like health.
-create or replace function monitoring.degraded() returns table (section text, reason text)
+create or replace function monitoring.degraded(p_section text default null) returns table (section text, reason text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -802,7 +805,7 @@ begin
     return query select s.section, 'track_activities is off: statements are invisible'
       from unnest(array['summary', 'slowQueries', 'connections']) as s (section);
   end if;
-  if exists (select from pg_stat_activity a where a.state = 'disabled') then
+  if p_section is distinct from 'summary' and exists (select from pg_stat_activity a where a.state = 'disabled') then
     return query select s.section, 'track_activities is off for some sessions: their statements are invisible'
       from unnest(array['slowQueries', 'connections']) as s (section);
   end if;
@@ -824,7 +827,8 @@ begin
   end if;
 end
 $$;
-comment on function monitoring.degraded() is 'Sections of the API whose data is incomplete on this server, each with the reason.';
+comment on function monitoring.degraded(text) is
+  'Sections of the API whose data is incomplete on this server, each with the reason. With p_section at least that one''s.';
 
 -- The views -----------------------------------------------------------------------------------------------------------
 
@@ -983,23 +987,37 @@ comment on function monitoring.resolve_event(uuid, text) is
   'Resolves an event: true when it was open, false when it was resolved already (nothing is changed), P0002 when there is none.';
 
 -- Batches keep each DELETE short; the time limit keeps the whole under a task's deadline, and what is left waits for the
--- next run. By ctid, because an index on the condition would be walked past its dead entries by every batch.
+-- next run. What is to go is looked up once and deleted by ctid: a batch that looked for itself would walk past all that the
+-- others have deleted, since an old snapshot keeps that in the index. A row somebody is just resolving is left alone.
 create or replace function monitoring.delete_events(p_condition text, p_older_than timestamptz, p_stop_at timestamptz) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set work_mem = '32MB'
+set lock_timeout = '100ms'
 as $$
 declare
+  -- The condition again: a ctid is only a place, and somebody may have changed the row that was there.
+  v_delete constant text := format('delete from public.monitoring_events e where e.ctid = any ($1) and %s < $2', p_condition);
+  v_batch tid[];
   v_deleted bigint;
   v_total bigint := 0;
 begin
+  for v_batch in execute format(
+    'select array_agg(e.ctid) from ('
+      'select d.ctid, row_number() over () / 10000 as batch from public.monitoring_events d where %s < $1'
+    ') e group by e.batch', p_condition) using p_older_than
   loop
-    execute format(
-      'delete from public.monitoring_events where ctid = any (array('
-        'select ctid from public.monitoring_events where %s < $1 limit 10000 for update skip locked))', p_condition)
-      using p_older_than;
-    get diagnostics v_deleted = row_count;
+    begin
+      execute v_delete using v_batch, p_older_than;
+      get diagnostics v_deleted = row_count;
+    exception when lock_not_available then
+      -- Locking all rows first would double the work for every batch, so it is done for this one.
+      execute v_delete using array(
+        select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
+      get diagnostics v_deleted = row_count;
+    end;
     v_total := v_total + v_deleted;
-    exit when v_deleted < 10000 or clock_timestamp() >= p_stop_at;
+    exit when clock_timestamp() >= p_stop_at;
   end loop;
   return v_total;
 end
@@ -1072,14 +1090,19 @@ begin
     ), connections as materialized (
       select * from monitoring.connections()
     ), blind_spots as materialized (
-      select d.reason from monitoring.degraded() d where d.section = 'summary'
+      select d.reason from monitoring.degraded('summary') d where d.section = 'summary'
     ), rls as materialized (
       select * from monitoring.rls_status() r where r.risk_rank <= 2
+    ), activity as materialized (
+      select a.pid, a.datname, a.backend_type, a.state, a.state_change, a.wait_event_type, a.application_name, a.query
+      from pg_stat_activity a
+    ), requests as materialized (
+      select l.pid, l.waitstart from pg_locks l where not l.granted
     ), waits as materialized (
       -- How long a session has waited is when its lock request began, not when its statement did.
       select a.pid, unnest(pg_blocking_pids(a.pid)) as blocker,
-        (select min(l.waitstart) from pg_locks l where l.pid = a.pid and not l.granted) as waiting_since
-      from pg_stat_activity a
+        (select min(l.waitstart) from requests l where l.pid = a.pid) as waiting_since
+      from activity a
       where a.wait_event_type = 'Lock' and a.backend_type = 'client backend' and a.datname = current_database()
     ), chains as (
       -- From each waiting session to the one at the head of its queue; UNION ends a deadlock's circle.
@@ -1108,12 +1131,12 @@ begin
           round(r.longest_wait_ms), coalesce(a.state, 'not a session'), coalesce(nullif(a.application_name, ''), 'an application without a name'),
           coalesce(monitoring.redact(a.query), 'no statement')),
         format('Commit or end its transaction sooner in the application; if it is stuck: select pg_terminate_backend(%s)', r.pid)
-      from roots r left join pg_stat_activity a on a.pid = r.pid
+      from roots r left join activity a on a.pid = r.pid
       union all
       select 'idle-in-transaction', format('pid %s', a.pid), extract(epoch from clock_timestamp() - a.state_change) * 1000,
         format('%s keeps a transaction open without a statement', coalesce(nullif(a.application_name, ''), 'a session')),
         'Commit sooner in the application, or set idle_in_transaction_session_timeout.'
-      from pg_stat_activity a
+      from activity a
       where a.backend_type = 'client backend' and a.datname = current_database() and a.state like 'idle in transaction%'
       union all
       select 'connection-utilization', 'server', c.utilization_percent,
@@ -1272,7 +1295,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.statement_source()',
   'function monitoring.statements(int)',
   'function monitoring.note_statement_texts()',
-  'function monitoring.degraded()',
+  'function monitoring.degraded(text)',
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
@@ -1306,7 +1329,7 @@ begin
 end
 $grants$;
 
-grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.degraded(), monitoring.findings(),
+grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.degraded(text), monitoring.findings(),
   monitoring.resolve_event(uuid, text) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

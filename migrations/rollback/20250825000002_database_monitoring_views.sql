@@ -84,7 +84,7 @@ drop table if exists public.monitoring_events;
 
 drop function if exists
   monitoring.findings(), monitoring.assess(), monitoring.delete_events(text, timestamptz, timestamptz),
-  monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(), monitoring.note_statement_texts(),
+  monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(text), monitoring.note_statement_texts(),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.look_at_rls_status(),
   monitoring.look_at_bypassing_views(), monitoring.column_grants(), monitoring.look_at_column_grants(),
   monitoring.table_health(int);

@@ -61,7 +61,7 @@ async fn a_statement_that_is_cut_short_does_not_poison_the_next() {
     let database = plain().database();
     let app = TestApp::new(&database).await;
     let slow =
-        "create or replace function monitoring.degraded() returns table (section text, reason text)
+        "create or replace function monitoring.degraded(p_section text default null) returns table (section text, reason text)
         language sql volatile security definer as 'select pg_sleep(60)::text, null'";
     database
         .psql(SUPERUSER, slow)

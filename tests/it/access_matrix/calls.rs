@@ -9,6 +9,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ),
     ("monitoring.authorize(text)", "'read'"),
     ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
+    ("monitoring.degraded(text)", "null"),
     (
         "monitoring.delete_events(text, timestamptz, timestamptz)",
         "'true or resolved_at', now(), now()",
