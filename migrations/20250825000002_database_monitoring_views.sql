@@ -996,8 +996,9 @@ set work_mem = '32MB'
 set lock_timeout = '100ms'
 as $$
 declare
-  -- The condition again: a ctid is only a place, and somebody may have changed the row that was there.
-  v_delete constant text := format('delete from public.monitoring_events e where e.ctid = any ($1) and %s < $2', p_condition);
+  -- The condition again: a ctid is only a place, and somebody may have changed the row that was there. IS TRUE keeps the
+  -- planner from looking the condition up in an index instead.
+  v_delete constant text := format('delete from public.monitoring_events e where e.ctid = any ($1) and (%s < $2) is true', p_condition);
   v_batch tid[];
   v_deleted bigint;
   v_total bigint := 0;
