@@ -48,7 +48,7 @@ begin
       and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
         'monitoring_rls_status', 'monitoring_events',
         'monitoring_events_pkey', 'monitoring_events_created_at_idx', 'monitoring_events_open_fingerprint_key',
-        'monitoring_events_resolved_at_idx', 'monitoring_events_open_last_seen_at_idx')
+        'monitoring_events_resolved_at_idx', 'monitoring_events_last_seen_at_idx', 'monitoring_events_open_severity_idx')
       and pg_catalog.pg_get_userbyid(c.relowner) <> 'monitoring_owner'
     union all
     select t.oid, 'type', t.typname, t.oid::regtype::text

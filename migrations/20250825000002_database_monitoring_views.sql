@@ -22,7 +22,7 @@ begin
       and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
         'monitoring_rls_status', 'monitoring_events',
         'monitoring_events_pkey', 'monitoring_events_created_at_idx', 'monitoring_events_open_fingerprint_key',
-        'monitoring_events_resolved_at_idx', 'monitoring_events_open_last_seen_at_idx')
+        'monitoring_events_resolved_at_idx', 'monitoring_events_last_seen_at_idx', 'monitoring_events_open_severity_idx')
       and pg_catalog.pg_get_userbyid(c.relowner) <> 'monitoring_owner'
     union all
     select t.oid, 'type', t.typname, t.oid::regtype::text
@@ -884,8 +884,8 @@ create unique index if not exists monitoring_events_open_fingerprint_key on publ
   where resolved_at is null and fingerprint is not null;
 create index if not exists monitoring_events_resolved_at_idx on public.monitoring_events (resolved_at)
   where resolved_at is not null;
-create index if not exists monitoring_events_open_last_seen_at_idx on public.monitoring_events (last_seen_at)
-  where resolved_at is null;
+create index if not exists monitoring_events_last_seen_at_idx on public.monitoring_events (last_seen_at desc);
+create index if not exists monitoring_events_open_severity_idx on public.monitoring_events (severity) where resolved_at is null;
 
 alter table public.monitoring_events enable row level security;
 -- FORCE binds the owner too, so the definer functions are admitted by a policy of their own; without it a clean-up would
