@@ -389,7 +389,7 @@ declare
 begin
   perform monitoring.authorize('read');
   v_locked := v_locked || array(select i.indrelid from pg_index i where i.indexrelid = any (v_locked));
-  foreach v_measured_tables in array array[coalesce(least(2 * p_limit, 200), 50), 0] loop
+  foreach v_measured_tables in array array[2 * least(coalesce(p_limit, 25), 100), 0] loop
     begin
       return query
         with states as materialized (
