@@ -474,8 +474,10 @@ begin
       select c.oid, c.relowner, n.oid as namespace_oid, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
         c.relkind = 'v' and exists (
           select from unnest(c.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean) as is_invoker
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-      where c.reltype <> 0 and (c.relkind = 'v' or c.relkind = 'm') and c.oid >= 16384 and c.relpersistence <> 't'
+      from pg_rewrite w -- few rows, where pg_class has many
+        join pg_class c on c.oid = w.ev_class
+        join pg_namespace n on n.oid = c.relnamespace
+      where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
     ), reads as materialized (
       select distinct v.oid as view_oid, d.refobjid as relation_oid
