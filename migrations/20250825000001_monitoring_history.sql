@@ -206,8 +206,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- In recovery the table cannot be read; and whether it holds need not be asked where nothing is remembered.
-  return not pg_is_in_recovery() and exists (
+  if pg_is_in_recovery() then
+    return false; -- an unlogged table cannot even be planned for
+  end if;
+  -- Whether it holds need not be asked where nothing is remembered.
+  return exists (
     select from monitoring.remembered r
     where r.subject = p_subject
       and r.remembered_at > now() - case p_subject when 'companions' then interval '1 hour' else interval '10 minutes' end

@@ -300,10 +300,13 @@ begin
     v_problems := v_problems || format('monitoring_rls_status sees none of %s tables', v_facts ->> 'policed_tables');
   end if;
   v_problems := v_problems || array(
-    select distinct d.reason from monitoring.degraded() d where d.section in ('summary', 'slowQueries', 'connections', 'tableHealth') order by 1);
+    select distinct d.reason from monitoring.degraded() d
+    where d.section in ('summary', 'slowQueries', 'connections') or d.section = 'tableHealth' and not pg_is_in_recovery()
+    order by 1);
+  v_notes := array(select d.reason from monitoring.degraded() d where d.section = 'tableHealth' and pg_is_in_recovery());
   return query select 'views', v_problems = '{}',
     concat_ws('; ', (select string_agg(format('%s: %s rows', v.key, v.value), ', ' order by v.key) from jsonb_each_text(v_views) v),
-      nullif(array_to_string(v_problems, '; '), '')),
+      nullif(array_to_string(v_problems || v_notes, '; '), '')),
     case when v_problems <> '{}' then 'Give monitoring_owner pg_read_all_stats (as a superuser: grant pg_monitor to monitoring_owner), '
       'and apply the migrations again: they restore what was dropped or revoked.' end;
 

@@ -29,7 +29,9 @@ pub(super) async fn run(database: &Database) -> Result<Value, TaskError> {
         params: vec![probed],
     };
     let session = Session::agent(STATEMENT_TIMEOUT);
-    let answer = database.read(&session, std::slice::from_ref(&query)).await?;
+    let answer = database
+        .read(&session, std::slice::from_ref(&query))
+        .await?;
     let found = report(&answer.only_result(query.name)?, query.name)?;
     for check in found["checks"].as_array().into_iter().flatten() {
         if check["pass"] != true {

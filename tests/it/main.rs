@@ -25,6 +25,8 @@ mod redaction;
 mod project;
 // A part fails, the answer is clear, the next request works.
 mod resilience;
+// Where nothing can be written.
+mod standby;
 // Scheduled work is done once.
 mod tasks;
 // The checks after a migration, and each thing broken.

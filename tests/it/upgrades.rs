@@ -13,7 +13,7 @@ use crate::support::programs::{server_programs_of, whole_server_programs};
 use crate::support::templates::migrations;
 
 /// Every view and every function of the façade, and the clock that drives it.
-const EVERYTHING: [&str; 11] = [
+const EVERYTHING: [&str; 13] = [
     "select count(*) from monitoring_slow_queries",
     "select count(*) from monitoring_connections",
     "select count(*) from monitoring_table_health",
@@ -21,6 +21,8 @@ const EVERYTHING: [&str; 11] = [
     "select count(*) from monitoring_events",
     "select get_database_monitoring_summary()",
     "select count(*) from monitoring.findings()",
+    "select count(*) from monitoring.statements()",
+    "select 1 / (bool_and(pass or check_id = 'performance'))::int from monitoring.validation()",
     "select record_monitoring_event('rls_violation', '{\"after\": \"the upgrade\"}', 'low')",
     "update monitoring_events set resolved_at = now() where resolved_at is null returning id",
     "select cleanup_old_monitoring_data()",

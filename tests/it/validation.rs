@@ -35,14 +35,19 @@ async fn failure(database: &TestDatabase, check_id: &str) -> String {
     let check = checks.into_iter().find(|check| check.0 == check_id);
     let (_, pass, evidence, remedy) = check.unwrap_or_else(|| panic!("{check_id} is missing"));
     assert!(!pass, "{check_id} passed: {evidence}");
-    assert!(remedy.is_some_and(|remedy| !remedy.is_empty()), "{evidence}");
+    assert!(
+        remedy.is_some_and(|remedy| !remedy.is_empty()),
+        "{evidence}"
+    );
     evidence
 }
 
 fn check<'a>(checks: &'a Value, check_id: &str) -> &'a Value {
     let checks = checks.as_array().into_iter().flatten();
     let mut found = checks.filter(|check| check["check_id"] == check_id);
-    found.next().unwrap_or_else(|| panic!("{check_id} is missing"))
+    found
+        .next()
+        .unwrap_or_else(|| panic!("{check_id} is missing"))
 }
 
 #[tokio::test]
@@ -61,27 +66,41 @@ async fn a_healthy_database_passes_on_every_way_to_ask() {
 
         let app = TestApp::new(&database).await;
         let report = app.task(json!({"task": "validate"})).await;
-        assert_eq!((&report["task"], &report["status"]), (&json!("validate"), &json!("done")));
+        assert_eq!(
+            (&report["task"], &report["status"]),
+            (&json!("validate"), &json!("done"))
+        );
         assert!(report["pass"].is_boolean() && report["duration_ms"].is_u64());
         let answer = app
             .send(Request::get("/api/monitoring/validation", "").by("developer"))
             .await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let body = answer.json();
-        assert!(body["metadata"]["timestamp"].is_string() && body["metadata"]["responseTime"].is_u64());
+        assert!(
+            body["metadata"]["timestamp"].is_string() && body["metadata"]["responseTime"].is_u64()
+        );
         for checks in [&report["checks"], &body["data"]["checks"]] {
             assert_eq!(checks.as_array().map(Vec::len), Some(6));
             for check_id in CHECKS {
                 let check = check(checks, check_id);
-                assert!(check["pass"] == true || check_id == "performance", "{check}");
+                assert!(
+                    check["pass"] == true || check_id == "performance",
+                    "{check}"
+                );
                 assert!(check["evidence"].is_string(), "{check}");
             }
         }
         // A developer cleans nothing up, and is told so by the function that does.
         let functions = check(&body["data"]["checks"], "functions")["evidence"].to_string();
-        assert!(functions.contains("cleanup_old_monitoring_data() refuses"), "{functions}");
+        assert!(
+            functions.contains("cleanup_old_monitoring_data() refuses"),
+            "{functions}"
+        );
         let functions = check(&report["checks"], "functions")["evidence"].to_string();
-        assert!(functions.contains("cleanup_old_monitoring_data() gets as far as writing"), "{functions}");
+        assert!(
+            functions.contains("cleanup_old_monitoring_data() gets as far as writing"),
+            "{functions}"
+        );
     }
 }
 
@@ -92,8 +111,13 @@ async fn validating_is_for_those_who_may_read() {
     let request = || Request::get("/api/monitoring/validation", "");
     assert_eq!(app.send(request()).await.status, 401);
     assert_eq!(app.send(request().by("caterer")).await.status, 403);
-    let answer = app.send(Request::new("DELETE", "/api/monitoring/validation").by("admin")).await;
-    assert_eq!((answer.status, answer.headers["allow"].as_str()), (405, "GET, OPTIONS"));
+    let answer = app
+        .send(Request::new("DELETE", "/api/monitoring/validation").by("admin"))
+        .await;
+    assert_eq!(
+        (answer.status, answer.headers["allow"].as_str()),
+        (405, "GET, OPTIONS")
+    );
 }
 
 #[tokio::test]
@@ -105,13 +129,23 @@ async fn validating_changes_nothing() {
     // An event past its retention, which the clean-up that is tried must not remove.
     let expired = "insert into monitoring_events (event_type, event_data, created_at, resolved_at) \
                    values ('slow_query', '{}', now() - interval '90 days', now() - interval '60 days') returning id";
-    database.psql(SUPERUSER, expired).expect("recording an event");
+    database
+        .psql(SUPERUSER, expired)
+        .expect("recording an event");
     validation(&database).await;
-    TestApp::new(&database).await.task(json!({"task": "validate"})).await;
+    TestApp::new(&database)
+        .await
+        .task(json!({"task": "validate"}))
+        .await;
     let kept = database.psql(SUPERUSER, "select count(*) from monitoring_events");
     assert_eq!(kept.as_deref(), Ok("1\n"));
-    database.psql(SUPERUSER, "delete from monitoring_events").expect("removing it");
-    assert_eq!((database.dump_schema(), database.psql(SUPERUSER, seen)), before);
+    database
+        .psql(SUPERUSER, "delete from monitoring_events")
+        .expect("removing it");
+    assert_eq!(
+        (database.dump_schema(), database.psql(SUPERUSER, seen)),
+        before
+    );
     // Nor is the session that asked left read-only, or somebody else.
     let after = "select * from monitoring.validation(); create temporary table t (); select current_user, current_setting('transaction_read_only')";
     let after = database.psql(SUPERUSER, after).expect("writing afterwards");
@@ -125,8 +159,16 @@ async fn each_thing_broken_is_named_by_its_check() {
         ..ClusterOptions::default()
     });
     for (break_it, check_id, words) in [
-        ("drop extension pg_stat_statements", "extension", "is not created"),
-        ("drop view monitoring_rls_status", "views", "monitoring_rls_status: relation"),
+        (
+            "drop extension pg_stat_statements",
+            "extension",
+            "is not created",
+        ),
+        (
+            "drop view monitoring_rls_status",
+            "views",
+            "monitoring_rls_status: relation",
+        ),
         (
             "revoke pg_monitor from monitoring_owner",
             "views",
@@ -138,7 +180,11 @@ async fn each_thing_broken_is_named_by_its_check() {
             "functions",
             "replaced by another",
         ),
-        ("drop function record_monitoring_event", "functions", "record_monitoring_event()"),
+        (
+            "drop function record_monitoring_event",
+            "functions",
+            "record_monitoring_event()",
+        ),
         (
             "alter table monitoring_events disable row level security",
             "row_level_security",
@@ -159,10 +205,26 @@ async fn each_thing_broken_is_named_by_its_check() {
             "performance",
             "a sample takes 5000",
         ),
-        ("grant select on monitoring_connections to anon", "security", "monitoring_connections (SELECT to anon)"),
-        ("grant select (value) on monitoring.settings to public", "security", "settings.value (SELECT to PUBLIC)"),
-        ("grant execute on function monitoring.setting(text) to public", "security", "setting(text) (EXECUTE to PUBLIC)"),
-        ("grant usage on schema monitoring to anon", "security", "schema monitoring (USAGE to anon)"),
+        (
+            "grant select on monitoring_connections to anon",
+            "security",
+            "monitoring_connections (SELECT to anon)",
+        ),
+        (
+            "grant select (value) on monitoring.settings to public",
+            "security",
+            "settings.value (SELECT to PUBLIC)",
+        ),
+        (
+            "grant execute on function monitoring.setting(text) to public",
+            "security",
+            "setting(text) (EXECUTE to PUBLIC)",
+        ),
+        (
+            "grant usage on schema monitoring to anon",
+            "security",
+            "schema monitoring (USAGE to anon)",
+        ),
         (
             "alter function monitoring.connections() reset search_path",
             "security",
@@ -173,12 +235,18 @@ async fn each_thing_broken_is_named_by_its_check() {
             "security",
             "is let in by the summary",
         ),
-        ("alter role monitoring_owner bypassrls", "security", "BYPASSRLS"),
+        (
+            "alter role monitoring_owner bypassrls",
+            "security",
+            "BYPASSRLS",
+        ),
         ("alter role monitoring_owner nobypassrls; select 1", "", ""),
     ] {
         let database = cluster.database();
         let set_up = format!("select monitoring.ensure_sample_partition(current_date);{break_it}");
-        database.psql(SUPERUSER, &set_up).unwrap_or_else(|error| panic!("{break_it}: {error}"));
+        database
+            .psql(SUPERUSER, &set_up)
+            .unwrap_or_else(|error| panic!("{break_it}: {error}"));
         if check_id.is_empty() {
             continue; // what belongs to the whole cluster is mended for the next
         }
@@ -210,7 +278,9 @@ async fn exposure_is_tried_as_each_exposed_role() {
     let setup = "
         create table open_table (id int); create table for_users (id int); revoke all on for_users from anon;
         create schema closed; create table closed.inside (id int); grant select on closed.inside to anon, public;";
-    database.psql(database.migrator(), setup).expect("creating tables");
+    database
+        .psql(database.migrator(), setup)
+        .expect("creating tables");
     let probe = |user: &str| {
         let probed = database.psql(user, "select monitoring.probe_exposure()");
         serde_json::from_str::<Value>(&probed.expect("probing")).expect("reading the probe")
@@ -220,17 +290,31 @@ async fn exposure_is_tried_as_each_exposed_role() {
     assert_eq!(probed["unseen"], json!([]));
     assert_eq!(probed["closed"], json!([]));
     let readable = |role: &str| {
-        let text = probed["roles"][role].as_str().unwrap_or_default().to_owned();
-        text.split(' ').next().and_then(|count| count.parse::<i64>().ok())
+        let text = probed["roles"][role]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        text.split(' ')
+            .next()
+            .and_then(|count| count.parse::<i64>().ok())
     };
     let exposed = |role: &str| {
-        let sql = format!("select count(*) from monitoring_rls_status where '{role}' = any (exposed_to)");
-        database.psql(SUPERUSER, &sql).expect("counting").trim().parse::<i64>().ok()
+        let sql =
+            format!("select count(*) from monitoring_rls_status where '{role}' = any (exposed_to)");
+        database
+            .psql(SUPERUSER, &sql)
+            .expect("counting")
+            .trim()
+            .parse::<i64>()
+            .ok()
     };
     for role in ["anon", "authenticated"] {
         assert_eq!(readable(role), exposed(role), "{role}: {probed}");
     }
-    assert_eq!(readable("anon").map(|count| count + 2), readable("authenticated"));
+    assert_eq!(
+        readable("anon").map(|count| count + 2),
+        readable("authenticated")
+    );
 
     // A judgement that lies is found out: remembered from before, told by nobody.
     let lie = "
@@ -242,9 +326,17 @@ async fn exposure_is_tried_as_each_exposed_role() {
         insert into monitoring.remembered values ('rls_status', now(), monitoring.holds_while('rls_status'));";
     database.psql(SUPERUSER, lie).expect("planting a lie");
     let probed = probe(SUPERUSER);
-    assert!(probed["unseen"].to_string().contains("public.open_table by anon"), "{probed}");
+    assert!(
+        probed["unseen"]
+            .to_string()
+            .contains("public.open_table by anon"),
+        "{probed}"
+    );
     let evidence = failure(&database, "security").await;
-    assert!(evidence.contains("readable, though not in exposed_to"), "{evidence}");
+    assert!(
+        evidence.contains("readable, though not in exposed_to"),
+        "{evidence}"
+    );
 }
 
 #[tokio::test]
@@ -252,19 +344,36 @@ async fn roles_that_the_caller_may_not_become_are_named() {
     let database = supabase().database();
     let agent = database.as_caller(Caller::Agent).await;
     let row = agent
-        .query_one("select evidence, pass from monitoring.validation() where check_id = 'security'", &[])
+        .query_one(
+            "select evidence, pass from monitoring.validation() where check_id = 'security'",
+            &[],
+        )
         .await;
     let row = row.expect("validating as the agent");
     let evidence: &str = row.get(0);
     assert!(row.get::<_, bool>(1), "{evidence}");
-    assert!(evidence.contains("may not become them: anon, authenticated, service_role"), "{evidence}");
+    assert!(
+        evidence.contains("may not become them: anon, authenticated, service_role"),
+        "{evidence}"
+    );
     // Without a migrating login the task says the same; with one it has tried them.
     let url = database.url_for(MONITOR);
-    let alone = TestApp::exactly(&[("DATABASE_URL", url.as_str()), ("DATABASE_TLS", "disable"), ("AUTH_MODE", "gateway")]).await;
+    let alone = TestApp::exactly(&[
+        ("DATABASE_URL", url.as_str()),
+        ("DATABASE_TLS", "disable"),
+        ("AUTH_MODE", "gateway"),
+    ])
+    .await;
     let report = alone.task(json!({"task": "validate"})).await;
     let evidence = check(&report["checks"], "security")["evidence"].to_string();
     assert!(evidence.contains("may not become them"), "{evidence}");
-    let report = TestApp::new(&database).await.task(json!({"task": "validate"})).await;
+    let report = TestApp::new(&database)
+        .await
+        .task(json!({"task": "validate"}))
+        .await;
     let evidence = check(&report["checks"], "security")["evidence"].to_string();
-    assert!(!evidence.contains("may not become them") && evidence.contains("anon 1 of 3"), "{evidence}");
+    assert!(
+        !evidence.contains("may not become them") && evidence.contains("anon 1 of 3"),
+        "{evidence}"
+    );
 }

@@ -12,6 +12,8 @@ pub(crate) mod database;
 pub(crate) mod emulator;
 // Just enough HTTP to talk to the emulator and to the secret store.
 pub(crate) mod http;
+// A hot standby.
+pub(crate) mod standby;
 // Child processes that cannot outlive the tests.
 pub(crate) mod leash;
 // Throw-away PostgreSQL clusters.

@@ -265,7 +265,8 @@ fn launch(
     server.arg(programs.join("postgres"));
     let leash = Leash::spawn(server);
     leash.wait_until_ready("PostgreSQL", |log| {
-        log.contains("ready to accept connections")
+        // A standby says "read-only connections".
+        log.contains("ready to accept ")
     })?;
     Ok(leash)
 }

@@ -195,7 +195,9 @@ async fn a_table_owner_bypasses_row_level_security_unless_it_is_forced() {
     database.psql(SUPERUSER, &setup).expect("creating a table");
     let rows = || database.psql(FRESH_LOGIN, "select count(*) from lists");
     let reported = || {
-        let sql = format!("select rls_forced, reasons::text like '%its owner {FRESH_LOGIN} bypasses it%' from monitoring_rls_status where tablename = 'lists'");
+        let sql = format!(
+            "select rls_forced, reasons::text like '%its owner {FRESH_LOGIN} bypasses it%' from monitoring_rls_status where tablename = 'lists'"
+        );
         database.psql(SUPERUSER, &sql)
     };
     assert_eq!(
