@@ -131,7 +131,13 @@ impl Database {
     ) -> Option<Result<T, DbError>> {
         let migrator = self.migrator.as_ref()?;
         Some(match migrator.connect().await {
-            Ok(mut client) => work(&mut client).await,
+            Ok(mut client) => {
+                let result = work(&mut client).await;
+                // The server answers an error before it has let go of the locks: whoever came next would find them held.
+                // Where nothing is open, this does nothing; a connection that is gone holds no locks.
+                let _ = client.batch_execute("rollback").await;
+                result
+            }
             Err(error) => Err(error),
         })
     }
