@@ -186,6 +186,81 @@ end
 $$;
 comment on function monitoring.slow_queries(int) is 'What public.monitoring_slow_queries shows, longest first, at most p_limit rows.';
 
+-- Who waits for a lock, and who is at the head of each queue. pg_blocking_pids() knows queues; joining pg_locks to itself
+-- blames innocent readers. A session that waits in two queues is in both trees. Of a deadlock nobody is the head, and in a
+-- second the server will have ended it.
+create or replace function monitoring.locks(p_limit int default null) returns table (
+  root_pid int, pid int, is_root boolean, blocked_by int[], waiting_ms bigint, transaction_ms bigint, state text,
+  username name, application_name text, wants text, holds text[], query_preview text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  if not exists (
+    select from pg_stat_activity a where a.wait_event_type = 'Lock' and a.backend_type = 'client backend' and a.datname = current_database())
+  then
+    return;
+  end if;
+  return query
+    with recursive locks as materialized (
+      select l.pid, l.granted, l.waitstart, l.mode, l.locktype, l.relation,
+        case l.locktype
+          when 'relation' then l.relation::regclass::text
+          when 'tuple' then format('a row of %s', l.relation::regclass)
+          when 'extend' then format('the end of %s', l.relation::regclass)
+          when 'transactionid' then format('transaction %s', l.transactionid)
+          when 'virtualxid' then format('transaction %s', l.virtualxid)
+          when 'advisory' then format('advisory lock %s, %s', l.classid, l.objid)
+          else l.locktype
+        end as subject
+      from pg_locks l
+      where l.locktype <> 'relation' or l.database in (0, (select d.oid from pg_database d where d.datname = current_database()))
+    ), waits as materialized (
+      -- How long a session has waited is when its lock request began, not when its statement did.
+      select a.pid, pg_blocking_pids(a.pid) as blockers, w.waitstart,
+        -- Who waits for a row waits for the transaction that has changed it, and holds the row's place in the queue.
+        format('%s on %s', w.mode, coalesce(
+          (select t.subject from locks t where w.locktype = 'transactionid' and t.pid = a.pid and t.locktype = 'tuple' and t.granted limit 1),
+          w.subject)) as wants
+      from pg_stat_activity a
+        left join lateral (select * from locks l where l.pid = a.pid and not l.granted order by l.waitstart limit 1) w on true
+      where a.wait_event_type = 'Lock' and a.backend_type = 'client backend' and a.datname = current_database()
+    ), edges as materialized (
+      select w.pid, b.pid as blocker from waits w, unnest(w.blockers) as b (pid)
+    ), trees as (
+      -- UNION and not UNION ALL: in a long queue everybody waits for everybody before, and the ways through it are countless.
+      select distinct e.blocker as root_pid, e.blocker as pid
+      from edges e
+      where e.blocker not in (select w.pid from waits w)
+      union
+      select t.root_pid, e.pid from trees t join edges e on e.blocker = t.pid
+    )
+    select t.root_pid, t.pid, t.pid = t.root_pid, coalesce(w.blockers, '{}'),
+      (extract(epoch from clock_timestamp() - w.waitstart) * 1000)::bigint,
+      (extract(epoch from clock_timestamp() - a.xact_start) * 1000)::bigint,
+      -- Process 0 is a prepared transaction.
+      coalesce(a.state, a.backend_type, 'prepared transaction'), a.usename, a.application_name, w.wants,
+      array(
+        select distinct format('%s on %s', h.mode, h.subject)
+        from locks h
+        where h.pid = t.pid and h.granted and h.locktype in ('relation', 'advisory') and h.relation is distinct from 0
+        order by 1 limit 10),
+      monitoring.redact(a.query)
+    from trees t
+      left join waits w on w.pid = t.pid
+      left join pg_stat_activity a on a.pid = t.pid
+    order by max(w.waitstart) over (partition by t.root_pid) is null, min(w.waitstart) over (partition by t.root_pid), t.root_pid,
+      t.pid <> t.root_pid, w.waitstart
+    limit p_limit;
+end
+$$;
+comment on function monitoring.locks(int) is
+  'Trees of sessions that wait for a lock in this database, the longest wait first, each with its root first: who waits for nobody, what it holds and for how long its transaction has been open.';
+
 create or replace function monitoring.connections() returns table (
   active_connections bigint, idle_connections bigint, idle_in_transaction bigint, total_connections bigint,
   utilization_percent numeric, database_name name, database_connections bigint, max_connections int,
@@ -1086,7 +1161,7 @@ declare
   v_result jsonb;
 begin
   perform monitoring.authorize('read');
-    with recursive slow as materialized (
+    with slow as materialized (
       select * from monitoring.slow_queries()
     ), tables as materialized (
       select * from monitoring.table_states t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
@@ -1096,28 +1171,12 @@ begin
       select d.reason from monitoring.degraded('summary') d where d.section = 'summary'
     ), rls as materialized (
       select * from monitoring.rls_status() r where r.risk_rank <= 2
-    ), activity as materialized (
-      select a.pid, a.datname, a.backend_type, a.state, a.state_change, a.wait_event_type, a.application_name, a.query
-      from pg_stat_activity a
-    ), requests as materialized (
-      select l.pid, l.waitstart from pg_locks l where not l.granted
-    ), waits as materialized (
-      -- How long a session has waited is when its lock request began, not when its statement did.
-      select a.pid, unnest(pg_blocking_pids(a.pid)) as blocker,
-        (select min(l.waitstart) from requests l where l.pid = a.pid) as waiting_since
-      from activity a
-      where a.wait_event_type = 'Lock' and a.backend_type = 'client backend' and a.datname = current_database()
-    ), chains as (
-      -- From each waiting session to the one at the head of its queue; UNION ends a deadlock's circle.
-      select w.pid, w.blocker, w.waiting_since from waits w
-      union
-      select c.pid, w.blocker, c.waiting_since from chains c join waits w on w.pid = c.blocker
+    ), locks as materialized (
+      select * from monitoring.locks()
     ), roots as (
-      select c.blocker as pid, count(distinct c.pid) as waiting,
-        extract(epoch from clock_timestamp() - min(c.waiting_since)) * 1000 as longest_wait_ms
-      from chains c
-      where c.blocker not in (select w.pid from waits w)
-      group by c.blocker
+      select l.root_pid as pid, count(*) filter (where not l.is_root) as waiting, max(l.waiting_ms) as longest_wait_ms
+      from locks l
+      group by l.root_pid
     ), seen as (
       select 'slow-statement' as check_id, format('query %s', coalesce(s.query_id::text, md5(s.query_preview))) as object,
         max(s.duration_ms)::numeric as value,
@@ -1131,15 +1190,15 @@ begin
       union all
       select 'blocking-session', format('pid %s', r.pid), r.longest_wait_ms,
         format('%s session(s) wait for it, the longest for %s ms; it is %s, in %s: %s', r.waiting,
-          round(r.longest_wait_ms), coalesce(a.state, 'not a session'), coalesce(nullif(a.application_name, ''), 'an application without a name'),
-          coalesce(monitoring.redact(a.query), 'no statement')),
+          r.longest_wait_ms, l.state, coalesce(nullif(l.application_name, ''), 'an application without a name'),
+          coalesce(l.query_preview, 'no statement')),
         format('Commit or end its transaction sooner in the application; if it is stuck: select pg_terminate_backend(%s)', r.pid)
-      from roots r left join activity a on a.pid = r.pid
+      from roots r join locks l on l.root_pid = r.pid and l.is_root
       union all
       select 'idle-in-transaction', format('pid %s', a.pid), extract(epoch from clock_timestamp() - a.state_change) * 1000,
         format('%s keeps a transaction open without a statement', coalesce(nullif(a.application_name, ''), 'a session')),
         'Commit sooner in the application, or set idle_in_transaction_session_timeout.'
-      from activity a
+      from pg_stat_activity a
       where a.backend_type = 'client backend' and a.datname = current_database() and a.state like 'idle in transaction%'
       union all
       select 'connection-utilization', 'server', c.utilization_percent,
@@ -1194,7 +1253,7 @@ begin
       'degraded', coalesce((select jsonb_agg(d.reason) from blind_spots d), '[]'),
       'metrics', jsonb_build_object(
         'slow_queries', (select count(*) from slow),
-        'blocked_sessions', (select count(distinct w.pid) from waits w),
+        'blocked_sessions', (select count(distinct l.pid) from locks l where not l.is_root),
         'connection_utilization_percent', c.utilization_percent,
         'total_connections', c.total_connections,
         'active_connections', c.active_connections,
@@ -1288,6 +1347,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.is_application_schema(name, name[])',
   'function monitoring.own_logins()',
   'function monitoring.slow_queries(int)',
+  'function monitoring.locks(int)',
   'function monitoring.connections()',
   'function monitoring.table_health(int)',
   'function monitoring.look_at_column_grants()',
@@ -1332,7 +1392,7 @@ begin
 end
 $grants$;
 
-grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.degraded(text), monitoring.findings(),
+grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.locks(int), monitoring.degraded(text), monitoring.findings(),
   monitoring.resolve_event(uuid, text) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

@@ -90,7 +90,7 @@ drop function if exists
   monitoring.table_health(int);
 drop view if exists monitoring.table_states;
 drop function if exists
-  monitoring.storage_option(text[], text), monitoring.look_at_companion(oid, oid), monitoring.companions(), monitoring.look_at_companions(), monitoring.connections(),
+  monitoring.storage_option(text[], text), monitoring.look_at_companion(oid, oid), monitoring.companions(), monitoring.look_at_companions(), monitoring.locks(int), monitoring.connections(),
   monitoring.slow_queries(int), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
   monitoring.redact(text);
 do $forget$

@@ -28,17 +28,19 @@ enum Section {
     TableHealth,
     RlsStatus,
     Statements,
+    Locks,
     RecentEvents,
 }
 
 impl Section {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Summary,
         Self::SlowQueries,
         Self::Connections,
         Self::TableHealth,
         Self::RlsStatus,
         Self::Statements,
+        Self::Locks,
         Self::RecentEvents,
     ];
 
@@ -51,6 +53,7 @@ impl Section {
             Self::TableHealth => "tableHealth",
             Self::RlsStatus => "rlsStatus",
             Self::Statements => "statements",
+            Self::Locks => "locks",
             Self::RecentEvents => "recentEvents",
         }
     }
@@ -62,7 +65,7 @@ impl Section {
 }
 
 /// `query_type`: which section beside the recent events, which are always there. Absent means all.
-const QUERY_TYPES: [(&str, Option<Section>); 8] = [
+const QUERY_TYPES: [(&str, Option<Section>); 9] = [
     ("all", None),
     ("summary", Some(Section::Summary)),
     ("slow", Some(Section::SlowQueries)),
@@ -70,6 +73,7 @@ const QUERY_TYPES: [(&str, Option<Section>); 8] = [
     ("tables", Some(Section::TableHealth)),
     ("rls", Some(Section::RlsStatus)),
     ("statements", Some(Section::Statements)),
+    ("locks", Some(Section::Locks)),
     ("events", Some(Section::RecentEvents)),
 ];
 
@@ -123,64 +127,57 @@ impl Selection {
         })
     }
 
-    /// The statement behind a section: the columns of the contract, the names of people only where they may be seen.
+    /// The statement behind a section: a limit where there is one, and the columns to leave out: whose sessions and events
+    /// they are, unless that may be seen and was asked for.
     fn query(&self, section: Section) -> Query {
-        let shows_people = self.include_details && self.may_see_people;
         let limit =
             |few: u32, many: u32| Some(if self.include_details { many } else { few }.to_string());
-        let (sql, params) = match (section, shows_people) {
-            (Section::Summary, _) => (
+        let hidden = || {
+            let hidden = if self.include_details && self.may_see_people {
+                "{}"
+            } else {
+                "{username,client_addr,source_ip,user_agent}"
+            };
+            Some(hidden.to_owned())
+        };
+        let (sql, params) = match section {
+            Section::Summary => (
                 "select public.get_database_monitoring_summary()::text",
                 Vec::new(),
             ),
-            (Section::SlowQueries, false) => (
-                "select coalesce(json_agg(s), '[]')::text from (select query_start, state, query_preview, duration_ms, pid, \
-                 application_name, wait_event_category, query_id, transaction_ms, blocked_by \
-                 from monitoring.slow_queries($1::int) order by duration_ms desc) s",
-                vec![limit(10, 50)],
+            Section::SlowQueries => (
+                "select coalesce(json_agg(to_jsonb(s) - $2::text[] order by s.duration_ms desc), '[]')::text \
+                 from monitoring.slow_queries($1::int) s",
+                vec![limit(10, 50), hidden()],
             ),
-            (Section::SlowQueries, true) => (
-                "select coalesce(json_agg(s), '[]')::text from (select query_start, state, query_preview, duration_ms, pid, \
-                 username, application_name, client_addr, wait_event_category, query_id, transaction_ms, blocked_by \
-                 from monitoring.slow_queries($1::int) order by duration_ms desc) s",
-                vec![limit(10, 50)],
-            ),
-            (Section::Connections, _) => (
+            Section::Connections => (
                 "select coalesce(json_agg(c), '[]')::text from monitoring.connections() c",
                 Vec::new(),
             ),
-            (Section::TableHealth, _) => (
+            Section::TableHealth => (
                 "select coalesce(json_agg(t), '[]')::text from monitoring.table_health($1::int) t",
                 vec![limit(20, 100)],
             ),
-            (Section::RlsStatus, _) => (
+            Section::RlsStatus => (
                 "select coalesce(json_agg(r), '[]')::text from monitoring.rls_status($1::int) r",
                 vec![limit(20, 100)],
             ),
-            (Section::Statements, false) => (
-                "select coalesce(json_agg(s), '[]')::text from (select query_id, query_preview, calls, total_exec_ms, mean_exec_ms, \
-                 max_exec_ms, time_percent, rows, cache_hit_percent, temp_blocks_written \
-                 from monitoring.statements($1::int) order by total_exec_ms desc) s",
-                vec![limit(10, 50)],
+            Section::Statements => (
+                "select coalesce(json_agg(to_jsonb(s) - $2::text[] order by s.total_exec_ms desc), '[]')::text \
+                 from monitoring.statements($1::int) s",
+                vec![limit(10, 50), hidden()],
             ),
-            (Section::Statements, true) => (
-                "select coalesce(json_agg(s), '[]')::text \
-                 from (select * from monitoring.statements($1::int) order by total_exec_ms desc) s",
-                vec![limit(10, 50)],
+            Section::Locks => (
+                "select coalesce(json_agg(to_jsonb(l) - $2::text[]), '[]')::text from monitoring.locks($1::int) l",
+                vec![limit(10, 50), hidden()],
             ),
-            (Section::RecentEvents, false) => (
-                "select coalesce(json_agg(e), '[]')::text from (select id, event_type, severity, created_at, resolved_at, \
-                 last_seen_at, occurrences from public.monitoring_events \
+            Section::RecentEvents => (
+                "select coalesce(json_agg(to_jsonb(e) - $3::text[]), '[]')::text from (\
+                 select id, event_type, severity, created_at, resolved_at, last_seen_at, occurrences, source_ip, user_agent \
+                 from public.monitoring_events \
                  where created_at >= now() - $1::interval or resolved_at is null and last_seen_at >= now() - $1::interval \
                  order by last_seen_at desc, id limit $2::int) e",
-                vec![Some(self.interval.to_owned()), limit(10, 50)],
-            ),
-            (Section::RecentEvents, true) => (
-                "select coalesce(json_agg(e), '[]')::text from (select id, event_type, severity, created_at, resolved_at, \
-                 last_seen_at, occurrences, source_ip, user_agent from public.monitoring_events \
-                 where created_at >= now() - $1::interval or resolved_at is null and last_seen_at >= now() - $1::interval \
-                 order by last_seen_at desc, id limit $2::int) e",
-                vec![Some(self.interval.to_owned()), limit(10, 50)],
+                vec![Some(self.interval.to_owned()), limit(10, 50), hidden()],
             ),
         };
         Query {

@@ -25,6 +25,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.look_at_companion(oid, oid)",
         "'pg_class'::regclass, 0",
     ),
+    ("monitoring.locks(integer)", "1"),
     (
         "monitoring.make_private(text[])",
         "'table public.monitoring_connections'",
