@@ -117,6 +117,23 @@ begin
 end
 $roles$;
 
+-- pg_stat_statements may live in a schema that is not everybody's, as on Supabase.
+do $extension$
+declare
+  v_schema name;
+begin
+  select n.nspname into v_schema
+  from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+  where e.extname = 'pg_stat_statements';
+  if found and not pg_catalog.has_schema_privilege('monitoring_owner', v_schema, 'usage') then
+    execute pg_catalog.format('grant usage on schema %I to monitoring_owner', v_schema);
+  end if;
+exception when insufficient_privilege then
+  raise warning 'pgvigil may not use schema "%" and so not pg_stat_statements', v_schema
+    using hint = pg_catalog.format('As its owner: grant usage on schema %I to monitoring_owner', v_schema);
+end
+$extension$;
+
 -- CREATE is borrowed for as long as a migration runs: since 15 nobody but the database's owner has it on public.
 do $public$
 begin

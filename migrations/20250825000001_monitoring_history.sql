@@ -172,13 +172,15 @@ as $$
 $$;
 
 -- Null: nothing holds. In recovery unlogged tables cannot be read; without counters changes cannot be told; and what this
--- very session has changed is not counted yet.
+-- very session has changed is not counted yet. Before 15 a session that falls idle does not report at all, and what was
+-- reported is read half a second late, so there nothing is remembered that would be wrong rather than old.
 create or replace function monitoring.holds_while(p_subject text) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select case
     when pg_is_in_recovery() or not current_setting('track_counts')::boolean then null
+    when p_subject <> 'companions' and current_setting('server_version_num')::int < 150000 then null
     when p_subject <> 'companions' and exists (
       select from unnest('{pg_class,pg_policy,pg_namespace,pg_authid,pg_auth_members,pg_attribute,pg_rewrite}'::regclass[]) c
       where pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c) > 0)
@@ -206,8 +208,10 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if pg_is_in_recovery() then
-    return false; -- an unlogged table cannot even be planned for
+  -- An unlogged table cannot even be planned for in recovery. And a transaction sees the counters as it saw them first, so in
+  -- one that takes long they tell nothing.
+  if pg_is_in_recovery() or now() < clock_timestamp() - interval '10 seconds' then
+    return false;
   end if;
   -- Whether it holds need not be asked where nothing is remembered.
   return exists (

@@ -146,6 +146,16 @@ begin
 end
 $$;
 
+-- A statement is counted for the role it ran as: of the monitor's own, those its logins switch to.
+create or replace function monitoring.own_roles() returns oid[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return monitoring.own_logins() || array['monitoring_reader'::regrole::oid, 'monitoring_agent'::regrole::oid];
+end
+$$;
+
 create or replace function monitoring.slow_queries(p_limit int default null) returns table (
   query_start timestamptz, state text, query_preview text, duration_ms bigint, pid int, username name,
   application_name text, client_addr inet, wait_event_category text, query_id bigint, transaction_ms bigint,
@@ -321,6 +331,7 @@ begin
       select c.oid, c.relkind, c.reltoastrelid, c.relpages, c.relfrozenxid, c.relminmxid
       from pg_class c
       where c.oid >= 16384 and c.relkind in ('r', 'm', 't') and c.relpersistence <> 't' -- the system's own are below
+        and c.relnamespace <> 'monitoring'::regnamespace
     ), indexes as materialized (
       select i.indrelid, sum(c.relpages)::bigint as pages, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans
       from pg_index i join pg_class c on c.oid = i.indexrelid
@@ -339,7 +350,7 @@ $$;
 comment on function monitoring.look_at_companions() is
   'Per table, pages of its TOAST table and of all indexes by the last VACUUM or ANALYZE, scans of its indexes (null: it has none), age of its TOAST table.';
 
--- A table that is younger than the memory, or the system's own, is not in it: look_at_companion() fills the gap.
+-- A table that is younger than the memory, or the system's or our own, is not in it: look_at_companion() fills the gap.
 create or replace function monitoring.companions() returns table (
   table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
 language plpgsql stable
@@ -436,7 +447,7 @@ create or replace view monitoring.table_states as
 comment on view monitoring.table_states is 'Per application table: estimated pages, tuples, age, and whether it is past its own autovacuum threshold.';
 
 -- Every form that measures a size opens the relation and so waits for a migration that holds ACCESS EXCLUSIVE on it.
--- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 50 largest by what
+-- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 100 largest by what
 -- the catalog says (25 stat() calls a table), or twice as many as are asked for, up to 200; for the others the size is relpages of table, TOAST and indexes as
 -- the last VACUUM or ANALYZE left them.
 create or replace function monitoring.table_health(p_limit int default null) returns table (
@@ -464,7 +475,7 @@ declare
 begin
   perform monitoring.authorize('read');
   v_locked := v_locked || array(select i.indrelid from pg_index i where i.indexrelid = any (v_locked));
-  foreach v_measured_tables in array array[2 * least(coalesce(p_limit, 25), 100), 0] loop
+  foreach v_measured_tables in array array[greatest(2 * least(p_limit, 100), 100), 0] loop
     begin
       return query
         with states as materialized (
@@ -502,7 +513,7 @@ begin
 end
 $$;
 comment on function monitoring.table_health(int) is
-  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 50 largest, and of tables locked by DDL, are the catalog''s, not measured.';
+  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 100 largest, and of tables locked by DDL, are the catalog''s, not measured.';
 
 -- Privileges on single columns. There is no index for them: all of pg_attribute is read, so large databases remember them.
 create or replace function monitoring.look_at_column_grants() returns table (table_oid oid, grantee oid, privilege_type text)
@@ -534,6 +545,54 @@ begin
 end
 $$;
 
+-- Under which names a grant lets anybody in: the grantee's own, if the schema lets it get there or one of its members; for
+-- PUBLIC without the schema, those who have the schema. Not who has the owner's rights anyway.
+create or replace function monitoring.reachers(p_grantee oid, p_owner oid, p_namespace oid) returns name[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_grantee = 0 then
+    if has_schema_privilege('public', p_namespace, 'usage') then
+      return '{PUBLIC}';
+    end if;
+    return array(
+      select r.rolname from pg_roles r
+      where r.oid >= 16384 and not r.rolsuper and not pg_has_role(r.oid, p_owner, 'usage') and has_schema_privilege(r.oid, p_namespace, 'usage')
+      order by r.rolname);
+  elsif pg_has_role(p_grantee, p_owner, 'usage') and not (select r.rolsuper from pg_roles r where r.oid = p_grantee) then
+    return '{}';
+  elsif has_schema_privilege(p_grantee, p_namespace, 'usage') or exists (
+    select from pg_roles r
+    where not r.rolsuper and pg_has_role(r.oid, p_grantee, 'usage') and not pg_has_role(r.oid, p_owner, 'usage')
+      and has_schema_privilege(r.oid, p_namespace, 'usage'))
+  then
+    return array[pg_get_userbyid(p_grantee)];
+  end if;
+  return '{}';
+end
+$$;
+
+-- Constant true, as the parser leaves it in the catalog: boolean is type 16 and its only byte is 1; or a constant that is
+-- compared with itself (1 = 1). The text is of the catalog's own making and may be long: its beginning is looked at first.
+create or replace function monitoring.is_always_true(p_expression text) returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  return case
+    when p_expression like '{CONST :consttype 16 %' then p_expression ~ ':constisnull false .*:constvalue 1 \[ 1 '
+    when p_expression like '{OPEXPR %' and length(p_expression) < 2000 then
+      regexp_replace(p_expression, ' :location -?[0-9]+', '', 'g') ~ ' :args \((\{CONST [^{}]* :constisnull false [^{}]*\}) \1\)\}$'
+      and exists (
+        select from pg_operator o
+        where o.oid = substring(p_expression from '^\{OPEXPR :opno ([0-9]+) ')::oid and o.oprname in ('=', '<=', '>=') and o.oid < 16384)
+    else false
+  end;
+end
+$$;
+
 -- Tables that a view reads with rights to which row-level security does not apply: the view's owner's, unless it is a
 -- security_invoker view (15 on), whose own reader's rights count. A materialized view is read by nobody's policies at all.
 create or replace function monitoring.look_at_bypassing_views() returns table (table_oid oid, view_name text, readers name[])
@@ -561,11 +620,15 @@ begin
         join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
           and d.refobjid <> v.oid
     ), readers as materialized (
-      select v.oid, array_agg(distinct case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end) as names
-      from views v, aclexplode(v.relacl) g
-      where g.grantee <> v.relowner and g.privilege_type = 'SELECT'
-        and case g.grantee when 0 then has_schema_privilege('public', v.namespace_oid, 'usage')
-          else has_schema_privilege(g.grantee, v.namespace_oid, 'usage') end
+      select v.oid, array_agg(distinct n.name) as names
+      from views v
+        cross join lateral (
+          select a.grantee, a.privilege_type from aclexplode(v.relacl) a
+          union all
+          select c.grantee, c.privilege_type from monitoring.column_grants() c where c.table_oid = v.oid
+        ) g
+        cross join unnest(monitoring.reachers(g.grantee, v.relowner, v.namespace_oid)) as n (name)
+      where g.grantee <> v.relowner and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
       group by v.oid
     ), paths as (
       -- From each view that somebody may read down to tables; null: still with the reader's own rights.
@@ -608,6 +671,7 @@ declare
     select r.oid from pg_roles r
     where not r.rolsuper and exists (select from pg_roles a where a.rolname = 'anon' and pg_has_role(a.oid, r.oid, 'usage'))
   ) || 0::oid;
+  v_anon oid := (select r.oid from pg_roles r where r.rolname = 'anon');
   v_unbound oid[] := array(select r.oid from pg_roles r where r.rolsuper or r.rolbypassrls);
 begin
   return query
@@ -618,12 +682,13 @@ begin
     ), column_grants as materialized (
       select * from monitoring.column_grants()
     ), policies as materialized (
-      -- A constant true, as the parser leaves it: boolean is type 16 and its only byte is 1. What lets rows through is
-      -- WITH CHECK for INSERT and USING for the rest; without USING a permissive policy admits nobody to reading.
+      -- What lets rows through is WITH CHECK for INSERT and USING for the rest; without USING a permissive policy admits
+      -- nobody to reading.
       select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive,
-        -- The beginning is compared first: expressions can be long, and there may be thousands.
-        coalesce(case when q.expression like '{CONST :consttype 16 %'
-          then q.expression ~ ':constisnull false .*:constvalue 1 \[ 1 ' end, false) as is_true
+        -- Hardly any expression is without a column or a function; those are not worth the call.
+        case when q.expression like '{CONST %' or q.expression like '{OPEXPR %' and position('{VAR ' in q.expression) = 0
+            and position('{FUNCEXPR ' in q.expression) = 0
+          then monitoring.is_always_true(q.expression) else false end as is_true
       from pg_policy p,
         lateral (select case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end as expression) q
     ), policy_shapes as materialized (
@@ -632,7 +697,7 @@ begin
       from policies p
       group by p.polrelid
     ), bypasses as materialized (
-      select v.table_oid, string_agg(format('%s (readable by %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views
+      select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views
       from monitoring.look_at_bypassing_views() v
       group by v.table_oid
     ), kinds as materialized (
@@ -651,15 +716,9 @@ begin
         group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
       ) k
     ), grants as materialized (
-      -- Who is granted what, and whether the schema lets them get there, or one of their members.
+      -- Who is granted what, and who gets there by it.
       select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name,
-        case
-          when g.grantee = 0 then has_schema_privilege('public', g.relnamespace, 'usage')
-          else has_schema_privilege(g.grantee, g.relnamespace, 'usage') or exists (
-            select from pg_roles m
-            where not m.rolsuper and pg_has_role(m.oid, g.grantee, 'usage') and not pg_has_role(m.oid, g.relowner, 'usage')
-              and has_schema_privilege(m.oid, g.relnamespace, 'usage'))
-        end as is_reachable
+        monitoring.reachers(g.grantee, g.relowner, g.relnamespace) as reachers
       from (
         select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, k.example_oid, a.grantee, array_agg(distinct a.privilege_type) as privileges
         from kinds k, lateral (
@@ -670,20 +729,21 @@ begin
         where a.grantee <> k.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
         group by 1, 2, 3, 4, 5, 6
       ) g
-    ), named as materialized (
-      -- PUBLIC without the schema: those who have the schema by name.
-      select g.kind, array_agg(distinct m.rolname) as names
-      from grants g
-        join pg_roles m on m.oid >= 16384 and not m.rolsuper and not pg_has_role(m.oid, g.relowner, 'usage') and has_schema_privilege(m.oid, g.relnamespace, 'usage')
-      where g.grantee = 0 and not g.is_reachable
-      group by g.kind
     ), exposures as materialized (
-      select g.kind, array_agg(distinct g.grantee_name) filter (where g.is_reachable) as exposed_to,
+      select g.kind, array(select distinct n.name from grants o, unnest(o.reachers) as n (name) where o.kind = g.kind order by 1) as exposed_to,
         bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-        bool_or(g.grantee = any (v_anonymous) and g.is_reachable) as is_anonymous_reachable,
-        string_agg(distinct g.grantee_name, ', ') filter (where g.is_reachable and g.grantee = any (v_unbound)) as unbound
+        bool_or(g.grantee = any (v_anonymous) and (has_schema_privilege('public', g.relnamespace, 'usage')
+          or v_anon is not null and has_schema_privilege(v_anon, g.relnamespace, 'usage'))) as is_anonymous_reachable
       from grants g
       group by g.kind
+    ), unbound as materialized (
+      -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, or as the owner.
+      select k.kind, string_agg(r.rolname, ', ' order by r.rolname) as names
+      from kinds k
+        join pg_roles r on r.rolbypassrls and not r.rolsuper and has_schema_privilege(r.oid, k.relnamespace, 'usage')
+      where k.relrowsecurity and (pg_has_role(r.oid, k.relowner, 'usage') or exists (
+        select from grants g where g.kind = k.kind and (g.grantee = 0 or pg_has_role(r.oid, g.grantee, 'usage'))))
+      group by k.kind
     ), hollow as materialized (
       select k.kind, string_agg(p.polname, ', ' order by p.polname) as names
       from kinds k join policies p on p.polrelid = k.example_oid
@@ -700,7 +760,7 @@ begin
       from (
         select g.kind, c.privilege_type, string_agg(g.grantee_name, ', ' order by g.grantee_name) as names
         from grants g, unnest(g.privileges) as c (privilege_type)
-        where g.relrowsecurity and g.is_reachable and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
+        where g.relrowsecurity and g.reachers <> '{}' and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
           and not exists (
             select from policies p
             where p.polrelid = g.example_oid and p.polpermissive
@@ -711,8 +771,8 @@ begin
       ) g
       group by g.kind
     ), ranked as (
-      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, coalesce(x.exposed_to, '{}') || coalesce(m.names, '{}') as exposed_to,
-        x.unbound, x.is_anonymous, x.is_anonymous_reachable, h.names as hollow, case when k.policy_count > 0 then g.gaps end as gaps,
+      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, coalesce(x.exposed_to, '{}') as exposed_to,
+        u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, h.names as hollow, case when k.policy_count > 0 then g.gaps end as gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false)) then 1
           when k.relrowsecurity and (k.policy_count is null or h.names is not null) then 2
@@ -722,7 +782,7 @@ begin
       from kinds k
         join namespaces n on n.oid = k.relnamespace
         left join exposures x on x.kind = k.kind
-        left join named m on m.kind = k.kind
+        left join unbound u on u.kind = k.kind
         left join hollow h on h.kind = k.kind
         left join gaps g on g.kind = k.kind
     ), judged as materialized (
@@ -736,8 +796,8 @@ begin
           case when k.relrowsecurity and k.policies = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
           case when k.relrowsecurity and k.hollow is not null then format('lets everybody through: policy %s', k.hollow) end,
           case when k.relrowsecurity and k.gaps is not null then format('granted, but without a policy: %s', k.gaps) end,
-          case when k.views is not null then format('read past its policies through %s', k.views) end,
-          case when k.relrowsecurity and k.unbound is not null then format('not bound by it: %s (superuser or BYPASSRLS)', k.unbound) end,
+          case when k.views is not null then format('its policies are passed by view %s', k.views) end,
+          case when k.relrowsecurity and k.unbound is not null then format('not bound by it: %s (BYPASSRLS)', k.unbound) end,
           case when k.relrowsecurity and not k.relforcerowsecurity
             then format('not forced: its owner %s bypasses it', pg_get_userbyid(k.relowner)) end,
           case when k.relispartition then 'a partition: readable past the policies of its parent' end
@@ -776,27 +836,39 @@ comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_st
 
 -- Where pg_stat_statements can be asked, and for what: its columns follow the extension's version, not the server's. Found
 -- by membership in the extension: another function of that name is nobody's statistics.
-create or replace function monitoring.statement_source(out is_created boolean, out is_preloaded boolean, out relation text, out time_column text)
+create or replace function monitoring.statement_source(
+  out is_created boolean, out is_usable boolean, out is_loaded boolean, out schema_name name, out relation text, out time_column text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_function record;
 begin
-  select f.oid is not null, current_setting('pg_stat_statements.max', true) is not null,
-    quote_ident(f.nspname) || '.pg_stat_statements', case when 'total_exec_time' = any (f.proargnames) then 'exec_time' else 'time' end
-  into is_created, is_preloaded, relation, time_column
-  from (values (true)) as always
-    left join (
-      select p.oid, n.nspname, p.proargnames
-      from pg_extension e
-        join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
-        join pg_proc p on p.oid = d.objid and p.proname = 'pg_stat_statements'
-        join pg_namespace n on n.oid = p.pronamespace
-      where e.extname = 'pg_stat_statements'
-    ) f on true;
+  select p.oid, n.nspname, p.proargnames, e.extnamespace into v_function
+  from pg_extension e
+    join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+    join pg_proc p on p.oid = d.objid and p.proname = 'pg_stat_statements'
+    join pg_namespace n on n.oid = p.pronamespace
+  where e.extname = 'pg_stat_statements';
+  is_created := found;
+  is_loaded := current_setting('pg_stat_statements.max', true) is not null;
+  is_usable := false;
+  if is_created then
+    schema_name := v_function.nspname;
+    relation := quote_ident(v_function.nspname) || '.pg_stat_statements';
+    time_column := case when 'total_exec_time' = any (v_function.proargnames) then 'exec_time' else 'time' end;
+    is_usable := has_schema_privilege(v_function.extnamespace, 'usage') and has_function_privilege(v_function.oid, 'execute');
+    -- A parameter of that name can be set without the library. From 1.9 on there is a function that costs nothing to try.
+    if is_loaded and is_usable and to_regprocedure(relation || '_info()') is not null then
+      execute format('select from %s_info()', relation);
+    end if;
+  end if;
+exception when object_not_in_prerequisite_state then
+  is_loaded := false;
 end
 $$;
 comment on function monitoring.statement_source() is
-  'Whether pg_stat_statements is created here and loaded by the server, its function, and what its time columns end in.';
+  'Whether pg_stat_statements is created here, usable for us and loaded by the server, its schema and function, and what its time columns end in.';
 
 -- Counters first: with its texts pg_stat_statements takes three times as long and reads a file that can have tens of
 -- megabytes. The texts shown are those the sampler has noted; only if one of these rows is not among them are they read.
@@ -813,14 +885,14 @@ declare
 begin
   perform monitoring.authorize('read');
   select * into v_source from monitoring.statement_source();
-  if not (v_source.is_created and v_source.is_preloaded) then
+  if not (v_source.is_created and v_source.is_usable and v_source.is_loaded) then
     return; -- monitoring.degraded() says so
   end if;
   return query execute format(
     'with totals as materialized ('
       'select s.queryid, s.userid, s.calls, s.total_%2$s as total, s.max_%2$s as max, s.rows, s.shared_blks_hit as hit, '
         's.shared_blks_read as read, s.temp_blks_written as temp '
-      'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null'
+      'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null and s.calls > 0'
     '), shown as materialized ('
       'select t.*, k.query_preview from (select * from totals order by total desc limit $3) t '
         'left join monitoring.statement_texts k on k.query_id = t.queryid'
@@ -837,7 +909,7 @@ begin
       'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp '
     'from shown s left join texts x on x.queryid = s.queryid order by s.total desc, s.queryid',
     v_source.relation, v_source.time_column)
-  using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_logins(), p_limit;
+  using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), p_limit;
 exception when object_not_in_prerequisite_state then
   return; -- somebody set its parameter in this session only: it is not loaded
 end
@@ -876,7 +948,7 @@ begin
   perform monitoring.authorize('read');
   if not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
     return query select s.section, 'monitoring_owner lacks pg_read_all_stats: sessions of other roles are invisible'
-      from unnest(array['summary', 'slowQueries', 'connections']) as s (section);
+      from unnest(array['summary', 'slowQueries', 'connections', 'statements']) as s (section);
   end if;
   if not current_setting('track_activities')::boolean then
     return query select s.section, 'track_activities is off: statements are invisible'
@@ -890,7 +962,10 @@ begin
   if not v_source.is_created then
     return query select 'statements', 'pg_stat_statements is not created in this database: create extension pg_stat_statements';
   end if;
-  if not v_source.is_preloaded then
+  if v_source.is_created and not v_source.is_usable then
+    return query select 'statements', format('monitoring_owner may not use pg_stat_statements: grant usage on schema %I to monitoring_owner', v_source.schema_name);
+  end if;
+  if not v_source.is_loaded then
     return query select 'statements', 'pg_stat_statements is not loaded: it must be in shared_preload_libraries when the server starts';
   elsif current_setting('pg_stat_statements.track', true) = 'none' then
     return query select 'statements', 'pg_stat_statements.track is none: statements are not counted';
@@ -1210,7 +1285,10 @@ begin
       select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), case when t.live_tuples + t.dead_tuples > 0 then round(100.0 * t.dead_tuples / (t.live_tuples + t.dead_tuples), 2) end,
         format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
         format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
-      from (select * from tables t where t.needs_vacuum order by t.dead_tuples desc limit 100) t
+      from (
+        select * from tables t where t.needs_vacuum and t.dead_tuples > 0
+        order by t.dead_tuples::float8 / (t.live_tuples + t.dead_tuples) desc limit 100
+      ) t
       union all
       select 'transaction-id-age', format('%I.%I', t.schemaname, t.tablename), t.xid_age,
         format('its oldest transaction id is %s transactions old', t.xid_age),
@@ -1346,12 +1424,15 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.redact(text)',
   'function monitoring.is_application_schema(name, name[])',
   'function monitoring.own_logins()',
+  'function monitoring.own_roles()',
   'function monitoring.slow_queries(int)',
   'function monitoring.locks(int)',
   'function monitoring.connections()',
   'function monitoring.table_health(int)',
   'function monitoring.look_at_column_grants()',
   'function monitoring.column_grants()',
+  'function monitoring.reachers(oid, oid, oid)',
+  'function monitoring.is_always_true(text)',
   'function monitoring.look_at_bypassing_views()',
   'function monitoring.look_at_rls_status()',
   'function monitoring.rls_status(int)',

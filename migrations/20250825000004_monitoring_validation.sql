@@ -135,11 +135,16 @@ begin
   select * into v_source from monitoring.statement_source();
   if not v_source.is_created then
     raise exception 'pg_stat_statements is not created in this database' using errcode = 'undefined_object';
+  elsif not v_source.is_usable then
+    raise exception 'monitoring_owner may not use pg_stat_statements' using errcode = 'insufficient_privilege',
+      hint = format('grant usage on schema %I to monitoring_owner', v_source.schema_name);
+  elsif not v_source.is_loaded then
+    raise exception 'pg_stat_statements is not loaded by the server' using errcode = 'object_not_in_prerequisite_state';
   end if;
   execute format(
     'select count(*), round((100 * coalesce(sum(s.total_%2$s) filter (where s.userid = any ($1)), 0) / nullif(sum(s.total_%2$s), 0))::numeric, 3) '
     'from %1$s(false) s', v_source.relation, v_source.time_column)
-  using monitoring.own_logins() into statements, own_percent;
+  using monitoring.own_roles() into statements, own_percent;
 end
 $$;
 
@@ -180,7 +185,7 @@ begin
       array_agg(exists (
         select from unnest(s.exposed_to) as e (name)
         where e.name = 'PUBLIC' or pg_has_role(v_role, e.name, 'usage'))) as exposed,
-      array_agg(has_any_column_privilege(v_role, c.oid, 'select')) as selectable
+      array_agg(has_any_column_privilege(v_role, c.oid, 'select') and has_schema_privilege(v_role, n.oid, 'usage')) as selectable
     into v_tables
     from monitoring.rls_status() s
       join pg_namespace n on n.nspname = s.schemaname
@@ -268,6 +273,8 @@ begin
   exception
     when undefined_object then
       return query select 'extension', false, 'pg_stat_statements is not created in this database', 'create extension pg_stat_statements;';
+    when insufficient_privilege then
+      return query select 'extension', false, sqlerrm, 'As the owner of its schema: grant usage on schema ... to monitoring_owner;';
     when object_not_in_prerequisite_state then
       return query select 'extension', false, format('pg_stat_statements %s is created, but not loaded by the server', v_facts ->> 'extension_version'),
         'Add it to shared_preload_libraries (on RDS and Aurora in the parameter group) and restart the server.';

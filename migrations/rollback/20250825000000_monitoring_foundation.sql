@@ -75,7 +75,15 @@ $return$;
 do $roles$
 declare
   v_role name;
+  v_schema name;
 begin
+  -- The schema of pg_stat_statements, where that is not everybody's.
+  for v_schema in
+    select distinct n.nspname from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+    where a.grantee = (select r.oid from pg_catalog.pg_roles r where r.rolname = 'monitoring_owner') and n.nspname <> 'public'
+  loop
+    execute pg_catalog.format('revoke usage on schema %I from monitoring_owner', v_schema);
+  end loop;
   for v_role in
     select rolname from pg_catalog.pg_roles
     where rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_owner')

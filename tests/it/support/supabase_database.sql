@@ -1,6 +1,7 @@
 -- What a Supabase project's database holds before any migration of its own.
 create schema extensions;
-grant usage on schema extensions to public;
+alter schema extensions owner to supabase_postgres;
+grant usage on schema extensions to anon, authenticated, service_role;
 
 create schema auth;
 grant usage on schema auth to anon, authenticated, service_role, supabase_postgres;
