@@ -23,6 +23,8 @@ mod migrations;
 mod redaction;
 // Events, template, configuration and documents do not drift apart.
 mod project;
+// What is remembered of a large database, against what is true.
+mod remembered;
 // A part fails, the answer is clear, the next request works.
 mod resilience;
 // Scheduled work is done once.
