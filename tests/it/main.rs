@@ -27,6 +27,8 @@ mod project;
 mod remembered;
 // A part fails, the answer is clear, the next request works.
 mod resilience;
+// Row-level security, judged as it is.
+mod rls;
 // Scheduled work is done once.
 mod tasks;
 // The checks after a migration, and each thing broken.
