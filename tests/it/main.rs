@@ -29,6 +29,8 @@ mod remembered;
 mod resilience;
 // Row-level security, judged as it is.
 mod rls;
+// What `pg_stat_statements` counts, without its secrets.
+mod statements;
 // Scheduled work is done once.
 mod tasks;
 // The checks after a migration, and each thing broken.
