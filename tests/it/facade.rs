@@ -382,87 +382,6 @@ async fn no_view_waits_for_a_migrations_lock() {
 }
 
 #[tokio::test]
-async fn row_level_security_is_judged() {
-    let database = plain().database();
-    let client = database.superuser().await;
-    let setup = "
-        create role app nologin; create schema private;
-        create table open_table (id int);
-        create table hollow (id int); alter table hollow enable row level security;
-        create policy all_of_it on hollow using (true);
-        create table mute (id int); alter table mute enable row level security;
-        create table guarded (tenant name); alter table guarded enable row level security;
-        alter table guarded force row level security;
-        create policy own on guarded using (tenant = current_user);
-        create policy owner_sees_all on guarded to app using (true);
-        create table narrowed (tenant name); alter table narrowed enable row level security;
-        create policy everybody on narrowed using (true);
-        create policy but_only on narrowed as restrictive using (tenant = current_user);
-        create table seemingly (a int); alter table seemingly enable row level security;
-        create policy everybody on seemingly using (true);
-        create policy not_this on seemingly as restrictive for delete using (false);
-        create policy nor_this on seemingly as restrictive using (true);
-        create policy nor_that on seemingly as restrictive to app using (false);
-        create table checked (a int); alter table checked enable row level security;
-        create policy own on checked for update using (a = 1) with check (true);
-        create table private.inside (id int);
-        create table private.shown (id int); grant select (id) on private.shown to public;
-        create table parent (id int) partition by range (id);
-        alter table parent enable row level security; create policy p on parent using (id > 0);
-        create table child partition of parent for values from (1) to (2);
-        grant select on guarded to app;";
-    client.batch_execute(setup).await.expect("creating tables");
-    let judged = "select tablename, security_risk_level, risk_rank, exposed_to, rls_status from monitoring_rls_status \
-                  where tablename <> 'monitoring_events' order by risk_rank, tablename";
-    let judged = rows(&client, judged).await;
-    let judged: Vec<(&str, &str)> = judged
-        .iter()
-        .map(|row| {
-            (
-                row["tablename"].as_str().unwrap_or_default(),
-                row["security_risk_level"].as_str().unwrap_or_default(),
-            )
-        })
-        .collect();
-    assert_eq!(
-        judged,
-        [
-            ("child", "HIGH_RISK"),
-            ("open_table", "HIGH_RISK"),
-            ("shown", "HIGH_RISK"),
-            ("hollow", "MEDIUM_RISK"),
-            ("mute", "MEDIUM_RISK"),
-            ("seemingly", "MEDIUM_RISK"),
-            ("checked", "LOW_RISK"),
-            ("guarded", "LOW_RISK"),
-            ("narrowed", "LOW_RISK"),
-            ("parent", "LOW_RISK"),
-            ("inside", "UNKNOWN"),
-        ]
-    );
-    let guarded = row(
-        &client,
-        "select * from monitoring_rls_status where tablename = 'guarded'",
-    )
-    .await;
-    assert_eq!(
-        (&guarded["exposed_to"], &guarded["rls_forced"]),
-        (&json!(["app"]), &json!(true))
-    );
-    let child = row(
-        &client,
-        "select reasons::text from monitoring_rls_status where tablename = 'child'",
-    )
-    .await;
-    assert!(
-        child["reasons"]
-            .as_str()
-            .is_some_and(|reasons| reasons.contains("partition")),
-        "{child}"
-    );
-}
-
-#[tokio::test]
 async fn the_summary_has_its_shape_and_a_finding_lowers_the_score() {
     let database = plain().database();
     let client = database.superuser().await;
@@ -670,23 +589,6 @@ async fn a_lock_queue_is_one_finding_on_the_session_at_its_head() {
         detail.starts_with("2 session(s) wait for it") && detail.contains("idle in transaction"),
         "{detail}"
     );
-}
-
-#[tokio::test]
-async fn what_anon_may_as_a_member_counts_as_open() {
-    let cluster = Cluster::start(ClusterOptions::default());
-    let database = cluster.database();
-    let client = database.superuser().await;
-    let setup = "create schema private; create table private.lists (id int);
-        create role anon nologin; create role web_readers nologin; grant web_readers to anon;
-        grant select on private.lists to web_readers";
-    client
-        .batch_execute(setup)
-        .await
-        .expect("granting by way of a role");
-    let judged =
-        "select security_risk_level as level from monitoring_rls_status where tablename = 'lists'";
-    assert_eq!(row(&client, judged).await["level"], "HIGH_RISK");
 }
 
 #[tokio::test]

@@ -25,10 +25,16 @@ mod migrations;
 mod redaction;
 // Events, template, configuration and documents do not drift apart.
 mod project;
+// What is remembered of a large database, against what is true.
+mod remembered;
 // A part fails, the answer is clear, the next request works.
 mod resilience;
 // Where nothing can be written.
 mod standby;
+// Row-level security, judged as it is.
+mod rls;
+// What `pg_stat_statements` counts, without its secrets.
+mod statements;
 // Scheduled work is done once.
 mod tasks;
 // The checks after a migration, and each thing broken.

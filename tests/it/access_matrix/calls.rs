@@ -20,6 +20,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.is_application_schema(name, name[])",
         "'public', null",
     ),
+    ("monitoring.is_always_true(text)", "'{CONST'"),
     ("monitoring.is_remembered(text)", "'companions'"),
     (
         "monitoring.look_at_companion(oid, oid)",
@@ -35,6 +36,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.may(text)", "'resolve'"),
     ("monitoring.may(text)", "'operate'"),
     ("monitoring.may(text)", "'anything'"),
+    (
+        "monitoring.reachers(oid, oid, oid)",
+        "0, 10, 'public'::regnamespace",
+    ),
     ("monitoring.redact(text)", "'select 1'"),
     (
         "monitoring.resolve_event(uuid, text)",

@@ -1,0 +1,219 @@
+//! When the memory is filled, emptied, and left alone.
+
+use std::time::Duration;
+
+use super::{ALL_HOLD, ANSWERS, always, execute, holds, remember, shaped, told, true_answer};
+use crate::support::caller::Caller;
+use crate::support::database::TestDatabase;
+use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::wait::wait_until;
+use crate::support::workload::Workload;
+
+fn remembered(database: &TestDatabase) -> String {
+    let subjects = "select string_agg(subject, ' ' order by subject) from monitoring.remembered";
+    let subjects = database.psql(SUPERUSER, subjects);
+    subjects.expect("reading the memory").trim().to_owned()
+}
+
+fn setting(database: &TestDatabase, relations: &str) {
+    let sql = format!(
+        "update monitoring.settings set value = '{relations}' where key = 'remember_from_relations'"
+    );
+    database
+        .psql(SUPERUSER, &sql)
+        .expect("changing the setting");
+}
+
+#[tokio::test]
+async fn a_small_database_remembers_nothing_and_forgets_what_it_knew() {
+    let database = plain().database();
+    let agent = database.as_caller(Caller::Agent).await;
+    let mut minutes = 0;
+    let mut sample = async || {
+        minutes += 1;
+        let sql =
+            format!("select monitoring.sample(now() - interval '{minutes} minutes') ->> 'status'");
+        assert_eq!(told(&agent, &sql).await, "(done)");
+    };
+    sample().await;
+    assert_eq!(remembered(&database), "");
+    setting(&database, "0");
+    wait_until("the sampler has remembered", async || {
+        sample().await;
+        remembered(&database) == "column_grants companions rls_status"
+    })
+    .await;
+    setting(&database, "1000000000");
+    sample().await;
+    assert_eq!(remembered(&database), "");
+    assert!(!holds(&database));
+}
+
+/// What was written, where, and by which transaction. Not of catalogs and our own tables: their indexes are always in use.
+const WRITTEN: &str = "select string_agg(w.at::text, ' ') from (
+      select (r.tableoid, r.xmin, r.ctid) from monitoring.remembered_companions r join pg_class c on c.oid = r.table_oid
+        where c.oid >= 16384 and pg_get_userbyid(c.relowner) <> 'monitoring_owner' union all
+      select (r.tableoid, r.xmin, r.ctid) from monitoring.remembered_column_grants r union all
+      select (r.tableoid, r.xmin, r.ctid) from monitoring.remembered_rls_status r) w (at)";
+
+#[tokio::test]
+async fn where_nothing_changed_nothing_is_written() {
+    let (_cluster, database) = shaped();
+    remember(&database).await;
+    let heads = "select string_agg((xmin, ctid)::text, ' ') from monitoring.remembered";
+    let look = |sql: &str| database.psql(SUPERUSER, sql).expect("looking");
+    let (before, heads_before) = (look(WRITTEN), look(heads));
+    assert!(before.matches('(').count() > 40, "{before}");
+    look("select monitoring.remember()");
+    assert_eq!(
+        (look(WRITTEN), look(heads)),
+        (before.clone(), heads_before.clone())
+    );
+    // Looked up again after some minutes, and found the same.
+    look("update monitoring.remembered set remembered_at = now() - interval '11 minutes'");
+    remember(&database).await;
+    assert_eq!(look(WRITTEN), before);
+    assert_ne!(look(heads), heads_before);
+    // One change is one row.
+    look("alter table bare enable row level security");
+    let client = database.superuser().await;
+    wait_until("it is remembered", async || {
+        remember(&database).await;
+        !told(
+            &client,
+            "select from monitoring.remembered_rls_status where tablename = 'bare' and rls_enabled",
+        )
+        .await
+        .is_empty()
+    })
+    .await;
+    let (before, after) = (before.trim().to_owned(), look(WRITTEN));
+    let kept = before.split(' ').filter(|row| after.contains(row)).count();
+    assert_eq!(kept, before.split(' ').count() - 1, "{before}\n{after}");
+}
+
+#[tokio::test]
+async fn what_is_gone_is_forgotten() {
+    let (_cluster, database) = shaped();
+    remember(&database).await;
+    let gone = "select (select string_agg(tablename, ' ' order by tablename) from monitoring.remembered_rls_status r where tablename in ('keyed', 'halves')),
+        (select count(*) from monitoring.remembered_companions r where not exists (select from pg_class c where c.oid = r.table_oid)),
+        (select count(*) from monitoring.remembered_column_grants r where not exists (select from pg_class c where c.oid = r.table_oid))";
+    let look = || database.psql(SUPERUSER, gone);
+    assert_eq!(look().as_deref(), Ok("halves keyed|0|0\n"));
+    let drop = "drop table keyed, halves cascade; update monitoring.remembered set remembered_at = '-infinity'";
+    database.psql(SUPERUSER, drop).expect("dropping tables");
+    assert_ne!(look().as_deref(), Ok("|0|0\n"));
+    remember(&database).await;
+    wait_until("it is forgotten", async || {
+        remember(&database).await;
+        look().as_deref() == Ok("|0|0\n")
+    })
+    .await;
+}
+
+/// A snapshot of the transaction's beginning could be older than the counters.
+#[tokio::test]
+async fn with_a_fixed_snapshot_nothing_is_remembered() {
+    let (_cluster, database) = shaped();
+    let client = database.superuser().await;
+    for level in ["repeatable read", "serializable"] {
+        execute(
+            &client,
+            &format!("begin isolation level {level}; select monitoring.remember(); commit"),
+        )
+        .await;
+        assert_eq!(remembered(&database), "");
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_transaction_is_answered_with_and_without_the_memory() {
+    let (_cluster, database) = shaped();
+    let client = database.superuser().await;
+    let truth = told(&client, ANSWERS[0]).await;
+    let ask = async || {
+        execute(&client, "begin read only").await;
+        for query in ANSWERS {
+            told(&client, query).await;
+        }
+        let answer = told(&client, ANSWERS[0]).await;
+        execute(&client, "commit").await;
+        answer
+    };
+    assert_eq!(ask().await, truth);
+    remember(&database).await;
+    assert_eq!(told(&client, ALL_HOLD).await, "(t)");
+    assert_eq!(ask().await, truth);
+}
+
+#[tokio::test]
+async fn a_locked_table_stalls_neither_remembering_nor_answering() {
+    let (_cluster, database) = shaped();
+    let client = database.superuser().await;
+    let truth = told(&client, ANSWERS[0]).await;
+    let _locked = [
+        Workload::lock_queue(&database, "keyed").await,
+        Workload::lock_queue(&database, "halves").await,
+        Workload::lock_queue(&database, "parent").await,
+        Workload::lock_queue(&database, "all_of_it").await,
+    ];
+    execute(
+        &client,
+        "set statement_timeout = '2s'; set lock_timeout = '1s'",
+    )
+    .await;
+    wait_until("everything is remembered", async || {
+        execute(&client, "select monitoring.remember()").await;
+        holds(&database)
+    })
+    .await;
+    for query in &ANSWERS[..4] {
+        told(&client, query).await;
+    }
+    assert_eq!(told(&client, ANSWERS[0]).await, truth);
+    assert_eq!(true_answer(&client, ANSWERS[0]).await, truth);
+}
+
+/// An uncommitted change is neither remembered nor does it hide once it is committed.
+#[tokio::test]
+async fn a_change_that_is_committed_after_the_memory_was_filled_is_seen() {
+    let (_cluster, database) = shaped();
+    let (writer, client) = (database.superuser().await, database.superuser().await);
+    execute(
+        &writer,
+        "begin; alter table bare enable row level security; create policy p on bare using (true)",
+    )
+    .await;
+    remember(&database).await;
+    let before = told(&client, ANSWERS[0]).await;
+    assert_eq!(before, true_answer(&client, ANSWERS[0]).await);
+    execute(&writer, "commit").await;
+    drop(writer);
+    let after = true_answer(&client, ANSWERS[0]).await;
+    assert_ne!(before, after);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    wait_until("it is seen", async || {
+        told(&client, ANSWERS[0]).await == after
+    })
+    .await;
+}
+
+/// Nobody but the owner and superusers fills it or reads it.
+#[tokio::test]
+async fn only_its_owner_reaches_the_memory() {
+    let database = plain().database();
+    always(&database);
+    for caller in [Caller::Agent, Caller::Login, Caller::FreshLogin] {
+        let client = database.as_caller(caller.clone()).await;
+        for sql in [
+            "select monitoring.remember()",
+            "select * from monitoring.remembered_rls_status",
+            "insert into monitoring.remembered values ('rls_status', now(), '')",
+        ] {
+            let error = client.batch_execute(sql).await.expect_err(sql);
+            let code = error.code().map(|code| code.code().to_owned());
+            assert_eq!(code.as_deref(), Some("42501"), "{caller:?}: {sql}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Who can reach a table, and what they find there.
+
+use serde_json::json;
+
+use super::{database, execute, judged, level, reason, reasons, rows};
+
+#[tokio::test]
+async fn what_anon_may_as_a_member_counts_as_open() {
+    let (_cluster, database) = database(
+        "create schema private; create table private.lists (id int);
+        create role anon nologin; create role web_readers nologin; grant web_readers to anon;
+        grant select on private.lists to web_readers",
+    );
+    let client = database.superuser().await;
+    assert_eq!(level(&client, "lists").await, "HIGH_RISK");
+    assert_eq!(rows(&client, "anon", "private.lists").await, None);
+    execute(&client, "grant usage on schema private to web_readers").await;
+    assert_eq!(rows(&client, "anon", "private.lists").await, Some(0));
+    assert_eq!(
+        reasons(&client, "lists").await,
+        ["row-level security is off", "open to PUBLIC or anon"]
+    );
+    execute(&client, "revoke web_readers from anon").await;
+    assert_eq!(level(&client, "lists").await, "UNKNOWN");
+}
+
+/// Each privilege that shows or changes rows counts, on the table or on one column; others do not.
+#[tokio::test]
+async fn exposed_to_is_who_was_granted_rows() {
+    let (_cluster, database) =
+        database("create role app nologin; create table t (id int, name text)");
+    let client = database.superuser().await;
+    for (grant, exposed) in [
+        ("select on t", true),
+        ("insert on t", true),
+        ("update on t", true),
+        ("delete on t", true),
+        ("truncate on t", true),
+        ("select (name) on t", true),
+        ("insert (id) on t", true),
+        ("update (id) on t", true),
+        ("references on t", false),
+        ("trigger on t", false),
+        ("references (id) on t", false),
+    ] {
+        execute(&client, &format!("begin; grant {grant} to app")).await;
+        let expected = if exposed { json!(["app"]) } else { json!([]) };
+        assert_eq!(
+            judged(&client, "t").await["exposed_to"],
+            expected,
+            "{grant}"
+        );
+        execute(&client, "rollback").await;
+    }
+    // A dropped column takes its grants along.
+    execute(
+        &client,
+        "grant select (name) on t to app; alter table t drop column name",
+    )
+    .await;
+    assert_eq!(judged(&client, "t").await["exposed_to"], json!([]));
+}
+
+/// A table is reached through its schema: what is granted in a closed one exposes nothing until somebody may enter.
+#[tokio::test]
+async fn a_schema_that_may_not_be_used_keeps_its_tables() {
+    let (_cluster, database) = database(
+        "create role app nologin; create role team nologin; create role teammate nologin; grant team to teammate;
+         create schema closed; create table closed.direct (id int); grant select on closed.direct to app;
+         create table closed.by_team (id int); grant select on closed.by_team to team;
+         create table closed.to_all (id int); grant select on closed.to_all to public;
+         create table closed.of_nobody (id int);",
+    );
+    let client = database.superuser().await;
+    let exposed = async |table: &str| judged(&client, table).await["exposed_to"].clone();
+    for table in ["direct", "by_team", "to_all", "of_nobody"] {
+        assert_eq!(exposed(table).await, json!([]), "{table}");
+    }
+    assert_eq!(
+        reasons(&client, "to_all").await,
+        [
+            "row-level security is off",
+            "granted to PUBLIC or anon: only its schema, which they may not use, keeps them out"
+        ]
+    );
+    assert_eq!(level(&client, "to_all").await, "HIGH_RISK");
+    assert_eq!(level(&client, "direct").await, "UNKNOWN");
+
+    execute(&client, "grant usage on schema closed to app").await;
+    assert_eq!(rows(&client, "app", "closed.direct").await, Some(0));
+    assert_eq!(exposed("direct").await, json!(["app"]));
+    assert_eq!(exposed("by_team").await, json!([]));
+    assert_eq!(rows(&client, "app", "closed.to_all").await, Some(0));
+    assert_eq!(
+        exposed("to_all").await,
+        json!(["app"]),
+        "PUBLIC is who may enter"
+    );
+
+    // A member enters by a right of its own and reads by the group's.
+    execute(&client, "grant usage on schema closed to teammate").await;
+    assert_eq!(rows(&client, "teammate", "closed.by_team").await, Some(0));
+    assert_eq!(exposed("by_team").await, json!(["team"]));
+    assert_eq!(exposed("to_all").await, json!(["app", "teammate"]));
+
+    execute(&client, "grant usage on schema closed to public").await;
+    assert_eq!(exposed("to_all").await, json!(["PUBLIC"]));
+    assert_eq!(exposed("direct").await, json!(["app"]));
+    assert_eq!(exposed("of_nobody").await, json!([]));
+    assert!(
+        reasons(&client, "to_all")
+            .await
+            .contains(&"open to PUBLIC or anon".to_owned())
+    );
+}
+
+/// Who has a grant and no policy finds no rows, and may not know why.
+#[tokio::test]
+async fn a_grant_that_no_policy_follows_up_is_named() {
+    let (_cluster, database) = database(
+        "create role app nologin; create role team nologin; create role teammate nologin; grant team to teammate;
+         create role past_it nologin bypassrls;",
+    );
+    let client = database.superuser().await;
+    let all = "SELECT to app";
+    for (grants, policies, gaps) in [
+        (
+            "grant select on t to app",
+            "create policy p on t using (id > 0)",
+            None,
+        ),
+        (
+            "grant select on t to app",
+            "create policy p on t to app using (id > 0)",
+            None,
+        ),
+        (
+            "grant select on t to app",
+            "create policy p on t for select using (id > 0)",
+            None,
+        ),
+        (
+            "grant select on t to app",
+            "create policy p on t to team using (id > 0)",
+            Some(all),
+        ),
+        (
+            "grant select on t to app",
+            "create policy p on t for delete using (id > 0)",
+            Some(all),
+        ),
+        (
+            "grant select on t to app",
+            "create policy p on t as restrictive using (id > 0)",
+            Some(all),
+        ),
+        (
+            "grant select (id) on t to app",
+            "create policy p on t to team using (id > 0)",
+            Some(all),
+        ),
+        (
+            "grant select on t to teammate",
+            "create policy p on t to team using (id > 0)",
+            None,
+        ),
+        (
+            "grant select on t to team",
+            "create policy p on t to app using (id > 0)",
+            Some("SELECT to team"),
+        ),
+        (
+            "grant select on t to public",
+            "create policy p on t to app using (id > 0)",
+            Some("SELECT to PUBLIC"),
+        ),
+        (
+            "grant select on t to public",
+            "create policy p on t using (id > 0)",
+            None,
+        ),
+        (
+            "grant all on t to app",
+            "create policy p on t for select using (id > 0)",
+            Some("DELETE to app; INSERT to app; UPDATE to app"),
+        ),
+        (
+            "grant all on t to app",
+            "create policy p on t using (id > 0)",
+            None,
+        ),
+        (
+            "grant insert, update on t to app, team",
+            "create policy p on t for insert to app with check (true)",
+            Some("INSERT to team; UPDATE to app, team"),
+        ),
+        (
+            "grant select on t to past_it",
+            "create policy p on t to team using (id > 0)",
+            None,
+        ),
+        (
+            "grant truncate on t to app",
+            "create policy p on t for select using (id > 0)",
+            None,
+        ),
+        ("", "create policy p on t to app using (id > 0)", None),
+    ] {
+        execute(
+            &client,
+            "begin; create table t (id int); alter table t enable row level security",
+        )
+        .await;
+        execute(&client, &format!("{grants}; {policies}")).await;
+        let found = reason(&client, "t", "granted, but without a policy: ").await;
+        let expected = gaps.map(|gaps| format!("granted, but without a policy: {gaps}"));
+        assert_eq!(found, expected, "{grants}; {policies}");
+        execute(&client, "rollback").await;
+    }
+}
+
+/// The gap is real: a grant without a policy shows no row, with one it shows those of the policy.
+#[tokio::test]
+async fn who_has_no_policy_finds_no_rows() {
+    let (_cluster, database) = database(
+        "create role app nologin; create table t (id int); insert into t values (1), (2);
+         alter table t enable row level security; grant select on t to app; create policy w on t for update using (true)",
+    );
+    let client = database.superuser().await;
+    assert_eq!(rows(&client, "app", "t").await, Some(0));
+    assert!(
+        reason(&client, "t", "granted, but without a policy: SELECT")
+            .await
+            .is_some()
+    );
+    execute(
+        &client,
+        "create policy r on t for select to app using (id = 2)",
+    )
+    .await;
+    assert_eq!(rows(&client, "app", "t").await, Some(1));
+    assert_eq!(reason(&client, "t", "granted, but").await, None);
+}
+
+#[tokio::test]
+async fn roles_that_policies_do_not_bind_are_named() {
+    let (_cluster, database) = database(
+        "create role past_it nologin bypassrls; create role landlord nologin;
+         create table t (id int); insert into t values (1); alter table t owner to landlord;
+         alter table t enable row level security; create policy nobody on t using (false)",
+    );
+    let client = database.superuser().await;
+    let unbound = async || reason(&client, "t", "not bound by it").await;
+    assert_eq!(unbound().await, None);
+    assert_eq!(rows(&client, "landlord", "t").await, Some(1));
+    assert_eq!(
+        reason(&client, "t", "not forced").await.as_deref(),
+        Some("not forced: its owner landlord bypasses it")
+    );
+    execute(&client, "grant select on t to past_it").await;
+    assert_eq!(rows(&client, "past_it", "t").await, Some(1));
+    assert_eq!(
+        unbound().await.as_deref(),
+        Some("not bound by it: past_it (superuser or BYPASSRLS)")
+    );
+    execute(&client, "alter table t force row level security").await;
+    assert_eq!(rows(&client, "landlord", "t").await, Some(0));
+    assert_eq!(reason(&client, "t", "not forced").await, None);
+    execute(&client, "alter role past_it nobypassrls").await;
+    assert_eq!(rows(&client, "past_it", "t").await, Some(0));
+    assert_eq!(unbound().await, None);
+}

@@ -1,0 +1,148 @@
+//! Views that show what policies hide: they read as their owner.
+
+use super::{database, execute, reason, rows};
+
+const SETUP: &str = "
+    create role app nologin; create role anon nologin; create role landlord nologin; create role tenant nologin; create role past_it nologin bypassrls;
+    grant create, usage on schema public to landlord, tenant, past_it;
+    create table t (id int); insert into t values (1), (2); alter table t owner to landlord;
+    alter table t enable row level security; create policy one on t using (id = 1);
+    grant select on t to public;";
+
+/// What is said, beside what really is: `app` may see one row, and whoever reads past the policy sees two.
+#[tokio::test]
+async fn a_view_that_reads_past_the_policies_is_named() {
+    let (cluster, database) = database(SETUP);
+    let client = database.superuser().await;
+    assert_eq!(rows(&client, "app", "t").await, Some(1));
+    // From 15 on a view can read as its reader; before, the option is refused.
+    let since_15 = cluster.major_version() >= 15;
+    let invoker = if since_15 {
+        "with (security_invoker = on)"
+    } else {
+        ""
+    };
+    let invoked = if since_15 {
+        None
+    } else {
+        Some("public.v (readable by app)")
+    };
+    let v = "public.v (readable by app)";
+    let cases: &[(&str, String, Option<&str>)] = &[
+        ("as superuser", "create view v as select * from t; grant select on v to app".into(), Some(v)),
+        ("as the table's owner", "set role landlord; create view v as select * from t; grant select on v to app; reset role".into(), Some(v)),
+        ("as BYPASSRLS", "set role past_it; create view v as select * from t; grant select on v to app; reset role".into(), Some(v)),
+        ("as somebody bound", "set role tenant; create view v as select * from t; grant select on v to app; reset role".into(), None),
+        ("as the reader", format!("create view v {invoker} as select * from t; grant select on v to app"), invoked),
+        ("a view on it", "create view w as select * from t; create view v as select id from w; grant select on v to app".into(), Some(v)),
+        ("a view on it as the reader", format!("create view w {invoker} as select * from t; create view v as select id from w; grant select on v to app"), Some(v)),
+        (
+            "as the reader, on one that is not",
+            format!("create view w as select * from t; grant select on w to app; create view v {invoker} as select id from w; grant select on v to app"),
+            Some("public.v (readable by app), public.w (readable by app)"),
+        ),
+        ("in a subquery", "create view v as select 1 as id where exists (select from t where id = 2); grant select on v to app".into(), Some(v)),
+        ("materialized", "create materialized view v as select * from t; grant select on v to app".into(), Some(v)),
+        ("on a materialized one", "create materialized view w as select * from t; create view v as select * from w; grant select on v to app".into(), Some(v)),
+        ("to everybody", "create view v as select * from t; grant select on v to public".into(), Some("public.v (readable by PUBLIC)")),
+        ("to several", "create view v as select * from t; grant select on v to app, anon".into(), Some("public.v (readable by anon, app)")),
+        ("to nobody", "create view v as select * from t".into(), None),
+        ("not to read", "create view v as select * from t; grant references on v to app".into(), None),
+        ("behind a closed door", "create schema closed; create view closed.v as select * from t; grant select on closed.v to app".into(), None),
+        (
+            "behind an open door",
+            "create schema \"Open House\"; create view \"Open House\".v as select * from t; grant select on \"Open House\".v to app; grant usage on schema \"Open House\" to app".into(),
+            Some("\"Open House\".v (readable by app)"),
+        ),
+        (
+            "of its owner, when forced",
+            "alter table t force row level security; set role landlord; create view v as select * from t; grant select on v to app; reset role".into(),
+            None,
+        ),
+        (
+            "of a superuser, even when forced",
+            "alter table t force row level security; create view v as select * from t; grant select on v to app".into(),
+            Some(v),
+        ),
+        ("without row-level security", "alter table t disable row level security; create view v as select * from t; grant select on v to app".into(), None),
+        ("another table's", "create table u (id int); create view v as select * from u; grant select on v to app".into(), None),
+    ];
+    for (name, setup, expected) in cases {
+        execute(&client, "begin").await;
+        execute(&client, setup).await;
+        let found = reason(&client, "t", "read past its policies through ").await;
+        let expected = expected.map(|views| format!("read past its policies through {views}"));
+        assert_eq!(found, expected, "{name}: {setup}");
+        execute(&client, "rollback").await;
+    }
+}
+
+/// The reason is told of what can be read: each way is tried.
+#[tokio::test]
+async fn what_is_read_past_the_policies_is_really_read() {
+    let (cluster, database) = database(SETUP);
+    let client = database.superuser().await;
+    for (setup, seen) in [
+        (
+            "create view v as select * from t; grant select on v to app",
+            2,
+        ),
+        (
+            "set role landlord; create view v as select * from t; grant select on v to app; reset role",
+            2,
+        ),
+        (
+            "set role tenant; create view v as select * from t; grant select on v to app; reset role",
+            1,
+        ),
+        (
+            "create materialized view v as select * from t; grant select on v to app",
+            2,
+        ),
+        (
+            "create view w as select * from t; create view v as select * from w; grant select on v to app",
+            2,
+        ),
+        (
+            "alter table t force row level security; create view v as select * from t; alter view v owner to landlord; grant select on v to app",
+            1,
+        ),
+    ] {
+        execute(&client, &format!("begin; {setup}; commit")).await;
+        assert_eq!(rows(&client, "app", "v").await, Some(seen), "{setup}");
+        let said = reason(&client, "t", "read past").await;
+        assert_eq!(said.is_some(), seen == 2, "{setup}: {said:?}");
+        let kind = if setup.contains("materialized") {
+            "materialized view"
+        } else {
+            "view"
+        };
+        execute(
+            &client,
+            &format!(
+                "drop {kind} v; drop view if exists w; alter table t no force row level security"
+            ),
+        )
+        .await;
+    }
+    let option =
+        "create view v with (security_invoker = yes) as select * from t; grant select on v to app";
+    if cluster.major_version() < 15 {
+        let error = client
+            .batch_execute(option)
+            .await
+            .expect_err("an option of 15");
+        let code = error.code().map(|code| code.code().to_owned());
+        assert_eq!(code.as_deref(), Some("22023"));
+        return;
+    }
+    for value in ["yes", "true", "on", "1", "t"] {
+        execute(&client, &option.replace("yes", value)).await;
+        assert_eq!(rows(&client, "app", "v").await, Some(1));
+        assert_eq!(reason(&client, "t", "read past").await, None, "{value}");
+        execute(&client, "drop view v").await;
+    }
+    execute(&client, &option.replace("yes", "false")).await;
+    assert_eq!(rows(&client, "app", "v").await, Some(2));
+    assert!(reason(&client, "t", "read past").await.is_some());
+}
