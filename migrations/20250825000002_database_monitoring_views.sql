@@ -796,7 +796,7 @@ begin
           case when k.relrowsecurity and k.policies = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
           case when k.relrowsecurity and k.hollow is not null then format('lets everybody through: policy %s', k.hollow) end,
           case when k.relrowsecurity and k.gaps is not null then format('granted, but without a policy: %s', k.gaps) end,
-          case when k.views is not null then format('its policies are passed by view %s', k.views) end,
+          case when k.views is not null then format('read past its policies through %s', k.views) end,
           case when k.relrowsecurity and k.unbound is not null then format('not bound by it: %s (BYPASSRLS)', k.unbound) end,
           case when k.relrowsecurity and not k.relforcerowsecurity
             then format('not forced: its owner %s bypasses it', pg_get_userbyid(k.relowner)) end,

@@ -84,7 +84,7 @@ async fn every_event_file_is_answered_by_the_binary() {
         // Its time is long past, so it is a sample of now, which may have its sample.
         (event("rule-sample"), "/task", json!("sample")),
         (event("schedule-cleanup"), "/status", json!("done")),
-        (event("task-validate"), "/pass", json!(true)),
+        (event("task-validate"), "/status", json!("done")),
         (event("function-url-health"), "/statusCode", json!(200)),
         (event("api-performance-http"), "/statusCode", json!(200)),
         (event("api-performance-rest"), "/statusCode", json!(200)),

@@ -4,10 +4,12 @@ use std::process::Command;
 
 use tokio_postgres::Client;
 
-use super::{ANSWERS, SHAPES, always, execute, holds, remember, shaped, told, true_answer};
+use super::{
+    ANSWERS, SHAPES, always, execute, holds, remember, shaped, subjects, told, true_answer,
+};
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER};
-use crate::support::programs::{run, server_programs_of};
+use crate::support::programs::{run, whole_server_programs};
 use crate::support::scratch::unique;
 use crate::support::wait::wait_until;
 
@@ -66,7 +68,8 @@ async fn the_memory_of_the_database_it_was_cloned_from_is_not_believed() {
     .await;
     let clone = cluster.existing_database(&clone);
     let left = clone.psql(SUPERUSER, "select count(*) from monitoring.remembered");
-    assert_eq!(left.as_deref(), Ok("3\n"), "it came along");
+    let known = subjects(&database).split(' ').count();
+    assert_eq!(left, Ok(format!("{known}\n")), "it came along");
     tells_the_truth(&clone).await;
     assert!(
         lies(&database.superuser().await).await,
@@ -76,16 +79,20 @@ async fn the_memory_of_the_database_it_was_cloned_from_is_not_believed() {
 
 #[tokio::test]
 async fn the_memory_in_a_restored_dump_is_not_believed() {
-    let programs = server_programs_of(14).unwrap_or_else(|problem| panic!("{problem}"));
-    let source = Cluster::start(ClusterOptions {
-        programs: Some(programs),
-        ..ClusterOptions::default()
-    });
+    // Of the version that pg_dump is of, and not 14, which remembers too little to lie about.
+    let on_system = || {
+        let programs = whole_server_programs().unwrap_or_else(|problem| panic!("{problem}"));
+        Cluster::start(ClusterOptions {
+            programs: Some(programs),
+            ..ClusterOptions::default()
+        })
+    };
+    let source = on_system();
     let database = source.database();
     database.psql(SUPERUSER, SHAPES).expect("creating tables");
     always(&database);
     lying(&database).await;
-    let target = Cluster::start(ClusterOptions::default());
+    let target = on_system();
     tells_the_truth(&target.restore(&database.dump())).await;
 }
 

@@ -25,9 +25,9 @@ async fn a_view_that_reads_past_the_policies_is_named() {
     let invoked = if since_15 {
         None
     } else {
-        Some("public.v (readable by app)")
+        Some("public.v (open to app)")
     };
-    let v = "public.v (readable by app)";
+    let v = "public.v (open to app)";
     let cases: &[(&str, String, Option<&str>)] = &[
         ("as superuser", "create view v as select * from t; grant select on v to app".into(), Some(v)),
         ("as the table's owner", "set role landlord; create view v as select * from t; grant select on v to app; reset role".into(), Some(v)),
@@ -39,20 +39,20 @@ async fn a_view_that_reads_past_the_policies_is_named() {
         (
             "as the reader, on one that is not",
             format!("create view w as select * from t; grant select on w to app; create view v {invoker} as select id from w; grant select on v to app"),
-            Some("public.v (readable by app), public.w (readable by app)"),
+            Some("public.v (open to app), public.w (open to app)"),
         ),
         ("in a subquery", "create view v as select 1 as id where exists (select from t where id = 2); grant select on v to app".into(), Some(v)),
         ("materialized", "create materialized view v as select * from t; grant select on v to app".into(), Some(v)),
         ("on a materialized one", "create materialized view w as select * from t; create view v as select * from w; grant select on v to app".into(), Some(v)),
-        ("to everybody", "create view v as select * from t; grant select on v to public".into(), Some("public.v (readable by PUBLIC)")),
-        ("to several", "create view v as select * from t; grant select on v to app, anon".into(), Some("public.v (readable by anon, app)")),
+        ("to everybody", "create view v as select * from t; grant select on v to public".into(), Some("public.v (open to PUBLIC)")),
+        ("to several", "create view v as select * from t; grant select on v to app, anon".into(), Some("public.v (open to anon, app)")),
         ("to nobody", "create view v as select * from t".into(), None),
         ("not to read", "create view v as select * from t; grant references on v to app".into(), None),
         ("behind a closed door", "create schema closed; create view closed.v as select * from t; grant select on closed.v to app".into(), None),
         (
             "behind an open door",
             "create schema \"Open House\"; create view \"Open House\".v as select * from t; grant select on \"Open House\".v to app; grant usage on schema \"Open House\" to app".into(),
-            Some("\"Open House\".v (readable by app)"),
+            Some("\"Open House\".v (open to app)"),
         ),
         (
             "of its owner, when forced",
