@@ -161,13 +161,15 @@ create unlogged table if not exists monitoring.remembered_rls_status (
 comment on table monitoring.remembered_rls_status is 'What monitoring.look_at_rls_status() found.';
 
 -- How often rows of a catalog were written, by the server's own counters: every DDL command moves them; VACUUM, ANALYZE
--- and ordinary writes do not. Another session's change arrives when that session reports it: within a second, and ten
--- when it falls idle at once (manual, "The Cumulative Statistics System").
-create or replace function monitoring.catalog_writes(variadic p_catalogs regclass[]) returns bigint
+-- and ordinary writes do not. Another session's change arrives when that session reports it, which it does between two
+-- statements or when it has been idle for ten seconds: after a second as a rule, but not while a long statement follows
+-- (manual, "The Cumulative Statistics System"). So the sampler looks again every minute, whatever the counters say.
+create or replace function monitoring.catalog_writes(variadic p_catalogs regclass[]) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c))::bigint
+  -- Each by itself: a sum could come back to what it was when one of them is reset.
+  select string_agg(concat_ws('/', pg_stat_get_tuples_inserted(c), pg_stat_get_tuples_updated(c), pg_stat_get_tuples_deleted(c)), ',')
   from unnest(p_catalogs) c
 $$;
 
@@ -190,9 +192,11 @@ as $$
       extract(epoch from pg_postmaster_start_time()), extract(epoch from pg_stat_get_db_stat_reset_time(d.oid)),
       case p_subject
         -- Nobody gets a column's privileges but by an update: tables come and go without any.
-        when 'column_grants' then pg_stat_get_tuples_updated('pg_attribute'::regclass)
-        when 'rls_status' then monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite')
-          + pg_stat_get_tuples_updated('pg_attribute'::regclass)
+        when 'column_grants' then pg_stat_get_tuples_updated('pg_attribute'::regclass)::text
+        -- The database's owner is a member of pg_database_owner.
+        when 'rls_status' then concat_ws(' ',
+          monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite'),
+          pg_stat_get_tuples_updated('pg_attribute'::regclass), d.datdba)
       end,
       case p_subject when 'rls_status' then md5(concat(monitoring.setting('application_schemas'), monitoring.setting('exposed_schemas'))) end)
   end
@@ -217,7 +221,7 @@ begin
   return exists (
     select from monitoring.remembered r
     where r.subject = p_subject
-      and r.remembered_at > now() - case p_subject when 'companions' then interval '1 hour' else interval '10 minutes' end
+      and r.remembered_at between now() - case p_subject when 'companions' then interval '1 hour' else interval '150 seconds' end and now()
       and r.holds_while = monitoring.holds_while(p_subject));
 end
 $$;

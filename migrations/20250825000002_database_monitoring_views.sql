@@ -545,27 +545,34 @@ begin
 end
 $$;
 
+-- Who may use a schema; null: PUBLIC, and so everybody.
+create or replace function monitoring.schema_users(p_namespace oid) returns oid[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if has_schema_privilege('public', p_namespace, 'usage') then
+    return null;
+  end if;
+  return array(
+    select r.oid from pg_roles r where r.oid >= 16384 and not r.rolsuper and has_schema_privilege(r.oid, p_namespace, 'usage'));
+end
+$$;
+
 -- Under which names a grant lets anybody in: the grantee's own, if the schema lets it get there or one of its members; for
 -- PUBLIC without the schema, those who have the schema. Not who has the owner's rights anyway.
-create or replace function monitoring.reachers(p_grantee oid, p_owner oid, p_namespace oid) returns name[]
+create or replace function monitoring.reachers(p_grantee oid, p_owner oid, p_schema_users oid[]) returns name[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_grantee = 0 then
-    if has_schema_privilege('public', p_namespace, 'usage') then
-      return '{PUBLIC}';
-    end if;
-    return array(
-      select r.rolname from pg_roles r
-      where r.oid >= 16384 and not r.rolsuper and not pg_has_role(r.oid, p_owner, 'usage') and has_schema_privilege(r.oid, p_namespace, 'usage')
-      order by r.rolname);
-  elsif pg_has_role(p_grantee, p_owner, 'usage') and not (select r.rolsuper from pg_roles r where r.oid = p_grantee) then
-    return '{}';
-  elsif has_schema_privilege(p_grantee, p_namespace, 'usage') or exists (
-    select from pg_roles r
-    where not r.rolsuper and pg_has_role(r.oid, p_grantee, 'usage') and not pg_has_role(r.oid, p_owner, 'usage')
-      and has_schema_privilege(r.oid, p_namespace, 'usage'))
+    return case when p_schema_users is null then '{PUBLIC}' else array(
+      select pg_get_userbyid(u) from unnest(p_schema_users) u where not pg_has_role(u, p_owner, 'usage') order by 1) end;
+  elsif not exists (select from pg_roles r where r.oid = p_grantee and (r.rolsuper or not pg_has_role(r.oid, p_owner, 'usage'))) then
+    return '{}'; -- the owner's, or a role that is gone
+  elsif p_schema_users is null or p_grantee = any (p_schema_users) or exists (
+    select from unnest(p_schema_users) u where pg_has_role(u, p_grantee, 'usage') and not pg_has_role(u, p_owner, 'usage'))
   then
     return array[pg_get_userbyid(p_grantee)];
   end if;
@@ -604,13 +611,15 @@ as $$
 #variable_conflict use_column
 begin
   return query
-    with recursive views as materialized (
-      select c.oid, c.relowner, n.oid as namespace_oid, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
+    with recursive namespaces as materialized (
+      select n.oid, n.nspname, monitoring.schema_users(n.oid) as users from pg_namespace n
+    ), views as materialized (
+      select c.oid, c.relowner, c.relkind, n.users, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
         c.relkind = 'v' and exists (
           select from unnest(c.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean) as is_invoker
       from pg_rewrite w -- few rows, where pg_class has many
         join pg_class c on c.oid = w.ev_class
-        join pg_namespace n on n.oid = c.relnamespace
+        join namespaces n on n.oid = c.relnamespace
       where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
     ), reads as materialized (
@@ -627,15 +636,19 @@ begin
           union all
           select c.grantee, c.privilege_type from monitoring.column_grants() c where c.table_oid = v.oid
         ) g
-        cross join unnest(monitoring.reachers(g.grantee, v.relowner, v.namespace_oid)) as n (name)
+        cross join unnest(monitoring.reachers(g.grantee, v.relowner, v.users)) as n (name)
       where g.grantee <> v.relowner and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
       group by v.oid
     ), paths as (
-      -- From each view that somebody may read down to tables; null: still with the reader's own rights.
-      select v.oid as view_oid, v.oid as at_oid, case when not v.is_invoker then v.relowner end as rights_of
+      -- From each view that somebody may read down to tables; null: with the reader's own rights. A security_invoker view takes
+      -- the rights of whoever runs the statement, also inside another view: for a materialized view who refreshes it, its owner.
+      select v.oid as view_oid, v.oid as at_oid, case when not v.is_invoker then v.relowner end as rights_of,
+        case v.relkind when 'm' then v.relowner end as runner
       from views v join readers r on r.oid = v.oid
       union
-      select p.view_oid, d.relation_oid, case when n.is_invoker then p.rights_of else coalesce(n.relowner, p.rights_of) end
+      select p.view_oid, d.relation_oid,
+        case when n.oid is null then p.rights_of when n.is_invoker then p.runner else n.relowner end,
+        case n.relkind when 'm' then n.relowner else p.runner end
       from paths p
         join reads d on d.view_oid = p.at_oid
         left join views n on n.oid = d.relation_oid
@@ -672,11 +685,15 @@ declare
     where not r.rolsuper and exists (select from pg_roles a where a.rolname = 'anon' and pg_has_role(a.oid, r.oid, 'usage'))
   ) || 0::oid;
   v_anon oid := (select r.oid from pg_roles r where r.rolname = 'anon');
+  v_all_data oid[] := array(
+    select r.oid from pg_roles r
+    where r.oid >= 16384 and not r.rolsuper and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage')));
   v_unbound oid[] := array(select r.oid from pg_roles r where r.rolsuper or r.rolbypassrls);
 begin
   return query
     with namespaces as materialized (
-      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed
+      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, monitoring.schema_users(n.oid) as users,
+        v_anon is not null and has_schema_privilege(v_anon, n.oid, 'usage') as is_anons
       from pg_namespace n
       where monitoring.is_application_schema(n.nspname, v_schemas)
     ), column_grants as materialized (
@@ -716,9 +733,8 @@ begin
         group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
       ) k
     ), grants as materialized (
-      -- Who is granted what, and who gets there by it.
-      select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name,
-        monitoring.reachers(g.grantee, g.relowner, g.relnamespace) as reachers
+      -- Who is granted what.
+      select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name
       from (
         select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, k.example_oid, a.grantee, array_agg(distinct a.privilege_type) as privileges
         from kinds k, lateral (
@@ -729,12 +745,20 @@ begin
         where a.grantee <> k.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
         group by 1, 2, 3, 4, 5, 6
       ) g
+    ), reach as materialized (
+      -- And who gets there by it: once for all kinds that have it.
+      select d.grantee, d.relowner, d.relnamespace, monitoring.reachers(d.grantee, d.relowner, n.users) as names
+      from (select distinct g.grantee, g.relowner, g.relnamespace from grants g) d join namespaces n on n.oid = d.relnamespace
+    ), reached as materialized (
+      select g.*, r.names as reachers
+      from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace
     ), exposures as materialized (
-      select g.kind, array(select distinct n.name from grants o, unnest(o.reachers) as n (name) where o.kind = g.kind order by 1) as exposed_to,
+      select g.kind, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
         bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-        bool_or(g.grantee = any (v_anonymous) and (has_schema_privilege('public', g.relnamespace, 'usage')
-          or v_anon is not null and has_schema_privilege(v_anon, g.relnamespace, 'usage'))) as is_anonymous_reachable
-      from grants g
+        bool_or(g.grantee = any (v_anonymous) and (n.users is null or n.is_anons)) as is_anonymous_reachable
+      from reached g
+        join namespaces n on n.oid = g.relnamespace
+        left join unnest(g.reachers) as e (name) on true
       group by g.kind
     ), unbound as materialized (
       -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, or as the owner.
@@ -759,7 +783,7 @@ begin
       select g.kind, string_agg(format('%s to %s', g.privilege_type, g.names), '; ' order by g.privilege_type) as gaps
       from (
         select g.kind, c.privilege_type, string_agg(g.grantee_name, ', ' order by g.grantee_name) as names
-        from grants g, unnest(g.privileges) as c (privilege_type)
+        from reached g, unnest(g.privileges) as c (privilege_type)
         where g.relrowsecurity and g.reachers <> '{}' and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
           and not exists (
             select from policies p
@@ -771,7 +795,12 @@ begin
       ) g
       group by g.kind
     ), ranked as (
-      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, coalesce(x.exposed_to, '{}') as exposed_to,
+      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, array(
+          select e.name from unnest(x.exposed_to) as e (name)
+          union
+          -- Who may read or write everything needs no grant.
+          select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
+          order by 1) as exposed_to,
         u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, h.names as hollow, case when k.policy_count > 0 then g.gaps end as gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false)) then 1
@@ -847,7 +876,7 @@ begin
   select p.oid, n.nspname, p.proargnames, e.extnamespace into v_function
   from pg_extension e
     join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
-    join pg_proc p on p.oid = d.objid and p.proname = 'pg_stat_statements'
+    join pg_proc p on p.oid = d.objid and p.proname = 'pg_stat_statements' and p.proargtypes[0] = 'boolean'::regtype and p.pronargs = 1
     join pg_namespace n on n.oid = p.pronamespace
   where e.extname = 'pg_stat_statements';
   is_created := found;
@@ -859,7 +888,13 @@ begin
     time_column := case when 'total_exec_time' = any (v_function.proargnames) then 'exec_time' else 'time' end;
     is_usable := has_schema_privilege(v_function.extnamespace, 'usage') and has_function_privilege(v_function.oid, 'execute');
     -- A parameter of that name can be set without the library. From 1.9 on there is a function that costs nothing to try.
-    if is_loaded and is_usable and to_regprocedure(relation || '_info()') is not null then
+    -- The extension's own: anybody may have made another of that name.
+    if is_loaded and is_usable and exists (
+      select from pg_depend d
+      where d.classid = 'pg_proc'::regclass and d.objid = to_regprocedure(relation || '_info()') and d.deptype = 'e'
+        and d.refclassid = 'pg_extension'::regclass
+        and d.refobjid = (select e.oid from pg_extension e where e.extname = 'pg_stat_statements'))
+    then
       execute format('select from %s_info()', relation);
     end if;
   end if;
@@ -1165,9 +1200,13 @@ begin
       get diagnostics v_deleted = row_count;
     exception when lock_not_available then
       -- Locking all rows first would double the work for every batch, so it is done for this one.
-      execute v_delete using array(
-        select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
-      get diagnostics v_deleted = row_count;
+      begin
+        execute v_delete using array(
+          select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
+        get diagnostics v_deleted = row_count;
+      exception when lock_not_available then
+        return v_total; -- not a row but the table is locked: the next run will find it free
+      end;
     end;
     v_total := v_total + v_deleted;
     exit when clock_timestamp() >= p_stop_at;
@@ -1191,7 +1230,9 @@ begin
   if pg_is_in_recovery() then
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be deleted');
   end if;
-  if not pg_try_advisory_xact_lock(hashtextextended('pgvigil.cleanup', 0)) then
+  -- A row of our own and no advisory lock, which everybody in the database could hold.
+  perform from monitoring.migrations m where m.version = '20250825000002' for no key update skip locked;
+  if not found then
     return jsonb_build_object('status', 'skipped', 'reason', 'another clean-up is running');
   end if;
   v_resolved := monitoring.delete_events('resolved_at is not null and resolved_at',
@@ -1431,7 +1472,8 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.table_health(int)',
   'function monitoring.look_at_column_grants()',
   'function monitoring.column_grants()',
-  'function monitoring.reachers(oid, oid, oid)',
+  'function monitoring.schema_users(oid)',
+  'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.is_always_true(text)',
   'function monitoring.look_at_bypassing_views()',
   'function monitoring.look_at_rls_status()',

@@ -54,7 +54,7 @@ begin
     continue when v_holds_while is null or exists (
       select from monitoring.remembered r
       where r.subject = v_subject and r.holds_while = v_holds_while
-        and r.remembered_at > now() - case v_subject when 'companions' then interval '10 minutes' else interval '5 minutes' end);
+        and r.remembered_at > now() - case v_subject when 'companions' then interval '10 minutes' else interval '45 seconds' end);
     case v_subject
       when 'companions' then
         with seen as materialized (
@@ -117,12 +117,15 @@ declare
   v_day date := (v_tick_at at time zone 'UTC')::date;
   v_summary jsonb;
   v_metrics jsonb;
+  v_problem text;
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at);
   end if;
-  if not pg_try_advisory_xact_lock(hashtextextended('pgvigil.sample', 0)) then
+  -- A row of our own and no advisory lock, which everybody in the database could hold.
+  perform from monitoring.migrations m where m.version = '20250825000003' for no key update skip locked;
+  if not found then
     return jsonb_build_object('status', 'skipped', 'reason', 'another sample is being taken', 'tick_at', v_tick_at);
   end if;
   if exists (select from monitoring.samples s where s.tick_at = v_tick_at) then
@@ -131,8 +134,14 @@ begin
 
   perform monitoring.ensure_sample_partition(v_day);
   perform monitoring.ensure_sample_partition(v_day + 1);
-  perform monitoring.remember();
-  perform monitoring.note_statement_texts();
+  -- What is only kept for speed must not cost the heartbeat.
+  begin
+    perform monitoring.remember();
+    perform monitoring.note_statement_texts();
+  exception when others then
+    v_problem := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+    raise warning 'pgvigil could not remember: %', v_problem;
+  end;
   v_summary := public.get_database_monitoring_summary();
   v_metrics := v_summary -> 'metrics';
   insert into monitoring.samples (
@@ -149,7 +158,8 @@ begin
     (v_metrics ->> 'findings')::bigint);
   return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at,
     'late_ms', greatest(0, (extract(epoch from v_started_at - coalesce(p_tick_at, v_started_at)) * 1000)::bigint),
-    'health_score', v_summary -> 'health_score', 'health_status', v_summary -> 'status', 'metrics', v_metrics);
+    'health_score', v_summary -> 'health_score', 'health_status', v_summary -> 'status', 'metrics', v_metrics,
+    'not_remembered', v_problem);
 end
 $$;
 comment on function monitoring.sample(timestamptz) is

@@ -35,6 +35,7 @@ set role monitoring_owner;
 create or replace function monitoring.validation_facts() returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -97,10 +98,11 @@ begin
           from pg_policy p
           where p.polrelid = r.oid and p.polpermissive
             and p.polroles <> array['monitoring_owner'::regrole::oid]
-            and not exists (
-              select from pg_depend d
-              where d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
-                and d.refobjid = 'monitoring.may(text)'::regprocedure)))
+            -- Nothing but one question to our guard: one sub-select, one function, ours, and nothing beside it.
+            and not (p.polqual::text like '{SUBLINK %' and p.polqual::text not like '%{BOOLEXPR %' and p.polqual::text not like '%{OPEXPR %'
+              and p.polqual::text not like '%{CASE%' and p.polqual::text not like '%{COALESCE%'
+              and (select count(*) from regexp_matches(p.polqual::text, '\{FUNCEXPR :funcid ([0-9]+) ', 'g')) = 1
+              and substring(p.polqual::text from '\{FUNCEXPR :funcid ([0-9]+) ')::oid = 'monitoring.may(text)'::regprocedure)))
       from relations r where r.oid = 'public.monitoring_events'::regclass),
     'tables', (
       select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -148,91 +150,138 @@ begin
 end
 $$;
 
--- Tries what the catalogs say: as each role that tables are exposed to, `select ... limit 0` from every table. Only the
--- permission check is reached, no row is read. monitoring_reader stands for PUBLIC: it is a member of nothing. Who asks must be
--- able to become those roles; those it cannot are named. Not a definer function, in which SET ROLE is not allowed.
+-- Who can get at which table by the catalogs of this moment, never by what is remembered of them.
+create or replace function monitoring.exposure_now() returns table (table_name text, table_oid oid, owner oid, exposed_to oid[])
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  return query
+    select format('%I.%I', s.schemaname, s.tablename), c.oid, c.relowner,
+      -- A role that is gone meanwhile is nobody.
+      array(select coalesce(r.oid, 0) from unnest(s.exposed_to) as e (name) left join pg_roles r on r.rolname = e.name
+        where r.oid is not null or e.name = 'PUBLIC')
+    from monitoring.look_at_rls_status() s
+      join pg_namespace n on n.nspname = s.schemaname
+      join pg_class c on c.relnamespace = n.oid and c.relname = s.tablename;
+end
+$$;
+
+-- Tries what the catalogs say: as each role that tables are exposed to, every table. Who asks must be able to become those
+-- roles; those it cannot are named. monitoring_reader stands for PUBLIC: it is a member of nothing. Not a definer function,
+-- in which SET ROLE is not allowed.
+--
+-- By LOCK TABLE ... IN ACCESS SHARE MODE and not by a SELECT: that would plan, and planning runs what the table's owner has put
+-- into policies and partition bounds, in the session of whoever validates, whose rights SET ROLE does not take away. A lock
+-- is refused and allowed like a SELECT (manual, "LOCK"), runs nobody's code, and is given back at once.
 create or replace function monitoring.probe_exposure() returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
+set row_security = on
 set jit = off
 as $$
 declare
   v_stop_at timestamptz := clock_timestamp() + interval '3 seconds';
-  v_role name;
   v_tables record;
-  v_place int;
-  v_readable int;
+  v_role record;
+  v_may boolean;
+  v_expected boolean[];
+  v_selectable boolean[];
+  v_tried int;
+  v_open int;
   v_roles jsonb := '{}';
   v_unseen text[] := '{}';
   v_closed text[] := '{}';
-  v_untried name[] := '{}';
-  v_complete boolean := true;
+  v_untried text[] := '{}';
+  v_unreached text[] := '{}';
 begin
   perform set_config('transaction_read_only', 'on', true);
   perform monitoring.authorize('read');
-  <<roles>>
+  select array_agg(e.table_name) as names, array_agg(e.table_oid) as oids, array_agg(e.owner) as owners,
+    array_agg(e.exposed_to::text) as exposed_to
+  into v_tables
+  from monitoring.exposure_now() e;
   for v_role in
-    select r.rolname
+    select r.oid, r.rolname
     from pg_roles r
     where not r.rolsuper and r.rolname not in ('monitoring_owner', 'monitoring_agent') and (
       r.rolname in ('anon', 'authenticated', 'monitoring_reader')
-      or r.rolname in (select e.name from monitoring.rls_status() s, unnest(s.exposed_to) as e (name)))
-    order by r.rolname
+      or r.oid in (select x.role_oid from unnest(v_tables.exposed_to) e (oids), unnest(e.oids::oid[]) as x (role_oid)))
+    -- Those who come first matter most.
+    order by r.rolname not in ('anon', 'authenticated', 'monitoring_reader'), r.rolname
   loop
-    -- All that is needed is looked up before the role is taken: then it may no longer be looked up.
-    select array_agg(format('%I.%I', s.schemaname, s.tablename)) as names,
-      array_agg(exists (
-        select from unnest(s.exposed_to) as e (name)
-        where e.name = 'PUBLIC' or pg_has_role(v_role, e.name, 'usage'))) as exposed,
-      array_agg(has_any_column_privilege(v_role, c.oid, 'select') and has_schema_privilege(v_role, n.oid, 'usage')) as selectable
-    into v_tables
-    from monitoring.rls_status() s
-      join pg_namespace n on n.nspname = s.schemaname
-      join pg_class c on c.relnamespace = n.oid and c.relname = s.tablename
-    where not pg_has_role(v_role, c.relowner, 'usage');
-    v_readable := 0;
+    if clock_timestamp() > v_stop_at then
+      v_unreached := v_unreached || quote_ident(v_role.rolname);
+      continue;
+    end if;
+    v_may := true;
     begin
-      perform set_config('role', v_role, true);
+      perform set_config('role', v_role.rolname, true);
+      raise exception using errcode = 'PV001'; -- undoes the SET ROLE
+    exception
+      when sqlstate 'PV001' then null;
+      when insufficient_privilege then v_may := false;
+    end;
+    if not v_may then
+      if v_role.rolname <> 'monitoring_reader' then -- only a stand-in
+        v_untried := v_untried || quote_ident(v_role.rolname);
+      end if;
+      continue;
+    end if;
+    -- All that is needed is looked up before the role is taken: then it may no longer be looked up. Null: it is the owner's.
+    select array_agg(case when not pg_has_role(v_role.oid, t.owner, 'usage') then exists (
+          select from unnest(t.exposed_to::oid[]) e where e = 0 or pg_has_role(v_role.oid, e, 'usage')) end order by t.place),
+      array_agg(has_table_privilege(v_role.oid, t.oid, 'select') and has_schema_privilege(v_role.oid, c.relnamespace, 'usage') order by t.place)
+    into v_expected, v_selectable
+    from unnest(v_tables.oids, v_tables.owners, v_tables.exposed_to) with ordinality as t (oid, owner, exposed_to, place)
+      left join pg_class c on c.oid = t.oid;
+    v_tried := 0;
+    v_open := 0;
+    begin
+      perform set_config('role', v_role.rolname, true);
       for v_place in 1..coalesce(array_length(v_tables.names, 1), 0) loop
+        continue when v_expected[v_place] is null;
         if clock_timestamp() > v_stop_at then
-          v_complete := false;
+          v_unreached := v_unreached || format('%I beyond %s tables', v_role.rolname, v_tried);
           exit;
         end if;
         begin
-          execute format('select from %s limit 0', v_tables.names[v_place]);
-          v_readable := v_readable + 1;
-          if not v_tables.exposed[v_place] then
-            v_unseen := v_unseen || format('%s by %I', v_tables.names[v_place], v_role);
-          end if;
+          execute format('lock table only %s in access share mode', v_tables.names[v_place]);
+          raise exception using errcode = 'PV002'; -- gives the lock back
         exception
-          when insufficient_privilege then
-            if v_tables.exposed[v_place] and v_tables.selectable[v_place] then
-              v_closed := v_closed || format('%s by %I', v_tables.names[v_place], v_role);
+          when sqlstate 'PV002' then
+            v_tried := v_tried + 1;
+            v_open := v_open + 1;
+            if not v_expected[v_place] then
+              v_unseen := v_unseen || format('%s by %I', v_tables.names[v_place], v_role.rolname);
             end if;
-          when lock_not_available or undefined_table then
+          when insufficient_privilege then
+            v_tried := v_tried + 1;
+            if v_expected[v_place] and v_selectable[v_place] then
+              v_closed := v_closed || format('%s by %I', v_tables.names[v_place], v_role.rolname);
+            end if;
+          when lock_not_available or undefined_table or invalid_schema_name then
             null; -- DDL is at work on it
         end;
       end loop;
-      -- Undoes the SET ROLE, and nothing else: there is nothing else to undo.
-      raise exception using errcode = 'PV001';
+      raise exception using errcode = 'PV001'; -- undoes the SET ROLE, and nothing else: there is nothing else to undo
     exception
       when sqlstate 'PV001' then
-        v_roles := v_roles || jsonb_build_object(v_role,
-          format('%s of %s', v_readable, coalesce(array_length(v_tables.names, 1), 0)));
+        v_roles := v_roles || jsonb_build_object(v_role.rolname, format('%s of %s', v_open, v_tried));
       when insufficient_privilege then
-        if v_role <> 'monitoring_reader' then -- only a stand-in
-          v_untried := v_untried || v_role;
-        end if;
+        v_untried := v_untried || quote_ident(v_role.rolname);
     end;
   end loop;
-  return jsonb_build_object('roles', v_roles, 'unseen', v_unseen, 'closed', v_closed, 'untried', v_untried, 'complete', v_complete);
+  return jsonb_build_object('roles', v_roles, 'unseen', v_unseen, 'closed', v_closed, 'untried', v_untried, 'unreached', v_unreached);
 exception when sqlstate 'PV000' then
   null; -- never raised: the clause makes this block a subtransaction, which takes its read-only mode with it when it ends
 end
 $$;
 comment on function monitoring.probe_exposure() is
-  'Tries select ... limit 0 on every table as each role it is exposed to: {roles: {role: "readable of all"}, unseen: readable but not in exposed_to, closed: in exposed_to but refused, untried: roles the caller may not become}.';
+  'Tries every table as each role it is exposed to: {roles: {role: "open of tried"}, unseen: open but not in exposed_to, closed: in exposed_to but refused, untried: roles the caller may not become, unreached: what 3 seconds did not suffice for}.';
 
 -- The six checks that the request asks for after the migration, tried for real on this database.
 create or replace function monitoring.validation(p_probe jsonb default null) returns table (
@@ -240,9 +289,11 @@ create or replace function monitoring.validation(p_probe jsonb default null) ret
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
+set row_security = on
 as $$
 #variable_conflict use_column
 declare
+  v_may boolean;
   v_facts jsonb;
   v_is_service boolean;
   v_probe jsonb;
@@ -415,31 +466,45 @@ begin
     ) as callers (name, claims)
   loop
     begin
-      perform set_config('request.jwt.claims', v_call.claims, true);
-      perform set_config('role', 'monitoring_reader', true);
+      v_may := true;
       begin
-        perform public.get_database_monitoring_summary();
-        v_problems := v_problems || format('%s is let in by the summary', v_call.name);
+        perform set_config('role', 'monitoring_reader', true);
       exception when insufficient_privilege then
-        null;
+        v_may := false;
       end;
-      begin
-        execute 'select from public.monitoring_connections limit 1';
-        v_problems := v_problems || format('%s is let in by monitoring_connections', v_call.name);
-      exception when insufficient_privilege then
-        null;
-      end;
-      execute 'select count(*) from (select from public.monitoring_events limit 1) e' into v_count;
-      if v_count > 0 then
-        v_problems := v_problems || format('%s sees monitoring_events', v_call.name);
+      if not v_may then
+        v_notes := v_notes || format('%s was not tried: %s may not become monitoring_reader', v_call.name, current_user);
+      else
+        perform set_config('request.jwt.claims', v_call.claims, true);
+        begin
+          perform public.get_database_monitoring_summary();
+          v_problems := v_problems || format('%s is let in by the summary', v_call.name);
+        exception when insufficient_privilege then
+          null;
+        end;
+        begin
+          execute 'select from public.monitoring_connections limit 1';
+          v_problems := v_problems || format('%s is let in by monitoring_connections', v_call.name);
+        exception when insufficient_privilege then
+          null;
+        end;
+        begin
+          execute 'select count(*) from (select from public.monitoring_events limit 1) e' into v_count;
+          if v_count > 0 then
+            v_problems := v_problems || format('%s sees monitoring_events', v_call.name);
+          end if;
+          v_notes := v_notes || format('%s is refused', v_call.name);
+        exception
+          when lock_not_available then
+            v_notes := v_notes || format('%s was not tried on monitoring_events: it is locked', v_call.name);
+          when insufficient_privilege then
+            v_problems := v_problems || 'monitoring_reader may not even ask for monitoring_events: its grant is gone'::text;
+        end;
       end if;
       -- The problems found are kept in a variable, which an undone block does not take back.
       raise exception using errcode = 'PV001';
-    exception
-      when sqlstate 'PV001' then
-        v_notes := v_notes || format('%s is refused', v_call.name);
-      when insufficient_privilege then
-        v_notes := v_notes || format('%s was not tried: %s may not become monitoring_reader', v_call.name, current_user);
+    exception when sqlstate 'PV001' then
+      null;
     end;
   end loop;
   v_probe := coalesce(p_probe, monitoring.probe_exposure());
@@ -450,11 +515,12 @@ begin
     v_problems := v_problems || ('in exposed_to, but refused: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'closed') o (name)));
   end if;
   v_notes := v_notes
-    || ('tables that answer to select ... limit 0, as exposed_to says: '
+    || ('tables that are open, as exposed_to says: '
       || coalesce((select string_agg(format('%s %s', r.key, r.value), ', ' order by r.key) from jsonb_each_text(v_probe -> 'roles') r), 'none tried'))
     || case when jsonb_array_length(v_probe -> 'untried') > 0
       then ('not tried, since the caller may not become them: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'untried') o (name))) end
-    || case when not (v_probe ->> 'complete')::boolean then 'not all tables were tried within 3 s'::text end;
+    || case when jsonb_array_length(v_probe -> 'unreached') > 0
+      then ('not reached within 3 s: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'unreached') o (name))) end;
   return query select 'security', v_problems = '{}', array_to_string(v_problems || array_remove(v_notes, null), '; '),
     case when v_problems <> '{}' then 'Revoke what is named, and apply the migrations again: they close what default privileges open.' end;
 exception when sqlstate 'PV000' then
@@ -467,10 +533,12 @@ comment on function monitoring.validation(jsonb) is
 do $private$ begin perform monitoring.make_private(
   'function monitoring.validation_facts()',
   'function monitoring.own_time_percent()',
+  'function monitoring.exposure_now()',
   'function monitoring.probe_exposure()',
   'function monitoring.validation(jsonb)'); end $private$;
 
-grant execute on function monitoring.validation_facts(), monitoring.own_time_percent(), monitoring.probe_exposure(),
+grant execute on function monitoring.validation_facts(), monitoring.own_time_percent(), monitoring.exposure_now(),
+  monitoring.probe_exposure(),
   monitoring.validation(jsonb) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

@@ -86,7 +86,7 @@ drop function if exists
   monitoring.findings(), monitoring.assess(), monitoring.delete_events(text, timestamptz, timestamptz),
   monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(text), monitoring.note_statement_texts(),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.look_at_rls_status(),
-  monitoring.is_always_true(text), monitoring.reachers(oid, oid, oid),
+  monitoring.is_always_true(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid),
   monitoring.look_at_bypassing_views(), monitoring.column_grants(), monitoring.look_at_column_grants(),
   monitoring.table_health(int);
 drop view if exists monitoring.table_states;

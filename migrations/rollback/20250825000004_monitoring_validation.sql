@@ -24,7 +24,7 @@ begin
 end
 $become$;
 
-drop function if exists monitoring.validation(jsonb), monitoring.probe_exposure(), monitoring.own_time_percent(),
+drop function if exists monitoring.validation(jsonb), monitoring.probe_exposure(), monitoring.exposure_now(), monitoring.own_time_percent(),
   monitoring.validation_facts();
 do $forget$
 begin

@@ -406,3 +406,22 @@ async fn over_http_statements_name_nobody_unless_admin_or_owner_ask() {
         );
     }
 }
+
+/// Of an extension that has no such function yet, anybody may make one: it would run as the owner of everything.
+#[tokio::test]
+async fn a_function_that_is_not_the_extensions_is_never_called() {
+    let cluster = Cluster::start(ClusterOptions {
+        pg_stat_statements: false,
+        settings: "shared_preload_libraries = 'pg_stat_statements'",
+        ..ClusterOptions::default()
+    });
+    let database = cluster.database();
+    let trap = "create extension pg_stat_statements version '1.8';
+        create role mallory; grant create on schema public to mallory; set role mallory;
+        create function public.pg_stat_statements_info() returns void language plpgsql as $$
+          begin raise exception 'run by %', current_user; end $$;
+        reset role;";
+    database.psql(SUPERUSER, trap).expect("setting a trap");
+    let asked = "select count(*) > 0 from monitoring.statements(); select monitoring.sample() ->> 'not_remembered'";
+    assert_eq!(database.psql(SUPERUSER, asked).as_deref(), Ok("t\n\n"));
+}

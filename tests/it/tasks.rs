@@ -68,7 +68,9 @@ async fn overlapping_samples_are_skipped() {
     let app = TestApp::new(&database).await;
     let other = database.superuser().await;
     other
-        .batch_execute("begin; select pg_advisory_xact_lock(hashtextextended('pgvigil.sample', 0))")
+        .batch_execute(
+            "begin; select from monitoring.migrations where version = '20250825000003' for update",
+        )
         .await
         .expect("being another sampler");
     let report = app.task(json!({"task": "sample"})).await;
@@ -147,7 +149,7 @@ async fn overlapping_cleanups_are_skipped() {
     let other = database.superuser().await;
     other
         .batch_execute(
-            "begin; select pg_advisory_xact_lock(hashtextextended('pgvigil.cleanup', 0))",
+            "begin; select from monitoring.migrations where version = '20250825000002' for update",
         )
         .await
         .expect("being another clean-up");

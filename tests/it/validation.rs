@@ -200,6 +200,16 @@ async fn each_thing_broken_is_named_by_its_check() {
             "not forced",
         ),
         (
+            "alter policy monitoring_events_read on monitoring_events using ((select monitoring.may('read')) or true)",
+            "row_level_security",
+            "monitoring_events_read",
+        ),
+        (
+            "revoke all on monitoring_events from monitoring_reader",
+            "security",
+            "its grant is gone",
+        ),
+        (
             "create policy everybody on monitoring_events for select using (true)",
             "row_level_security",
             "everybody",
@@ -319,31 +329,144 @@ async fn exposure_is_tried_as_each_exposed_role() {
         readable("anon").map(|count| count + 2),
         readable("authenticated")
     );
+}
 
-    if supabase().major_version() < 15 {
-        return; // where no judgement is remembered, none can be made to lie
+/// Found by somebody who may become more roles, it is judged by the check all the same.
+#[tokio::test]
+async fn a_probe_that_finds_a_difference_fails_the_check() {
+    let database = plain().database();
+    for (unseen, closed, words) in [
+        (
+            "public.guests by anon",
+            "",
+            "readable, though not in exposed_to: public.guests by anon",
+        ),
+        (
+            "",
+            "public.guests by app",
+            "in exposed_to, but refused: public.guests by app",
+        ),
+    ] {
+        let list = |text: &str| {
+            if text.is_empty() {
+                json!([])
+            } else {
+                json!([text])
+            }
+        };
+        let probe = json!({"roles": {}, "unseen": list(unseen), "closed": list(closed), "untried": [], "unreached": []});
+        let sql = format!(
+            "select pass, evidence from monitoring.validation('{probe}') where check_id = 'security'"
+        );
+        let judged = database.psql(SUPERUSER, &sql).expect("validating");
+        assert!(
+            judged.starts_with("f|") && judged.contains(words),
+            "{judged}"
+        );
     }
-    // A judgement that lies is found out: remembered from before, told by nobody.
-    let lie = "
-        update monitoring.settings set value = '0' where key = 'remember_from_relations';
-        insert into monitoring.remembered_rls_status
-          select s.schemaname, s.tablename, s.rls_enabled, s.rls_status, s.policy_count, s.security_risk_level, s.rls_forced, s.risk_rank,
-            case s.tablename when 'open_table' then '{}' when 'inside' then '{anon}' else s.exposed_to end, s.reasons
-          from monitoring_rls_status s;
-        insert into monitoring.remembered values ('rls_status', now(), monitoring.holds_while('rls_status'));";
-    database.psql(SUPERUSER, lie).expect("planting a lie");
-    let probed = probe(SUPERUSER);
+}
+
+/// A SELECT, even of no row, is planned, and planning runs what a table's owner has put into its policies: in the session of
+/// whoever validates, whose rights SET ROLE does not take away.
+#[tokio::test]
+async fn nobodys_code_is_run_by_the_probe() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let trap = "
+        create role mallory; create schema dev authorization mallory; grant usage on schema dev to public;
+        set role mallory;
+        create table dev.loot (taken_by name);
+        create function dev.take() returns boolean language plpgsql immutable as $$
+          begin
+            perform set_config('role', 'none', true); -- back to whoever signed in
+            perform pg_notify('taken', session_user);
+            raise exception 'run by % who signed in as %', current_user, session_user;
+          end $$;
+        create table dev.bait (id int); alter table dev.bait enable row level security;
+        create policy trap on dev.bait using (dev.take());
+        create table dev.halves (id int) partition by range (id); alter table dev.halves enable row level security;
+        create policy trap on dev.halves using (dev.take());
+        create table dev.half partition of dev.halves for values from (1) to (9);
+        grant select on dev.bait, dev.halves to public;
+        reset role;";
+    database.psql(SUPERUSER, trap).expect("setting the trap");
+    let planned = database.psql(
+        SUPERUSER,
+        "set role monitoring_reader; select from dev.bait limit 0",
+    );
+    let planned = planned.expect_err("walking into it");
     assert!(
-        probed["unseen"]
-            .to_string()
-            .contains("public.open_table by anon"),
+        planned.contains("run by postgres"),
+        "the trap works: {planned}"
+    );
+
+    let probed = database.psql(SUPERUSER, "select monitoring.probe_exposure()");
+    let probed = probed.expect("probing");
+    assert!(
+        probed.contains("\"unseen\": []") && probed.contains("\"closed\": []"),
         "{probed}"
     );
-    let evidence = failure(&database, "security").await;
-    assert!(
-        evidence.contains("readable, though not in exposed_to"),
-        "{evidence}"
-    );
+    for (_, pass, evidence, _) in validation(&database).await {
+        assert!(pass || evidence.contains(" ms"), "{evidence}");
+    }
+    TestApp::new(&database)
+        .await
+        .task(json!({"task": "validate"}))
+        .await;
+}
+
+/// What is ordinary elsewhere is no failure here.
+#[tokio::test]
+async fn ordinary_databases_pass() {
+    for (what, setup) in [
+        (
+            "a policy that raises without a setting",
+            "create table orders (id int, tenant uuid); alter table orders enable row level security;
+             create policy own on orders using (tenant = current_setting('app.tenant')::uuid); grant select on orders to app",
+        ),
+        (
+            "a policy that asks a function which the role may not call",
+            "create function secret() returns int language sql as 'select 1'; revoke execute on function secret() from public;
+             create table t (id int); alter table t enable row level security; create policy p on t using (id = secret());
+             grant select on t to app",
+        ),
+        (
+            "a role that reads everything",
+            "create role bi; grant usage on schema public to bi; grant pg_read_all_data to bi; create table pub (id int);
+             grant select on pub to bi; create table secret (id int)",
+        ),
+        (
+            "a group that has the table and a member who has the schema",
+            "create role grp; create role mem; grant grp to mem; create schema s5; create table s5.t (id int);
+             grant select on s5.t to grp; grant usage on schema s5 to mem",
+        ),
+        (
+            "roles that bypass, own and are members of owners",
+            "create role boss bypassrls; create role own; grant own to boss; create table t (id int); alter table t owner to own;
+             alter table t enable row level security; grant select on t to boss, app",
+        ),
+        ("a session without row security", "alter role postgres set row_security = off"),
+    ] {
+        let cluster = Cluster::start(ClusterOptions::default());
+        let database = cluster.database();
+        let setup = format!("create role app; {setup}");
+        database.psql(SUPERUSER, &setup).unwrap_or_else(|error| panic!("{what}: {error}"));
+        for (check_id, pass, evidence, _) in validation(&database).await {
+            assert!(pass || check_id == "performance", "{what}: {check_id}: {evidence}");
+        }
+    }
+}
+
+/// Locks are given back one by one: a probe of many tables does not fill the lock table that everybody shares.
+#[tokio::test]
+async fn the_probe_holds_no_lock() {
+    let database = plain().database();
+    let tables = "do $$ begin for i in 1..50 loop execute format('create table t%s (id int)', i); end loop; end $$";
+    database.psql(SUPERUSER, tables).expect("creating tables");
+    let held = "begin; select monitoring.probe_exposure() is not null;
+        select count(*) from pg_locks where pid = pg_backend_pid() and relation::regclass::text ~ '^t[0-9]+$'; commit";
+    let held = database.psql(SUPERUSER, held);
+    assert_eq!(held.as_deref(), Ok("t\n0\n"));
 }
 
 #[tokio::test]

@@ -36,10 +36,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.may(text)", "'resolve'"),
     ("monitoring.may(text)", "'operate'"),
     ("monitoring.may(text)", "'anything'"),
-    (
-        "monitoring.reachers(oid, oid, oid)",
-        "0, 10, 'public'::regnamespace",
-    ),
+    ("monitoring.reachers(oid, oid, oid[])", "0, 10, null"),
     ("monitoring.redact(text)", "'select 1'"),
     (
         "monitoring.resolve_event(uuid, text)",
@@ -47,6 +44,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ),
     ("monitoring.rls_status(integer)", "1"),
     ("monitoring.sample(timestamptz)", "now()"),
+    ("monitoring.schema_users(oid)", "'monitoring'::regnamespace"),
     ("monitoring.setting(text)", "'exposed_schemas'"),
     ("monitoring.setting_list(text)", "'exposed_schemas'"),
     ("monitoring.slow_queries(integer)", "1"),
