@@ -1,5 +1,8 @@
 //! The façade in `public`: what each view and function promises, on situations made for real.
 
+// More than one list or one batch holds.
+mod many;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,5 +1,8 @@
 //! The statements that took the most time: the numbers of `pg_stat_statements`, without its literals and secrets.
 
+// Where they come from, and what can be in the way.
+mod source;
+
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 

@@ -212,6 +212,43 @@ async fn a_change_that_is_committed_after_the_memory_was_filled_is_seen() {
     .await;
 }
 
+/// Before 15 the counters of another session arrive too late to tell that an answer has become wrong.
+#[tokio::test]
+async fn row_level_security_is_remembered_from_15_on() {
+    let (cluster, database) = shaped();
+    remember(&database).await;
+    let client = database.superuser().await;
+    let look = "select monitoring.is_remembered('rls_status'), (select count(*) > 0 from monitoring.remembered_rls_status)";
+    let expected = match cluster.major_version() {
+        ..15 => "(f,f)",
+        15.. => "(t,t)",
+    };
+    assert_eq!(told(&client, look).await, expected);
+}
+
+/// A transaction sees the counters as it saw them first: after ten seconds they tell it nothing any more.
+#[tokio::test]
+async fn a_long_transaction_is_told_the_truth_and_not_the_memory() {
+    let (cluster, database) = shaped();
+    remember(&database).await;
+    let client = database.superuser().await;
+    execute(&client, "begin isolation level read committed").await;
+    let before = told(&client, ANSWERS[0]).await;
+    let change = "alter table bare enable row level security; drop policy own on rented";
+    database
+        .psql(SUPERUSER, change)
+        .expect("changing what is remembered");
+    if cluster.major_version() >= 15 {
+        let still = told(&client, ANSWERS[0]).await;
+        assert_eq!(still, before, "the trap: its counters stand still");
+        execute(&client, "select pg_sleep(10.5)").await;
+    }
+    let after = told(&client, ANSWERS[0]).await;
+    execute(&client, "commit").await;
+    assert_ne!(after, before);
+    assert_eq!(after, true_answer(&client, ANSWERS[0]).await);
+}
+
 /// Nobody but the owner and superusers fills it or reads it.
 #[tokio::test]
 async fn only_its_owner_reaches_the_memory() {

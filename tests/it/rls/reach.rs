@@ -270,3 +270,127 @@ async fn roles_that_policies_do_not_bind_are_named() {
     assert_eq!(rows(&client, "past_it", "t").await, Some(0));
     assert_eq!(unbound().await, None);
 }
+
+/// What everybody may read, anon reads too once it may enter, by whatever name it was let in.
+#[tokio::test]
+async fn what_is_granted_to_public_is_open_to_anon_who_may_enter_by_name() {
+    let (_cluster, database) = database(
+        "create role anon nologin; create schema closed; create table closed.t (id int);
+         grant select on closed.t to public; grant usage on schema closed to anon",
+    );
+    let client = database.superuser().await;
+    assert_eq!(rows(&client, "anon", "closed.t").await, Some(0));
+    assert_eq!(judged(&client, "t").await["exposed_to"], json!(["anon"]));
+    assert_eq!(
+        reasons(&client, "t").await,
+        ["row-level security is off", "open to PUBLIC or anon"]
+    );
+    execute(&client, "revoke usage on schema closed from anon").await;
+    assert_eq!(rows(&client, "anon", "closed.t").await, None);
+    assert_eq!(judged(&client, "t").await["exposed_to"], json!([]));
+    assert_eq!(reason(&client, "t", "open to").await, None);
+    assert!(reason(&client, "t", "granted to PUBLIC").await.is_some());
+}
+
+/// The group itself is refused at the schema: that is no table that is said to be open and is not.
+#[tokio::test]
+async fn a_group_whose_member_may_enter_is_exposed_and_not_called_closed() {
+    let (_cluster, database) = database(
+        "create role grp nologin; create role insider nologin; create role outsider nologin; grant grp to insider, outsider;
+         create schema closed; create table closed.t (id int);
+         grant select on closed.t to grp; grant usage on schema closed to insider",
+    );
+    let client = database.superuser().await;
+    for (role, read) in [("grp", None), ("outsider", None), ("insider", Some(0))] {
+        assert_eq!(rows(&client, role, "closed.t").await, read, "{role}");
+    }
+    assert_eq!(judged(&client, "t").await["exposed_to"], json!(["grp"]));
+    let probe = "select p ->> 'closed', p ->> 'unseen', p -> 'roles' ? 'grp' from monitoring.probe_exposure() p";
+    let row = client.query_one(probe, &[]).await.expect("probing");
+    let (closed, unseen): (&str, &str) = (row.get(0), row.get(1));
+    assert_eq!((closed, unseen, row.get::<_, bool>(2)), ("[]", "[]", true));
+}
+
+/// However a BYPASSRLS role gets at the rows; without the schema it does not get there.
+#[tokio::test]
+async fn bypassrls_roles_are_named_for_every_way_to_the_rows() {
+    let (_cluster, database) = database(
+        "create role past_it nologin bypassrls; create role shut_out nologin bypassrls; create role team nologin;
+         create role landlord nologin; grant team to past_it, shut_out; create schema closed; grant usage on schema closed to past_it;
+         create table closed.t (id int); insert into closed.t values (1); alter table closed.t owner to landlord;
+         alter table closed.t enable row level security; create policy nobody on closed.t using (false)",
+    );
+    let client = database.superuser().await;
+    let entering = "grant usage on schema closed to shut_out";
+    for (ways, names) in [
+        ("select 1", None),
+        ("grant select on closed.t to shut_out", None),
+        ("grant landlord to shut_out", None),
+        ("alter table closed.t owner to shut_out", None),
+        ("grant select on closed.t to past_it", Some("past_it")),
+        ("grant select on closed.t to team", Some("past_it")),
+        ("grant select (id) on closed.t to team", Some("past_it")),
+        ("grant select on closed.t to public", Some("past_it")),
+        ("grant landlord to past_it", Some("past_it")),
+        ("alter table closed.t owner to past_it", Some("past_it")),
+        (
+            "alter table closed.t owner to past_it; alter table closed.t force row level security",
+            Some("past_it"),
+        ),
+        (
+            &format!("{entering}; grant select on closed.t to public"),
+            Some("past_it, shut_out"),
+        ),
+        (
+            &format!("{entering}; grant select on closed.t to team; revoke team from past_it"),
+            Some("shut_out"),
+        ),
+    ] {
+        execute(&client, &format!("begin; {ways}")).await;
+        let named = reason(&client, "t", "not bound by it").await;
+        let expected = names.map(|names| format!("not bound by it: {names} (BYPASSRLS)"));
+        assert_eq!(named, expected, "{ways}");
+        for role in names.into_iter().flat_map(|names| names.split(", ")) {
+            let read = rows(&client, role, "closed.t").await;
+            assert_eq!(read, Some(1), "{role}: {ways}");
+        }
+        execute(&client, "rollback").await;
+    }
+}
+
+/// Who has the owner's rights needs neither grant nor policy.
+#[tokio::test]
+async fn a_member_of_the_owner_is_neither_exposed_to_nor_without_a_policy() {
+    let (_cluster, database) = database(
+        "create role landlord nologin; create role clerk nologin; create role app nologin; grant landlord to clerk;
+         create schema closed; grant usage on schema closed to landlord, clerk;
+         create table closed.t (id int); insert into closed.t values (1), (2); alter table closed.t owner to landlord;
+         alter table closed.t enable row level security; create policy p on closed.t to app using (id = 1)",
+    );
+    let client = database.superuser().await;
+    let without = "granted, but without a policy";
+    for grants in [
+        "grant all on closed.t to clerk",
+        "grant select (id) on closed.t to clerk",
+        "grant all on closed.t to public",
+    ] {
+        execute(&client, &format!("begin; {grants}")).await;
+        assert_eq!(rows(&client, "clerk", "closed.t").await, Some(2));
+        let judged = judged(&client, "t").await;
+        assert_eq!(judged["exposed_to"], json!([]), "{grants}");
+        assert_eq!(reason(&client, "t", without).await, None, "{grants}");
+        execute(&client, "rollback").await;
+    }
+    // The same for somebody else is both.
+    execute(
+        &client,
+        "revoke landlord from clerk; grant select on closed.t to clerk",
+    )
+    .await;
+    assert_eq!(rows(&client, "clerk", "closed.t").await, Some(0));
+    assert_eq!(judged(&client, "t").await["exposed_to"], json!(["clerk"]));
+    assert_eq!(
+        reason(&client, "t", without).await.as_deref(),
+        Some("granted, but without a policy: SELECT to clerk")
+    );
+}

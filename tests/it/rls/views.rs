@@ -146,3 +146,64 @@ async fn what_is_read_past_the_policies_is_really_read() {
     assert_eq!(rows(&client, "app", "v").await, Some(2));
     assert!(reason(&client, "t", "read past").await.is_some());
 }
+
+/// A grant on a table has many forms, and so has one on a view.
+#[tokio::test]
+async fn every_form_of_grant_on_a_view_opens_it() {
+    let (_cluster, database) = database(SETUP);
+    let client = database.superuser().await;
+    execute(
+        &client,
+        "create role team nologin; create role teammate nologin; grant team to teammate;
+         create schema closed; create view v as select * from t; create view closed.v as select * from t",
+    )
+    .await;
+    let v = Some("public.v (open to app)");
+    for (grants, expected) in [
+        ("grant select (id) on v to app", v),
+        ("grant update (id) on v to app", v),
+        ("grant references (id) on v to app", None),
+        ("grant insert on v to app", v),
+        ("grant update on v to app", v),
+        ("grant delete on v to app", v),
+        ("grant trigger on v to app", None),
+        ("grant select on closed.v to team", None),
+        (
+            "grant select on closed.v to team; grant usage on schema closed to teammate",
+            Some("closed.v (open to team)"),
+        ),
+        (
+            "grant select (id) on closed.v to team; grant usage on schema closed to teammate",
+            Some("closed.v (open to team)"),
+        ),
+        ("grant select on closed.v to public", None),
+        (
+            "grant select on closed.v to public; grant usage on schema closed to app, anon",
+            Some("closed.v (open to anon, app)"),
+        ),
+        (
+            "grant select on closed.v to public; grant usage on schema closed to public",
+            Some("closed.v (open to PUBLIC)"),
+        ),
+    ] {
+        execute(&client, &format!("begin; {grants}")).await;
+        let found = reason(&client, "t", "read past its policies through ").await;
+        let expected = expected.map(|views| format!("read past its policies through {views}"));
+        assert_eq!(found, expected, "{grants}");
+        execute(&client, "rollback").await;
+    }
+    // Who may only write gets at the hidden row as well.
+    for (right, write, left) in [
+        ("delete", "delete from v", 0),
+        ("update", "update v set id = 7", 0),
+        ("insert", "insert into v values (2)", 3),
+    ] {
+        let tried = format!("begin; grant {right} on v to app; set local role app; {write}");
+        execute(&client, &tried).await;
+        execute(&client, "reset role").await;
+        let hidden = "select count(*) from t where id in (1, 2)";
+        let hidden = client.query_one(hidden, &[]).await.expect("counting");
+        assert_eq!(hidden.get::<_, i64>(0), left, "{write}");
+        execute(&client, "rollback").await;
+    }
+}
