@@ -294,6 +294,7 @@ as $$
 #variable_conflict use_column
 declare
   v_may boolean;
+  v_hint text;
   v_facts jsonb;
   v_is_service boolean;
   v_probe jsonb;
@@ -325,7 +326,8 @@ begin
     when undefined_object then
       return query select 'extension', false, 'pg_stat_statements is not created in this database', 'create extension pg_stat_statements;';
     when insufficient_privilege then
-      return query select 'extension', false, sqlerrm, 'As the owner of its schema: grant usage on schema ... to monitoring_owner;';
+      get stacked diagnostics v_hint = pg_exception_hint;
+      return query select 'extension', false, sqlerrm, format('As the owner of that schema: %s;', v_hint);
     when object_not_in_prerequisite_state then
       return query select 'extension', false, format('pg_stat_statements %s is created, but not loaded by the server', v_facts ->> 'extension_version'),
         'Add it to shared_preload_libraries (on RDS and Aurora in the parameter group) and restart the server.';
