@@ -610,18 +610,29 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
+  -- Many databases have no view on a table of theirs.
+  if not exists (
+    select from pg_rewrite w
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+        and d.refobjid >= 16384 and d.refobjid <> w.ev_class
+    where w.ev_class >= 16384 and w.ev_type = '1')
+  then
+    return;
+  end if;
   return query
-    with recursive namespaces as materialized (
-      select n.oid, n.nspname, monitoring.schema_users(n.oid) as users from pg_namespace n
-    ), views as materialized (
-      select c.oid, c.relowner, c.relkind, n.users, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
+    with recursive views as materialized (
+      select c.oid, c.relowner, c.relkind, c.relnamespace, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
         c.relkind = 'v' and exists (
           select from unnest(c.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean) as is_invoker
       from pg_rewrite w -- few rows, where pg_class has many
         join pg_class c on c.oid = w.ev_class
-        join namespaces n on n.oid = c.relnamespace
+        join pg_namespace n on n.oid = c.relnamespace
       where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
+    ), namespaces as materialized (
+      select n.relnamespace as oid, monitoring.schema_users(n.relnamespace) as users from (select distinct v.relnamespace from views v) n
+    ), column_grants as materialized (
+      select c.* from monitoring.column_grants() c where c.table_oid in (select v.oid from views v)
     ), reads as materialized (
       select distinct v.oid as view_oid, d.refobjid as relation_oid
       from views v
@@ -629,14 +640,14 @@ begin
         join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
           and d.refobjid <> v.oid
     ), readers as materialized (
-      select v.oid, array_agg(distinct n.name) as names
-      from views v
+      select v.oid, array_agg(distinct r.name) as names
+      from views v join namespaces n on n.oid = v.relnamespace
         cross join lateral (
           select a.grantee, a.privilege_type from aclexplode(v.relacl) a
           union all
-          select c.grantee, c.privilege_type from monitoring.column_grants() c where c.table_oid = v.oid
+          select c.grantee, c.privilege_type from column_grants c where c.table_oid = v.oid
         ) g
-        cross join unnest(monitoring.reachers(g.grantee, v.relowner, v.users)) as n (name)
+        cross join unnest(monitoring.reachers(g.grantee, v.relowner, n.users)) as r (name)
       where g.grantee <> v.relowner and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
       group by v.oid
     ), paths as (
