@@ -90,16 +90,17 @@ begin
 
   -- Whoever migrates operates: psql works for them without claims. Not as the owner, whom policies admit. From 16 on only
   -- who made a role may pass it on, so another role that migrates a second database of the cluster needs a word.
-  if not pg_catalog.pg_has_role(current_user, 'monitoring_agent', 'usage') then
+  for v_role in select * from (values ('monitoring_reader'), ('monitoring_agent')) as operated (name) loop
+    continue when pg_catalog.pg_has_role(current_user, v_role.name, 'usage');
     begin
-      execute pg_catalog.format('grant monitoring_agent to %I', current_user);
+      execute pg_catalog.format('grant %I to %I', v_role.name, current_user);
     exception when insufficient_privilege then
       raise exception 'role "%" may not become a member of pgvigil''s roles, which another role made', current_user
         using errcode = 'insufficient_privilege',
               hint = pg_catalog.format('As the role that made them, or a superuser: grant monitoring_owner, monitoring_reader, '
                 'monitoring_agent to %I with admin option', current_user);
     end;
-  end if;
+  end loop;
 
   -- Without one of these the owner sees nothing of other sessions (manual, "Predefined Roles").
   if not pg_catalog.pg_has_role('monitoring_owner', 'pg_read_all_stats', 'usage') then
@@ -471,6 +472,20 @@ begin
   end loop;
 end
 $grants$;
+
+-- Who migrated sets up, too.
+do $operator$
+declare
+  v_operator text := pg_catalog.current_setting('pgvigil.became_owner');
+begin
+  if v_operator <> '' then
+    -- Taken back first, so that a second run leaves the same order in the access list.
+    execute pg_catalog.format('revoke all on monitoring.settings, monitoring.thresholds, monitoring.migrations from %I', v_operator);
+    execute pg_catalog.format('grant select, update on monitoring.settings, monitoring.thresholds to %I', v_operator);
+    execute pg_catalog.format('grant select on monitoring.migrations to %I', v_operator);
+  end if;
+end
+$operator$;
 
 insert into monitoring.migrations (version, name, sha256)
 values ('20250825000000', 'monitoring_foundation', nullif(pg_catalog.current_setting('pgvigil.sha256', true), ''))

@@ -240,6 +240,17 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.ensure_sample_partition(date)',
   'function monitoring.drop_expired_samples()'); end $private$;
 
+do $operator$
+declare
+  v_operator text := pg_catalog.current_setting('pgvigil.became_owner');
+begin
+  if v_operator <> '' then
+    execute pg_catalog.format('grant select on monitoring.samples to %I', v_operator);
+    execute pg_catalog.format('grant select, delete on monitoring.remembered to %I', v_operator);
+  end if;
+end
+$operator$;
+
 insert into monitoring.migrations (version, name, sha256)
 values ('20250825000001', 'monitoring_history', nullif(pg_catalog.current_setting('pgvigil.sha256', true), ''))
 on conflict (version) do nothing;

@@ -1090,16 +1090,24 @@ alter table public.monitoring_events enable row level security;
 -- delete nothing and say nothing.
 alter table public.monitoring_events force row level security;
 
+-- Each by its name, so that applying this again brings back one that is gone.
 do $policies$
+declare
+  v_policy record;
 begin
-  if not exists (select from pg_catalog.pg_policy where polrelid = 'public.monitoring_events'::regclass) then
-    create policy monitoring_events_owner on public.monitoring_events
-      to monitoring_owner using (true) with check (true);
-    create policy monitoring_events_read on public.monitoring_events
-      for select using ((select monitoring.may('read')));
-    create policy monitoring_events_resolve on public.monitoring_events
-      for update using ((select monitoring.may('resolve'))) with check ((select monitoring.may('resolve')));
-  end if;
+  for v_policy in
+    select * from (values
+      ('monitoring_events_owner', 'to monitoring_owner using (true) with check (true)'),
+      ('monitoring_events_read', 'for select using ((select monitoring.may(''read'')))'),
+      ('monitoring_events_resolve', 'for update using ((select monitoring.may(''resolve''))) with check ((select monitoring.may(''resolve'')))')
+    ) as wanted (name, definition)
+  loop
+    if not exists (
+      select from pg_catalog.pg_policy p where p.polrelid = 'public.monitoring_events'::regclass and p.polname = v_policy.name)
+    then
+      execute pg_catalog.format('create policy %I on public.monitoring_events %s', v_policy.name, v_policy.definition);
+    end if;
+  end loop;
 end
 $policies$;
 
@@ -1352,7 +1360,7 @@ begin
         array_to_string(r.reasons || case when r.exposed_to <> '{}'
           then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
         case when r.rls_enabled
-          then format('Replace the policy that lets everybody through by one that restricts: drop policy ... on %I.%I', r.schemaname, r.tablename)
+          then format('Create a policy that restricts on %I.%I, then drop the one that lets everybody through.', r.schemaname, r.tablename)
           else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
         end
       from (
@@ -1364,7 +1372,7 @@ begin
       union all
       -- What cannot be seen must not look like health, nor going blind like recovery.
       select 'blind-spot', 'server', 1, string_agg(distinct d.reason, '; '),
-        'Give the monitor what it lacks; until then the numbers above are too good.'
+        'As a superuser: grant pg_monitor to monitoring_owner; and leave track_activities and track_counts on.'
       from blind_spots d
       having count(*) > 0
     ), findings as (

@@ -24,6 +24,24 @@ begin
 end
 $become$;
 
+-- Asked by each file before it, too, so that a refusal comes before anything is undone.
+do $critical$
+declare
+  v_critical bigint := 0;
+begin
+  if pg_catalog.to_regclass('public.monitoring_events') is not null
+    and lower(coalesce(pg_catalog.current_setting('pgvigil.discard_events', true), '')) <> 'yes'
+  then
+    select count(*) into v_critical from public.monitoring_events where severity = 'critical' and resolved_at is null;
+  end if;
+  if v_critical > 0 then
+    raise exception 'monitoring_events holds % unresolved critical event(s)', v_critical
+      using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Resolve them, or lose them knowingly: set pgvigil.discard_events = ''yes''; then roll back again.';
+  end if;
+end
+$critical$;
+
 drop function if exists monitoring.sample(timestamptz), monitoring.remember();
 do $forget$
 begin

@@ -211,6 +211,16 @@ async fn rollback_refuses_while_critical_events_are_open() {
         "{error}"
     );
 
+    // By hand, file by file: the first one refuses, so nothing is undone.
+    let before = database.dump_schema();
+    for rollback in rollbacks().iter().take(2) {
+        let error = database
+            .psql_file(SUPERUSER, rollback)
+            .expect_err("an open critical event");
+        assert!(error.contains("discard_events"), "{error}");
+    }
+    assert_eq!(before, database.dump_schema());
+
     let app = TestApp::new(&database).await;
     let event = json!({"task": "rollback", "confirm": database.name});
     let error = app
@@ -220,6 +230,24 @@ async fn rollback_refuses_while_critical_events_are_open() {
     assert!(error.error_message.contains("discard_events"), "{error:?}");
     let event = json!({"task": "rollback", "confirm": database.name, "discard_events": true});
     assert_eq!(app.task(event).await["status"], "done");
+}
+
+/// What somebody has dropped or revoked comes back, and what is there stays as it is.
+#[tokio::test]
+async fn applying_again_restores_what_is_gone() {
+    let database = plain().database();
+    let before = database.dump_schema();
+    for broken in [
+        "drop policy monitoring_events_read on monitoring_events",
+        "drop policy monitoring_events_owner on monitoring_events; drop view monitoring_connections",
+        "drop function cleanup_old_monitoring_data(); revoke all on monitoring_events from monitoring_reader",
+        "alter table monitoring_events no force row level security; drop index monitoring_events_created_at_idx",
+    ] {
+        database.psql(SUPERUSER, broken).expect(broken);
+        assert_ne!(before, database.dump_schema(), "{broken}");
+        apply(&database, &migrations());
+        assert_eq!(before, database.dump_schema(), "{broken}");
+    }
 }
 
 #[tokio::test]

@@ -205,6 +205,16 @@ async fn each_thing_broken_is_named_by_its_check() {
             "monitoring_events_read",
         ),
         (
+            "drop policy monitoring_events_read on monitoring_events",
+            "row_level_security",
+            "missing policies: monitoring_events_read",
+        ),
+        (
+            "revoke select on monitoring_connections from monitoring_reader",
+            "views",
+            "monitoring_reader may not use public.monitoring_connections",
+        ),
+        (
             "revoke all on monitoring_events from monitoring_reader",
             "security",
             "its grant is gone",

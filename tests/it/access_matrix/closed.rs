@@ -43,8 +43,11 @@ pub(super) fn to_public_and_anon(database: &TestDatabase) {
 
 /// A grant to a role that no caller of the matrix has would be seen by no cell.
 pub(super) fn to_roles_that_are_not_asked(database: &TestDatabase) {
-    let others = "acl.grantee not in (o.owner, 0) and r.rolname not in \
-                  ('monitoring_owner', 'monitoring_reader', 'monitoring_agent', 'authenticated', 'service_role')";
+    let others = format!(
+        "acl.grantee not in (o.owner, 0) and r.rolname not in \
+         ('monitoring_owner', 'monitoring_reader', 'monitoring_agent', 'authenticated', 'service_role', '{}')",
+        database.migrator()
+    );
     let open = database.psql(SUPERUSER, &format!("{PRIVILEGES}{others} order by 1"));
     assert_eq!(
         open.as_deref(),
