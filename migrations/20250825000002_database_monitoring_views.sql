@@ -448,7 +448,7 @@ comment on view monitoring.table_states is 'Per application table: estimated pag
 
 -- Every form that measures a size opens the relation and so waits for a migration that holds ACCESS EXCLUSIVE on it.
 -- Sizes are therefore measured only for tables nobody holds or awaits that lock on, and only for the 100 largest by what
--- the catalog says (25 stat() calls a table), or twice as many as are asked for, up to 200; for the others the size is relpages of table, TOAST and indexes as
+-- the catalog says (25 stat() calls a table; of a large database the 40 largest), or twice as many as are asked for, up to 200; for the others the size is relpages of table, TOAST and indexes as
 -- the last VACUUM or ANALYZE left them.
 create or replace function monitoring.table_health(p_limit int default null) returns table (
   schemaname name, tablename name, total_size text, total_size_bytes bigint, inserts bigint, updates bigint,
@@ -465,6 +465,8 @@ as $$
 #variable_conflict use_column
 declare
   v_block_bytes bigint := current_setting('block_size')::bigint;
+  -- With thousands of tables the largest stand out; with a few dozen the catalog cannot tell which they are.
+  v_most_measured int := greatest(2 * least(p_limit, 100), case when monitoring.is_remembered('companions') then 40 else 100 end);
   v_measured_tables int;
   v_locked oid[] := array(
     select l.relation
@@ -475,7 +477,7 @@ declare
 begin
   perform monitoring.authorize('read');
   v_locked := v_locked || array(select i.indrelid from pg_index i where i.indexrelid = any (v_locked));
-  foreach v_measured_tables in array array[greatest(2 * least(p_limit, 100), 100), 0] loop
+  foreach v_measured_tables in array array[v_most_measured, 0] loop
     begin
       return query
         with states as materialized (
@@ -513,7 +515,7 @@ begin
 end
 $$;
 comment on function monitoring.table_health(int) is
-  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 100 largest, and of tables locked by DDL, are the catalog''s, not measured.';
+  'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 100 largest (40 of a large database), and of tables locked by DDL, are the catalog''s, not measured.';
 
 -- Privileges on single columns. There is no index for them: all of pg_attribute is read, so large databases remember them.
 create or replace function monitoring.look_at_column_grants() returns table (table_oid oid, grantee oid, privilege_type text)
@@ -748,11 +750,11 @@ begin
       select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name
       from (
         select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, k.example_oid, a.grantee, array_agg(distinct a.privilege_type) as privileges
-        from kinds k, lateral (
-          select acl.grantee, acl.privilege_type from aclexplode(k.relacl) acl
+        from kinds k join (
+          select o.kind, acl.grantee, acl.privilege_type from kinds o, aclexplode(o.relacl) acl
           union all
-          select c.grantee, c.privilege_type from column_grants c where c.table_oid = k.own_oid
-        ) a
+          select o.kind, c.grantee, c.privilege_type from kinds o join column_grants c on c.table_oid = o.own_oid
+        ) a on a.kind = k.kind
         where a.grantee <> k.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
         group by 1, 2, 3, 4, 5, 6
       ) g
@@ -806,12 +808,12 @@ begin
       ) g
       group by g.kind
     ), ranked as (
-      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, array(
+      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
           select e.name from unnest(x.exposed_to) as e (name)
           union
           -- Who may read or write everything needs no grant.
           select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
-          order by 1) as exposed_to,
+          order by 1) end as exposed_to,
         u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, h.names as hollow, case when k.policy_count > 0 then g.gaps end as gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false)) then 1
