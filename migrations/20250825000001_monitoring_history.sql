@@ -116,12 +116,12 @@ comment on function monitoring.drop_expired_samples() is 'Drops partitions past 
 
 -- What is remembered --------------------------------------------------------------------------------------------------
 
--- With thousands of tables some answers cost ten times as much as the rest: what belongs to each table beside its heap,
--- which columns are granted to whom, what row-level security amounts to. The sampler keeps them here; who reads them asks
--- first whether they still hold, and looks for itself if they do not. Unlogged: no WAL, nothing to replicate, and after a
--- crash they are looked up again.
+-- With thousands of tables some answers cost ten times as much as the rest: which tables there are, what belongs to each
+-- beside its heap, which columns are granted to whom, what row-level security amounts to. The sampler keeps them here; who
+-- reads them asks first whether they still hold, and looks for itself if they do not. Unlogged: no WAL, nothing to
+-- replicate, and after a crash they are looked up again.
 create unlogged table if not exists monitoring.remembered (
-  subject       text primary key check (subject in ('companions', 'column_grants', 'rls_status')),
+  subject       text primary key check (subject in ('companions', 'tables', 'column_grants', 'rls_status')),
   remembered_at timestamptz not null,
   -- What must not have changed since: monitoring.holds_while(subject).
   holds_while   text not null
@@ -136,6 +136,28 @@ create unlogged table if not exists monitoring.remembered_companions (
   toast_min_multixact xid
 );
 comment on table monitoring.remembered_companions is 'Per table, what monitoring.look_at_companions() found.';
+
+create unlogged table if not exists monitoring.remembered_tables (
+  table_oid                oid primary key,
+  toast_oid                oid not null,
+  schemaname               name not null,
+  tablename                name not null,
+  relpages                 int not null,
+  reltuples                real not null,
+  -- Its own settings of autovacuum; null: the server's.
+  vacuum_threshold         float8,
+  vacuum_scale_factor      float8,
+  vacuum_max_threshold     float8,
+  freeze_max_age           bigint,
+  multixact_freeze_max_age bigint,
+  frozen_xid               xid,
+  min_multixact            xid,
+  companion_pages          bigint,
+  index_scans              bigint,
+  toast_frozen_xid         xid,
+  toast_min_multixact      xid
+);
+comment on table monitoring.remembered_tables is 'Application tables, what monitoring.look_at_tables() found.';
 
 create unlogged table if not exists monitoring.remembered_column_grants (
   table_oid      oid not null,
@@ -193,12 +215,14 @@ as $$
       case p_subject
         -- Nobody gets a column's privileges but by an update: tables come and go without any.
         when 'column_grants' then pg_stat_get_tuples_updated('pg_attribute'::regclass)::text
+        when 'tables' then monitoring.catalog_writes('pg_class', 'pg_namespace')
         -- The database's owner is a member of pg_database_owner.
         when 'rls_status' then concat_ws(' ',
           monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite'),
           pg_stat_get_tuples_updated('pg_attribute'::regclass), d.datdba)
       end,
-      case p_subject when 'rls_status' then md5(concat(monitoring.setting('application_schemas'), monitoring.setting('exposed_schemas'))) end)
+      case when p_subject in ('tables', 'rls_status')
+        then md5(concat(monitoring.setting('application_schemas'), monitoring.setting('exposed_schemas'))) end)
   end
   from pg_database d
   where d.datname = current_database()
@@ -231,6 +255,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.statement_texts',
   'table monitoring.remembered',
   'table monitoring.remembered_companions',
+  'table monitoring.remembered_tables',
   'table monitoring.remembered_column_grants',
   'table monitoring.remembered_rls_status',
   'function monitoring.catalog_writes(regclass[])',

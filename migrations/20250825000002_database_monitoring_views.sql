@@ -386,15 +386,57 @@ as $$
     left join pg_class t on t.oid = p_toast_oid
 $$;
 
-create or replace function monitoring.storage_option(p_options text[], p_name text) returns text
-language sql immutable
+-- The scan of pg_class: most of its rows are indexes and TOAST tables.
+create or replace function monitoring.look_at_tables() returns setof monitoring.remembered_tables
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
-as $$ select o.option_value from pg_options_to_table(p_options) o where o.option_name = p_name $$;
-comment on function monitoring.storage_option(text[], text) is 'The value of a table''s storage parameter; null where it has none of its own.';
+set work_mem = '16MB'
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+begin
+  return query
+    select c.oid, c.reltoastrelid, n.nspname, c.relname, c.relpages, c.reltuples,
+      -- Hardly any table has settings of its own.
+      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_threshold')::float8 end,
+      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_scale_factor')::float8 end,
+      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_max_threshold')::float8 end,
+      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_freeze_max_age')::bigint end,
+      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_multixact_freeze_max_age')::bigint end,
+      nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'),
+      -- Hardly any table is younger than what is remembered of its companions.
+      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).companion_pages else k.companion_pages end,
+      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).index_scans else k.index_scans end,
+      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).toast_frozen_xid else k.toast_frozen_xid end,
+      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).toast_min_multixact else k.toast_min_multixact end
+    from pg_class c
+      join pg_namespace n on n.oid = c.relnamespace
+      left join monitoring.companions() k on k.table_oid = c.oid
+      cross join lateral (select c.reloptions is not null and c.reloptions::text like '%autovacuum\_%' as has_own) a
+    -- The cheapest condition first: indexes and TOAST tables have no row type.
+    where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
+      and monitoring.is_application_schema(n.nspname, v_schemas);
+end
+$$;
+
+create or replace function monitoring.tables() returns setof monitoring.remembered_tables
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if monitoring.is_remembered('tables') then
+    return query select * from monitoring.remembered_tables;
+  else
+    return query select * from monitoring.look_at_tables();
+  end if;
+end
+$$;
 
 -- What can be told of every application table without opening one. A view, so that who needs three of its columns pays
--- for three; for the owner's own functions alone. The CASEs spare most tables what few have: own options, a birth after
--- the memory's.
+-- for three; for the owner's own functions alone.
 create or replace view monitoring.table_states as
   with limits as materialized (
     select pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8 as vacuum_threshold,
@@ -404,44 +446,23 @@ create or replace view monitoring.table_states as
       pg_catalog.current_setting('autovacuum_freeze_max_age')::bigint as freeze_max_age,
       pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::bigint as multixact_freeze_max_age
   )
-  select t.oid, t.toast_oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.companion_pages, t.index_scans, t.xid_age,
+  select t.table_oid as oid, t.toast_oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.companion_pages, t.index_scans, t.xid_age,
     -- relpages is of the last VACUUM or ANALYZE; rows that came since take room too.
     greatest(t.relpages, (t.live_tuples + t.dead_tuples) / 64) as heap_pages,
     -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
     -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
-    case when t.reloptions is null then
-      t.dead_tuples > least(l.vacuum_threshold + l.vacuum_scale_factor * greatest(t.reltuples, 0), nullif(l.vacuum_max_threshold, -1))
-        or coalesce(t.xid_age > l.freeze_max_age, false)
-        or coalesce(t.mxid_age > l.multixact_freeze_max_age, false)
-    else
-      t.dead_tuples > least(
-          coalesce(monitoring.storage_option(t.reloptions, 'autovacuum_vacuum_threshold')::float8, l.vacuum_threshold)
-            + coalesce(monitoring.storage_option(t.reloptions, 'autovacuum_vacuum_scale_factor')::float8, l.vacuum_scale_factor)
-              * greatest(t.reltuples, 0),
-          nullif(coalesce(monitoring.storage_option(t.reloptions, 'autovacuum_vacuum_max_threshold')::float8, l.vacuum_max_threshold), -1))
-        or coalesce(t.xid_age
-          > least(monitoring.storage_option(t.reloptions, 'autovacuum_freeze_max_age')::bigint, l.freeze_max_age), false)
-        or coalesce(t.mxid_age
-          > least(monitoring.storage_option(t.reloptions, 'autovacuum_multixact_freeze_max_age')::bigint, l.multixact_freeze_max_age), false)
-    end as needs_vacuum
+    t.dead_tuples > least(
+        coalesce(t.vacuum_threshold, l.vacuum_threshold)
+          + coalesce(t.vacuum_scale_factor, l.vacuum_scale_factor) * greatest(t.reltuples, 0),
+        nullif(coalesce(t.vacuum_max_threshold, l.vacuum_max_threshold), -1))
+      or coalesce(t.xid_age > least(t.freeze_max_age, l.freeze_max_age), false)
+      or coalesce(t.mxid_age > least(t.multixact_freeze_max_age, l.multixact_freeze_max_age), false) as needs_vacuum
   from (
-    select c.oid, c.reltoastrelid as toast_oid, n.nspname as schemaname, c.relname as tablename, c.relpages, c.reltuples, c.reloptions,
-      pg_catalog.pg_stat_get_live_tuples(c.oid) as live_tuples, pg_catalog.pg_stat_get_dead_tuples(c.oid) as dead_tuples,
-      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).companion_pages else k.companion_pages end
-        as companion_pages,
-      case when k.table_oid is null then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).index_scans else k.index_scans end
-        as index_scans,
+    select r.*, pg_catalog.pg_stat_get_live_tuples(r.table_oid) as live_tuples, pg_catalog.pg_stat_get_dead_tuples(r.table_oid) as dead_tuples,
       -- Wraparound threatens by the older of the table and its TOAST table.
-      greatest(pg_catalog.age(nullif(c.relfrozenxid, '0')), pg_catalog.age(case when k.table_oid is null
-        then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).toast_frozen_xid else k.toast_frozen_xid end)) as xid_age,
-      greatest(pg_catalog.mxid_age(nullif(c.relminmxid, '0')), pg_catalog.mxid_age(case when k.table_oid is null
-        then (monitoring.look_at_companion(c.oid, c.reltoastrelid)).toast_min_multixact else k.toast_min_multixact end)) as mxid_age
-    from pg_catalog.pg_class c
-      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      left join monitoring.companions() k on k.table_oid = c.oid
-    -- The cheapest condition first, on the tens of thousands of rows that are indexes and TOAST tables: those have no row type.
-    where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
-      and monitoring.is_application_schema(n.nspname, (select monitoring.setting_list('application_schemas'))::name[])
+      greatest(pg_catalog.age(r.frozen_xid), pg_catalog.age(r.toast_frozen_xid)) as xid_age,
+      greatest(pg_catalog.mxid_age(r.min_multixact), pg_catalog.mxid_age(r.toast_min_multixact)) as mxid_age
+    from monitoring.tables() r
   ) t
     cross join limits l;
 comment on view monitoring.table_states is 'Per application table: estimated pages, tuples, age, and whether it is past its own autovacuum threshold.';
@@ -466,7 +487,8 @@ as $$
 declare
   v_block_bytes bigint := current_setting('block_size')::bigint;
   -- With thousands of tables the largest stand out; with a few dozen the catalog cannot tell which they are.
-  v_most_measured int := greatest(2 * least(p_limit, 100), case when monitoring.is_remembered('companions') then 40 else 100 end);
+  v_most_measured int := greatest(case when p_limit is not null then 2 * least(p_limit, 100) end,
+    case when monitoring.is_remembered('companions') then 40 else 100 end);
   v_measured_tables int;
   v_locked oid[] := array(
     select l.relation
@@ -582,23 +604,19 @@ begin
 end
 $$;
 
--- Constant true, as the parser leaves it in the catalog: boolean is type 16 and its only byte is 1; or a constant that is
--- compared with itself (1 = 1). The text is of the catalog's own making and may be long: its beginning is looked at first.
-create or replace function monitoring.is_always_true(p_expression text) returns boolean
+-- A constant that is compared with itself (1 = 1), as the parser leaves it in the catalog. The text is of the catalog's own
+-- making and may be long: its beginning is looked at first.
+create or replace function monitoring.compares_constant_with_itself(p_expression text) returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-  return case
-    when p_expression like '{CONST :consttype 16 %' then p_expression ~ ':constisnull false .*:constvalue 1 \[ 1 '
-    when p_expression like '{OPEXPR %' and length(p_expression) < 2000 then
-      regexp_replace(p_expression, ' :location -?[0-9]+', '', 'g') ~ ' :args \((\{CONST [^{}]* :constisnull false [^{}]*\}) \1\)\}$'
-      and exists (
-        select from pg_operator o
-        where o.oid = substring(p_expression from '^\{OPEXPR :opno ([0-9]+) ')::oid and o.oprname in ('=', '<=', '>=') and o.oid < 16384)
-    else false
-  end;
+  return p_expression like '{OPEXPR %' and length(p_expression) < 2000
+    and regexp_replace(p_expression, ' :location -?[0-9]+', '', 'g') ~ ' :args \((\{CONST [^{}]* :constisnull false [^{}]*\}) \1\)\}$'
+    and exists (
+      select from pg_operator o
+      where o.oid = substring(p_expression from '^\{OPEXPR :opno ([0-9]+) ')::oid and o.oprname in ('=', '<=', '>=') and o.oid < 16384);
 end
 $$;
 
@@ -715,10 +733,14 @@ begin
       -- What lets rows through is WITH CHECK for INSERT and USING for the rest; without USING a permissive policy admits
       -- nobody to reading.
       select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive,
-        -- Hardly any expression is without a column or a function; those are not worth the call.
-        case when q.expression like '{CONST %' or q.expression like '{OPEXPR %' and position('{VAR ' in q.expression) = 0
-            and position('{FUNCEXPR ' in q.expression) = 0
-          then monitoring.is_always_true(q.expression) else false end as is_true
+        -- Constant true: boolean is type 16 and its only byte is 1. Hardly any expression is without a column or a function; they
+        -- are long and compressed: how they begin is read without unpacking the rest.
+        case left(q.expression, 7)
+          when '{CONST ' then q.expression like '{CONST :consttype 16 %:constisnull false %:constvalue 1 [ 1 %'
+          when '{OPEXPR' then position('{VAR ' in q.expression) = 0 and position('{FUNCEXPR ' in q.expression) = 0
+            and monitoring.compares_constant_with_itself(q.expression)
+          else false
+        end as is_true
       from pg_policy p,
         lateral (select case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end as expression) q
     ), policy_shapes as materialized (
@@ -773,14 +795,24 @@ begin
         join namespaces n on n.oid = g.relnamespace
         left join unnest(g.reachers) as e (name) on true
       group by g.kind
+    ), unbound_roles as materialized (
+      select r.oid, r.rolname,
+        array(select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage')) || 0::oid as member_of,
+        array(select n.oid from namespaces n where has_schema_privilege(r.oid, n.oid, 'usage')) as schemas
+      from pg_roles r where r.rolbypassrls and not r.rolsuper
     ), unbound as materialized (
       -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, or as the owner.
-      select k.kind, string_agg(r.rolname, ', ' order by r.rolname) as names
-      from kinds k
-        join pg_roles r on r.rolbypassrls and not r.rolsuper and has_schema_privilege(r.oid, k.relnamespace, 'usage')
-      where k.relrowsecurity and (pg_has_role(r.oid, k.relowner, 'usage') or exists (
-        select from grants g where g.kind = k.kind and (g.grantee = 0 or pg_has_role(r.oid, g.grantee, 'usage'))))
-      group by k.kind
+      select u.kind, string_agg(u.rolname, ', ' order by u.rolname) as names
+      from (
+        select k.kind, r.rolname
+        from kinds k join unbound_roles r on k.relowner = any (r.member_of) and k.relnamespace = any (r.schemas)
+        where k.relrowsecurity
+        union
+        select g.kind, r.rolname
+        from grants g join unbound_roles r on g.grantee = any (r.member_of) and g.relnamespace = any (r.schemas)
+        where g.relrowsecurity
+      ) u
+      group by u.kind
     ), hollow as materialized (
       select k.kind, string_agg(p.polname, ', ' order by p.polname) as names
       from kinds k join policies p on p.polrelid = k.example_oid
@@ -1495,7 +1527,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.column_grants()',
   'function monitoring.schema_users(oid)',
   'function monitoring.reachers(oid, oid, oid[])',
-  'function monitoring.is_always_true(text)',
+  'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.look_at_bypassing_views()',
   'function monitoring.look_at_rls_status()',
   'function monitoring.rls_status(int)',
@@ -1511,7 +1543,8 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',
   'function monitoring.look_at_companion(oid, oid)',
-  'function monitoring.storage_option(text[], text)',
+  'function monitoring.look_at_tables()',
+  'function monitoring.tables()',
   'function monitoring.findings()'); end $private$;
 
 -- Whoever has these still meets the guard. On Supabase the API runs as authenticated or service_role; anon gets nothing.

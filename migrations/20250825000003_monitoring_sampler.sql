@@ -49,7 +49,7 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     return;
   end if;
-  foreach v_subject in array '{companions,column_grants,rls_status}'::text[] loop
+  foreach v_subject in array '{companions,tables,column_grants,rls_status}'::text[] loop
     v_holds_while := monitoring.holds_while(v_subject);
     continue when v_holds_while is null or exists (
       select from monitoring.remembered r
@@ -68,6 +68,24 @@ begin
             = (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact)
           where (r.companion_pages, r.index_scans, r.toast_frozen_xid::text, r.toast_min_multixact::text)
             is distinct from (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid::text, excluded.toast_min_multixact::text);
+      when 'tables' then
+        with seen as materialized (
+          select * from monitoring.look_at_tables()
+        ), gone as (
+          delete from monitoring.remembered_tables r where not exists (select from seen s where s.table_oid = r.table_oid)
+        )
+        insert into monitoring.remembered_tables as r
+        select s.*
+        from seen s left join monitoring.remembered_tables k on k.table_oid = s.table_oid
+        where k.table_oid is null or k *<> s -- byte by byte: type xid knows no other order
+        on conflict (table_oid) do update
+          set (toast_oid, schemaname, tablename, relpages, reltuples, vacuum_threshold, vacuum_scale_factor, vacuum_max_threshold,
+              freeze_max_age, multixact_freeze_max_age, frozen_xid, min_multixact, companion_pages, index_scans,
+              toast_frozen_xid, toast_min_multixact)
+            = (excluded.toast_oid, excluded.schemaname, excluded.tablename, excluded.relpages, excluded.reltuples,
+              excluded.vacuum_threshold, excluded.vacuum_scale_factor, excluded.vacuum_max_threshold,
+              excluded.freeze_max_age, excluded.multixact_freeze_max_age, excluded.frozen_xid, excluded.min_multixact,
+              excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact);
       when 'column_grants' then
         with seen as materialized (
           select * from monitoring.look_at_column_grants()

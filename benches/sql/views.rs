@@ -254,17 +254,31 @@ pub(crate) async fn statements(database: &TestDatabase, scale: &Scale) -> Vec<Vi
     )
     .await
         == 1;
-    let view = View::new(
-        "statements, 20 heaviest",
-        "select count(*) from monitoring.statements(20)",
-        "select * from monitoring.statements(20)",
-    )
-    .beside(floor::STATEMENTS, naive::STATEMENTS)
-    .within(25.0, scale)
-    .at_least(20);
-    vec![View {
+    let heaviest = |name, before| View {
+        before: if there { before } else { "" },
+        ..View::new(
+            name,
+            "select count(*) from monitoring.statements(20)",
+            "select * from monitoring.statements(20)",
+        )
+        .beside(floor::STATEMENTS, naive::STATEMENTS)
+        .at_least(20)
+    };
+    [
+        heaviest(
+            "statements, 20 heaviest",
+            "select monitoring.note_statement_texts()",
+        )
+        .within(25.0, scale),
+        heaviest(
+            "statements, texts not noted",
+            "delete from monitoring.statement_texts",
+        ),
+    ]
+    .map(|view| View {
         sql: view.sql.filter(|_| there),
         sent: view.sent.filter(|_| there),
         ..view
-    }]
+    })
+    .into()
 }

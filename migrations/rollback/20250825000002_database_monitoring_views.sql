@@ -86,12 +86,13 @@ drop function if exists
   monitoring.findings(), monitoring.assess(), monitoring.delete_events(text, timestamptz, timestamptz),
   monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(text), monitoring.note_statement_texts(),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.look_at_rls_status(),
-  monitoring.is_always_true(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid),
+  monitoring.compares_constant_with_itself(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid),
   monitoring.look_at_bypassing_views(), monitoring.column_grants(), monitoring.look_at_column_grants(),
   monitoring.table_health(int);
 drop view if exists monitoring.table_states;
 drop function if exists
-  monitoring.storage_option(text[], text), monitoring.look_at_companion(oid, oid), monitoring.companions(), monitoring.look_at_companions(), monitoring.locks(int), monitoring.connections(),
+  monitoring.tables(), monitoring.look_at_tables(), monitoring.look_at_companion(oid, oid), monitoring.companions(),
+  monitoring.look_at_companions(), monitoring.locks(int), monitoring.connections(),
   monitoring.slow_queries(int), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
   monitoring.redact(text);
 do $forget$

@@ -26,7 +26,7 @@ const ANSWERS: [&str; 5] = [
 
 /// Before 15 only what would be old and not wrong is remembered.
 const ALL_HOLD: &str = "select bool_and(monitoring.is_remembered(s) = (s = 'companions' or current_setting('server_version_num')::int >= 150000))
-    from unnest('{companions,column_grants,rls_status}'::text[]) s";
+    from unnest('{companions,tables,column_grants,rls_status}'::text[]) s";
 
 /// Tables of every shape that makes a difference to an answer.
 const SHAPES: &str = r#"
@@ -91,7 +91,7 @@ fn subjects(database: &TestDatabase) -> &'static str {
     let before_15 = "select current_setting('server_version_num')::int < 150000";
     match database.psql(SUPERUSER, before_15).as_deref() {
         Ok("t\n") => "companions",
-        _ => "column_grants companions rls_status",
+        _ => "column_grants companions rls_status tables",
     }
 }
 
@@ -206,6 +206,37 @@ async fn what_another_session_changed_is_seen() {
             assert!(waited < Duration::from_secs(2), "still as before: {change}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// Tables that came, went or got settings of their own since they were remembered.
+#[tokio::test]
+async fn what_another_session_did_to_a_table_is_seen() {
+    let (_cluster, database) = shaped();
+    let client = database.superuser().await;
+    let health = "select schemaname, tablename, needs_vacuum from monitoring_table_health
+        where tablename <> 'monitoring_events' order by 1, 2";
+    for change in [
+        "create table new_here (id int)",
+        "alter table new_here rename to renamed",
+        "alter table renamed set schema back_room",
+        "alter schema back_room rename to pantry",
+        "drop table pantry.renamed",
+        "alter table lazy set (autovacuum_vacuum_threshold = 10)",
+        "alter table lazy set (autovacuum_vacuum_threshold = 100000)",
+        "update monitoring.settings set value = '[\"pantry\"]' where key = 'application_schemas'",
+    ] {
+        remember(&database).await;
+        let before = told(&client, health).await;
+        database
+            .psql(SUPERUSER, change)
+            .unwrap_or_else(|error| panic!("{change}: {error}"));
+        let after = true_answer(&client, health).await;
+        assert_ne!(before, after, "{change}");
+        wait_until("the change is seen", async || {
+            told(&client, health).await == after
+        })
+        .await;
     }
 }
 

@@ -20,7 +20,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.is_application_schema(name, name[])",
         "'public', null",
     ),
-    ("monitoring.is_always_true(text)", "'{CONST'"),
+    (
+        "monitoring.compares_constant_with_itself(text)",
+        "'{OPEXPR'",
+    ),
     ("monitoring.is_remembered(text)", "'companions'"),
     (
         "monitoring.look_at_companion(oid, oid)",
@@ -49,10 +52,6 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.setting_list(text)", "'exposed_schemas'"),
     ("monitoring.slow_queries(integer)", "1"),
     ("monitoring.statements(integer)", "1"),
-    (
-        "monitoring.storage_option(text[], text)",
-        "'{fillfactor=90}', 'fillfactor'",
-    ),
     ("monitoring.table_health(integer)", "1"),
     ("monitoring.validation(jsonb)", "null"),
 ];
@@ -69,6 +68,8 @@ insert into monitoring.samples values
 insert into monitoring.statement_texts values (1, 'select ?', now());
 insert into monitoring.remembered values ('rls_status', now(), 'nothing');
 insert into monitoring.remembered_companions values (1, 1, 1, '3', '1');
+insert into monitoring.remembered_tables (table_oid, toast_oid, schemaname, tablename, relpages, reltuples)
+values (1, 0, 'public', 'guests', 1, 1);
 insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
 insert into monitoring.remembered_rls_status values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}');
 reset role;

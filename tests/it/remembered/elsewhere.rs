@@ -16,7 +16,8 @@ use crate::support::wait::wait_until;
 const LIE: &str = "insert into monitoring.remembered_rls_status
       select 'public', 'no_such_table', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}';
     insert into monitoring.remembered_column_grants values ('keyed'::regclass, 0, 'SELECT');
-    update monitoring.remembered_companions set index_scans = 123456789;";
+    update monitoring.remembered_companions set index_scans = 123456789;
+    update monitoring.remembered_tables set index_scans = 123456789;";
 
 /// A memory that is believed, and wrong.
 async fn lying(database: &TestDatabase) {

@@ -55,6 +55,8 @@ async fn a_small_database_remembers_nothing_and_forgets_what_it_knew() {
 const WRITTEN: &str = "select string_agg(w.at::text, ' ') from (
       select (r.tableoid, r.xmin, r.ctid) from monitoring.remembered_companions r join pg_class c on c.oid = r.table_oid
         where c.oid >= 16384 and pg_get_userbyid(c.relowner) <> 'monitoring_owner' union all
+      select (r.tableoid, r.xmin, r.ctid) from monitoring.remembered_tables r join pg_class c on c.oid = r.table_oid
+        where pg_get_userbyid(c.relowner) <> 'monitoring_owner' union all
       select (r.tableoid, r.xmin, r.ctid) from monitoring.remembered_column_grants r union all
       select (r.tableoid, r.xmin, r.ctid) from monitoring.remembered_rls_status r) w (at)";
 
@@ -107,20 +109,21 @@ async fn what_is_gone_is_forgotten() {
     remember(&database).await;
     let gone = "select (select string_agg(tablename, ' ' order by tablename) from monitoring.remembered_rls_status r where tablename in ('keyed', 'halves')),
         (select count(*) from monitoring.remembered_companions r where not exists (select from pg_class c where c.oid = r.table_oid)),
+        (select count(*) from monitoring.remembered_tables r where not exists (select from pg_class c where c.oid = r.table_oid)),
         (select count(*) from monitoring.remembered_column_grants r where not exists (select from pg_class c where c.oid = r.table_oid))";
     let look = || database.psql(SUPERUSER, gone);
     let known = match subjects(&database) {
-        "companions" => "|0|0\n",
-        _ => "halves keyed|0|0\n",
+        "companions" => "|0|0|0\n",
+        _ => "halves keyed|0|0|0\n",
     };
     assert_eq!(look().as_deref(), Ok(known));
     let drop = "drop table keyed, halves cascade; update monitoring.remembered set remembered_at = '-infinity'";
     database.psql(SUPERUSER, drop).expect("dropping tables");
-    assert_ne!(look().as_deref(), Ok("|0|0\n"));
+    assert_ne!(look().as_deref(), Ok("|0|0|0\n"));
     remember(&database).await;
     wait_until("it is forgotten", async || {
         remember(&database).await;
-        look().as_deref() == Ok("|0|0\n")
+        look().as_deref() == Ok("|0|0|0\n")
     })
     .await;
 }
