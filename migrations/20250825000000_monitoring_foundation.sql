@@ -206,6 +206,10 @@ create table if not exists monitoring.settings (
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
       when 'remember_from_relations' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1000000000 and value::numeric % 1 = 0 else false end
+      when 'gets_per_minute' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+      when 'posts_per_minute' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
       when 'application_schemas' then
         value = 'null' or pg_catalog.jsonb_typeof(value) = 'array'
           and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
@@ -243,6 +247,8 @@ insert into monitoring.settings (key, value, description) values
   ('resolved_event_retention_days', '30', 'Days to keep an event after it was resolved.'),
   ('unresolved_event_retention_days', '7', 'Days to keep an unresolved event after it was last seen.'),
   ('remember_from_relations', '5000', 'With this many relations or more the sampler remembers what is costly to look up (docs/operations.md).'),
+  ('gets_per_minute', '30', 'GET requests to the API that one token subject may make in any minute.'),
+  ('posts_per_minute', '10', 'POST requests to the API that one token subject may make in any minute.'),
   ('application_schemas', 'null', 'Schemas whose tables are watched; null: all but the system''s and pgvigil''s own.'),
   ('exposed_schemas', '["public"]', 'Schemas an API exposes (PostgREST''s db-schemas): row-level security must be on there.'),
   ('role_claim_path', '["app_metadata", "role"]', 'Where in request.jwt.claims the caller''s role is; a string or an array.'),

@@ -18,6 +18,7 @@ pub struct DbError {
     sqlstate: Option<String>,
     message: Option<String>,
     hint: Option<String>,
+    wait_seconds: Option<u32>,
 }
 
 /// What kind of error it is: all that callers decide by.
@@ -41,6 +42,8 @@ pub enum DbErrorKind {
     Missing,
     /// The server is a standby or the transaction read-only.
     ReadOnly,
+    /// The caller has asked too often; [`DbError::wait_seconds`] says when to ask again.
+    TooMany,
     /// An argument was refused; the message says which and why.
     Invalid,
     /// What the call is about does not exist.
@@ -100,6 +103,15 @@ impl DbError {
             sqlstate: None,
             message: None,
             hint: None,
+            wait_seconds: None,
+        }
+    }
+
+    /// The caller's subject has used up its minute; there is room again after so many seconds.
+    pub(crate) fn too_many(query: &'static str, wait_seconds: u32) -> Self {
+        Self {
+            wait_seconds: Some(wait_seconds),
+            ..Self::new(query, DbErrorKind::TooMany)
         }
     }
 
@@ -155,6 +167,11 @@ impl DbError {
         self.sqlstate.as_deref()
     }
 
+    /// After how many seconds there is room for another request, where there were too many.
+    pub fn wait_seconds(&self) -> Option<u32> {
+        self.wait_seconds
+    }
+
     /// Our own words for it, where the error was raised by our SQL or on the way to the server.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
@@ -192,6 +209,7 @@ impl DbErrorKind {
             Self::Permission => "permission denied",
             Self::Missing => "not migrated, or not granted to this login",
             Self::ReadOnly => "the server is read-only",
+            Self::TooMany => "too many requests",
             Self::Invalid => "argument refused",
             Self::NotFound => "not found",
             Self::Query => "failed",
@@ -208,6 +226,7 @@ fn kind_of(code: &SqlState) -> DbErrorKind {
         "42501" => DbErrorKind::Permission,
         "42P01" | "42883" | "42703" | "3F000" | "42704" => DbErrorKind::Missing,
         "25006" => DbErrorKind::ReadOnly,
+        "PV429" => DbErrorKind::TooMany, // monitoring.require_turn()
         "P0002" => DbErrorKind::NotFound,
         // 54001: JSON nested deeper than the server's stack; 22*: data exceptions, 23*: integrity constraints.
         "54001" => DbErrorKind::Invalid,

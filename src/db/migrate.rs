@@ -43,6 +43,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20250825000002", "database_monitoring_views"),
     migration!("20250825000003", "monitoring_sampler"),
     migration!("20250825000004", "monitoring_validation"),
+    migration!("20250825000005", "monitoring_request_limits"),
 ];
 
 /// What a run of `migrate` or `rollback` did.

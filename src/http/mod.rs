@@ -3,6 +3,7 @@
 mod health;
 mod identity;
 mod keys;
+mod limits;
 mod performance;
 mod problem;
 mod request;
@@ -31,7 +32,8 @@ use crate::{
     event::{HttpRequest, HttpResponse},
     secrets::SecretStore,
 };
-use identity::{Identity, Verifier};
+use identity::Verifier;
+use limits::{Caller, Limits};
 use problem::Problem;
 
 /// Longer than this nobody waits for a dashboard; API Gateway itself gives up after 30 s.
@@ -52,6 +54,7 @@ fn statement_timeout(budget: Duration, statements: u32) -> Duration {
 pub struct Api {
     database: Arc<Database>,
     verifier: Verifier,
+    limits: Limits,
     allowed_origins: Vec<String>,
 }
 
@@ -81,6 +84,7 @@ impl Api {
         Self {
             database,
             verifier: Verifier::new(auth, secrets),
+            limits: Limits::default(),
             allowed_origins,
         }
     }
@@ -101,7 +105,7 @@ impl Api {
         let (method, path) = (request.method.clone(), request.path.clone());
         let mut access = Access::default();
         let budget = budget.min(REQUEST_BUDGET);
-        let routed = self.route(&request, &mut access, started, budget);
+        let routed = self.route(&request, &request_id, &mut access, started, budget);
         let result = tokio::time::timeout(budget, routed)
             .await
             .unwrap_or_else(|_| Err(Problem::timed_out()));
@@ -128,6 +132,7 @@ impl Api {
     async fn route(
         &self,
         request: &HttpRequest,
+        request_id: &str,
         access: &mut Access,
         started: Instant,
         budget: Duration,
@@ -136,16 +141,26 @@ impl Api {
         match (path, method) {
             ("/api/monitoring/health", "GET") => health::get(&self.database).await,
             ("/api/monitoring/performance", "GET") => {
-                let identity = self.identify(request, access).await?;
-                performance::get(&self.database, &identity, request, access, started, budget).await
+                let caller = self.admit(request, "GET", request_id, access).await?;
+                let answer =
+                    performance::get(&self.database, &caller, request, access, started, budget)
+                        .await;
+                self.limits.learn(&caller, &answer);
+                answer
             }
             ("/api/monitoring/performance", "POST") => {
-                let identity = self.identify(request, access).await?;
-                performance::post(&self.database, &identity, request, access, budget).await
+                let caller = self.admit(request, "POST", request_id, access).await?;
+                let answer =
+                    performance::post(&self.database, &caller, request, access, budget).await;
+                self.limits.learn(&caller, &answer);
+                answer
             }
             ("/api/monitoring/validation", "GET") => {
-                let identity = self.identify(request, access).await?;
-                validation::get(&self.database, &identity, access, started, budget).await
+                let caller = self.admit(request, "GET", request_id, access).await?;
+                let answer =
+                    validation::get(&self.database, &caller, access, started, budget).await;
+                self.limits.learn(&caller, &answer);
+                answer
             }
             (
                 "/api/monitoring/health"
@@ -163,15 +178,20 @@ impl Api {
         }
     }
 
-    async fn identify(
+    /// Who is asking, if its subject has not just been told to wait.
+    async fn admit(
         &self,
         request: &HttpRequest,
+        method: &'static str,
+        request_id: &str,
         access: &mut Access,
-    ) -> Result<Identity, Problem> {
+    ) -> Result<Caller, Problem> {
         let identity = self.verifier.identify(request).await?;
         access.subject = identity.subject().map(str::to_owned);
         access.role = identity.role().map(identity::Role::name);
-        Ok(identity)
+        let caller = Caller::new(identity, method, request_id);
+        self.limits.admit(&caller)?;
+        Ok(caller)
     }
 
     /// CORS for the origins that are listed, and only those (Fetch standard, "CORS protocol").

@@ -9,13 +9,10 @@ use lambda_http::http::header::USER_AGENT;
 use serde_json::{Value, json};
 
 use super::{
-    Access, Success,
-    identity::{Identity, Role},
-    problem::Problem,
-    request, statement_timeout,
+    Access, Success, identity::Role, limits::Caller, problem::Problem, request, statement_timeout,
 };
 use crate::{
-    db::{Database, DbError, DbErrorKind, Query, Session},
+    db::{Database, DbError, DbErrorKind, Query},
     event::HttpRequest,
 };
 
@@ -191,13 +188,13 @@ impl Selection {
 /// Answers the sections asked for. One that fails is empty and named in `metadata.degraded`; the others arrive.
 pub(super) async fn get(
     database: &Database,
-    identity: &Identity,
+    caller: &Caller,
     request: &HttpRequest,
     access: &mut Access,
     started: Instant,
     budget: Duration,
 ) -> Result<Success, Problem> {
-    let role = identity.require_role("read monitoring")?;
+    let role = caller.identity.require_role("read monitoring")?;
     let selection = Selection::from_request(request, role)?;
     access.sections = selection
         .sections
@@ -218,7 +215,7 @@ pub(super) async fn get(
     });
     let statements = u32::try_from(queries.len()).unwrap_or(u32::MAX);
     let timeout = statement_timeout(budget, statements);
-    let session = Session::caller(identity.claims_json(), timeout);
+    let session = caller.session(timeout);
     let answer = database
         .read(&session, &queries)
         .await
@@ -292,14 +289,14 @@ fn blind_spots_of(result: Option<Result<String, DbError>>, sections: &[Section])
 /// Resolves or records an event.
 pub(super) async fn post(
     database: &Database,
-    identity: &Identity,
+    caller: &Caller,
     request: &HttpRequest,
     access: &mut Access,
     budget: Duration,
 ) -> Result<Success, Problem> {
-    let role = identity.require_role("change monitoring")?;
+    let role = caller.identity.require_role("change monitoring")?;
     let fields = request::json_object(request)?;
-    let session = Session::caller(identity.claims_json(), statement_timeout(budget, 1));
+    let session = caller.session(statement_timeout(budget, 1));
     match request::required_text(&fields, "action")?.as_str() {
         "resolve_event" => {
             access.sections = "resolve_event".to_owned();

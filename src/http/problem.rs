@@ -130,6 +130,23 @@ impl Problem {
         )
     }
 
+    /// 429, with the whole seconds after which the next request is let in.
+    pub(super) fn too_many_requests(wait_seconds: u32) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            format!("too many requests in a minute: ask again in {wait_seconds} s"),
+        )
+        .with_header(RETRY_AFTER, HeaderValue::from(wait_seconds))
+    }
+
+    /// The seconds to wait, where there were too many requests.
+    pub(super) fn wait_seconds(&self) -> Option<u32> {
+        let (_, seconds) = self.header.as_ref()?;
+        let is_refusal = self.status == StatusCode::TOO_MANY_REQUESTS;
+        is_refusal.then(|| seconds.to_str().ok()?.parse().ok())?
+    }
+
     /// 504.
     pub(super) fn timed_out() -> Self {
         Self::new(
@@ -150,7 +167,10 @@ impl Problem {
         // The caller's mistakes are no errors of ours, and must wake nobody.
         if matches!(
             error.kind(),
-            DbErrorKind::Invalid | DbErrorKind::NotFound | DbErrorKind::Permission
+            DbErrorKind::Invalid
+                | DbErrorKind::NotFound
+                | DbErrorKind::Permission
+                | DbErrorKind::TooMany
         ) {
             tracing::info!(sqlstate = error.sqlstate(), "refused: {error}");
         } else {
@@ -170,6 +190,7 @@ impl Problem {
             )
             .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS),
             DbErrorKind::Timeout => Self::timed_out(),
+            DbErrorKind::TooMany => Self::too_many_requests(error.wait_seconds().unwrap_or(1)),
             DbErrorKind::Permission => Self::forbidden(action),
             DbErrorKind::Invalid => Self::invalid_body(
                 error

@@ -2,25 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Access, Success, identity::Identity, problem::Problem, statement_timeout};
-use crate::db::{Database, Query, Session};
+use super::{Access, Success, limits::Caller, problem::Problem, statement_timeout};
+use crate::db::{Database, Query};
 
 /// Answers what each check found. Nothing is changed by it.
 pub(super) async fn get(
     database: &Database,
-    identity: &Identity,
+    caller: &Caller,
     access: &mut Access,
     started: Instant,
     budget: Duration,
 ) -> Result<Success, Problem> {
-    identity.require_role("read monitoring")?;
+    caller.identity.require_role("read monitoring")?;
     access.sections = "validation".to_owned();
     let query = Query {
         name: "validation",
         sql: "select json_build_object('pass', bool_and(v.pass), 'checks', json_agg(v))::text from monitoring.validation() v",
         params: Vec::new(),
     };
-    let session = Session::caller(identity.claims_json(), statement_timeout(budget, 1));
+    let session = caller.session(statement_timeout(budget, 1));
     let refused = |error| Problem::from_database(&error, "read monitoring");
     let answer = database
         .read(&session, std::slice::from_ref(&query))

@@ -71,7 +71,7 @@ async fn every_event_file_is_answered_by_the_binary() {
         invoke(&emulator, &event("task-migrate"))["applied"]
             .as_array()
             .map(Vec::len),
-        Some(5)
+        Some(6)
     );
     let record = format!(
         "insert into monitoring_events (id, event_type, event_data) values ('{id}', 'slow_query', '{{}}')"
@@ -96,6 +96,40 @@ async fn every_event_file_is_answered_by_the_binary() {
         let answer = invoke(&emulator, &event);
         assert_eq!(answer.pointer(field), Some(&expected), "{event}: {answer}");
     }
+}
+
+/// Three processes know nothing of each other but the database.
+#[tokio::test]
+async fn three_processes_let_in_exactly_thirty_gets_of_a_minute() {
+    let database = plain().database();
+    let processes: Vec<_> = (0..3).map(|_| start(&database, "gateway")).collect();
+    let mut health = event("function-url-health");
+    health["rawPath"] = json!("/api/monitoring/health");
+    let request = event("api-performance-http");
+    let statuses: Vec<u64> = std::thread::scope(|scope| {
+        let askers: Vec<_> = processes
+            .iter()
+            .map(|(emulator, _)| {
+                let (health, request) = (&health, &request);
+                scope.spawn(move || {
+                    // Up and connected before the others count.
+                    assert_eq!(invoke(emulator, health)["statusCode"], 200);
+                    let status = |_| {
+                        invoke(emulator, request)["statusCode"]
+                            .as_u64()
+                            .unwrap_or(0)
+                    };
+                    (0..15).map(status).collect::<Vec<u64>>()
+                })
+            })
+            .collect();
+        let answers = askers
+            .into_iter()
+            .map(|asker| asker.join().expect("asking"));
+        answers.flatten().collect()
+    });
+    let of = |wanted: u64| statuses.iter().filter(|&&status| status == wanted).count();
+    assert_eq!((of(200), of(429)), (30, 15), "{statuses:?}");
 }
 
 #[tokio::test]

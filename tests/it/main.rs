@@ -17,6 +17,8 @@ mod facade;
 mod harness;
 // The API through the gateways' formats.
 mod http;
+// How often a subject may ask, whoever counts.
+mod limits;
 // Who waits for whom.
 mod locks;
 // Up, down, again, refused; by psql and by the task.

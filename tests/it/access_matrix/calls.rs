@@ -45,6 +45,9 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.resolve_event(uuid, text)",
         "'00000000-0000-4000-8000-000000000001'",
     ),
+    ("monitoring.has_turn(text, text)", "'GET', 'one'"),
+    ("monitoring.require_turn(text, text)", "'GET', 'one'"),
+    ("monitoring.take_turn(text, text)", "'GET', 'one'"),
     ("monitoring.rls_status(integer)", "1"),
     ("monitoring.sample(timestamptz)", "now()"),
     ("monitoring.schema_users(oid)", "'monitoring'::regnamespace"),
@@ -70,6 +73,7 @@ insert into monitoring.remembered values ('rls_status', now(), 'nothing');
 insert into monitoring.remembered_companions values (1, 1, 1, '3', '1');
 insert into monitoring.remembered_tables (table_oid, toast_oid, schemaname, tablename, relpages, reltuples)
 values (1, 0, 'public', 'guests', 1, 1);
+insert into monitoring.request_turns values ('nobody', 'GET', array[now()], array[gen_random_uuid()]);
 insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
 insert into monitoring.remembered_rls_status values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}');
 reset role;
