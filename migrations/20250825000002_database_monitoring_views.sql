@@ -911,7 +911,8 @@ comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_st
 -- Where pg_stat_statements can be asked, and for what: its columns follow the extension's version, not the server's. Found
 -- by membership in the extension: another function of that name is nobody's statistics.
 create or replace function monitoring.statement_source(
-  out is_created boolean, out is_usable boolean, out is_loaded boolean, out schema_name name, out relation text, out time_column text)
+  out is_created boolean, out is_usable boolean, out is_loaded boolean, out schema_name name, out relation text, out time_column text,
+  out toplevel text, out since text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -931,6 +932,8 @@ begin
     schema_name := v_function.nspname;
     relation := quote_ident(v_function.nspname) || '.pg_stat_statements';
     time_column := case when 'total_exec_time' = any (v_function.proargnames) then 'exec_time' else 'time' end;
+    toplevel := case when 'toplevel' = any (v_function.proargnames) then 's.toplevel' else 'null::boolean' end;
+    since := case when 'stats_since' = any (v_function.proargnames) then 's.stats_since' else 'null::timestamptz' end;
     is_usable := has_schema_privilege(v_function.extnamespace, 'usage') and has_function_privilege(v_function.oid, 'execute');
     -- A parameter of that name can be set without the library. From 1.9 on there is a function that costs nothing to try.
     -- The extension's own: anybody may have made another of that name.
@@ -941,6 +944,10 @@ begin
         and d.refobjid = (select e.oid from pg_extension e where e.extname = 'pg_stat_statements'))
     then
       execute format('select from %s_info()', relation);
+      -- Before 17 statements do not say since when they are counted: not before the last reset of all of them.
+      if since = 'null::timestamptz' then
+        since := format('(select i.stats_reset from %s_info() i)', relation);
+      end if;
     end if;
   end if;
 exception when object_not_in_prerequisite_state then
@@ -948,13 +955,14 @@ exception when object_not_in_prerequisite_state then
 end
 $$;
 comment on function monitoring.statement_source() is
-  'Whether pg_stat_statements is created here, usable for us and loaded by the server, its schema and function, and what its time columns end in.';
+  'Whether pg_stat_statements is created here, usable for us and loaded by the server; its schema and function, what its time columns end in, and how to ask it whether a statement came from a client and since when it is counted.';
 
 -- Counters first: with its texts pg_stat_statements takes three times as long and reads a file that can have tens of
 -- megabytes. The texts shown are those the sampler has noted; only if one of these rows is not among them are they read.
 create or replace function monitoring.statements(p_limit int default 50) returns table (
   query_id bigint, query_preview text, username name, calls bigint, total_exec_ms numeric, mean_exec_ms numeric,
-  max_exec_ms numeric, time_percent numeric, rows bigint, cache_hit_percent numeric, temp_blocks_written bigint)
+  max_exec_ms numeric, time_percent numeric, rows bigint, cache_hit_percent numeric, temp_blocks_written bigint,
+  is_toplevel boolean, counted_since timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
@@ -971,7 +979,7 @@ begin
   return query execute format(
     'with totals as materialized ('
       'select s.queryid, s.userid, s.calls, s.total_%2$s as total, s.max_%2$s as max, s.rows, s.shared_blks_hit as hit, '
-        's.shared_blks_read as read, s.temp_blks_written as temp '
+        's.shared_blks_read as read, s.temp_blks_written as temp, %3$s as is_toplevel, %4$s as since '
       'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null and s.calls > 0'
     '), shown as materialized ('
       'select t.*, k.query_preview from (select * from totals order by total desc limit $3) t '
@@ -986,16 +994,16 @@ begin
     'select s.queryid, coalesce(s.query_preview, x.query_preview), pg_get_userbyid(s.userid), s.calls, round(s.total::numeric, 3), '
       'round((s.total / s.calls)::numeric, 3), round(s.max::numeric, 3), '
       'round((100 * s.total / nullif((select sum(t.total) from totals t), 0))::numeric, 2), s.rows, '
-      'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp '
-    'from shown s left join texts x on x.queryid = s.queryid order by s.total desc, s.queryid',
-    v_source.relation, v_source.time_column)
+      'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp, s.is_toplevel, s.since '
+    'from shown s left join texts x on x.queryid = s.queryid order by s.total desc, s.queryid, s.is_toplevel desc',
+    v_source.relation, v_source.time_column, v_source.toplevel, v_source.since)
   using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), p_limit;
 exception when object_not_in_prerequisite_state then
   return; -- somebody set its parameter in this session only: it is not loaded
 end
 $$;
 comment on function monitoring.statements(int) is
-  'The statements of this database that took the most time since their counters began, at most p_limit; the monitor''s own excepted.';
+  'The statements of this database that took the most time since their counters began, at most p_limit; the monitor''s own excepted. One that runs both by itself and inside functions is two rows.';
 
 -- Notes the texts of what takes the most time. Read only when there is an unknown one among them.
 create or replace function monitoring.note_statement_texts() returns bigint
@@ -1465,6 +1473,22 @@ comment on function monitoring.findings() is
 
 -- 100 less a penalty per check: 8 for a warning and 20 for a critical finding, at most 30 for one check, so that a single
 -- subject repeated over many tables does not hide everything else. A new finding never raises the score.
+create or replace function monitoring.health_score(p_findings jsonb) returns int
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select greatest(0, 100 - coalesce(sum(p.penalty), 0))
+    from (
+      select least(30, sum(case f ->> 'severity' when 'critical' then 20 else 8 end)) as penalty
+      from jsonb_array_elements(p_findings) f
+      group by f ->> 'check_id'
+    ) p);
+end
+$$;
+comment on function monitoring.health_score(jsonb) is 'The score, 0 to 100, that these findings leave.';
+
 create or replace function public.get_database_monitoring_summary() returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -1473,15 +1497,9 @@ set jit = off
 as $$
 declare
   v_seen jsonb := monitoring.assess(); -- asks whether the caller may read
-  v_score int;
+  v_score int := monitoring.health_score(v_seen -> 'findings');
   v_recommendations jsonb;
 begin
-  select greatest(0, 100 - coalesce(sum(p.penalty), 0))::int into v_score
-  from (
-    select least(30, sum(case f ->> 'severity' when 'critical' then 20 else 8 end)) as penalty
-    from jsonb_array_elements(v_seen -> 'findings') f
-    group by f ->> 'check_id'
-  ) p;
   select coalesce(jsonb_agg(r.remediation order by r.place), '[]') into v_recommendations
   from (
     select f.value ->> 'remediation' as remediation, min(f.place) as place
@@ -1539,6 +1557,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.resolve_once()',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.assess()',
+  'function monitoring.health_score(jsonb)',
   'table monitoring.table_states',
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',

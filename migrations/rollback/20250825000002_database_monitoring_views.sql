@@ -83,7 +83,7 @@ drop view if exists public.monitoring_slow_queries;
 drop table if exists public.monitoring_events;
 
 drop function if exists
-  monitoring.findings(), monitoring.assess(), monitoring.delete_events(text, timestamptz, timestamptz),
+  monitoring.findings(), monitoring.health_score(jsonb), monitoring.assess(), monitoring.delete_events(text, timestamptz, timestamptz),
   monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(text), monitoring.note_statement_texts(),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.look_at_rls_status(),
   monitoring.compares_constant_with_itself(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid),

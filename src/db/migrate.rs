@@ -44,6 +44,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20250825000003", "monitoring_sampler"),
     migration!("20250825000004", "monitoring_validation"),
     migration!("20250825000005", "monitoring_request_limits"),
+    migration!("20250825000006", "monitoring_metrics"),
 ];
 
 /// What a run of `migrate` or `rollback` did.

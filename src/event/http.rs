@@ -56,6 +56,8 @@ pub struct HttpRequest {
     pub body: Option<Vec<u8>>,
     /// What the gateway's authorizer said.
     pub authorizer: Authorizer,
+    /// Whether the gateway decodes a binary answer from base64. A REST API does so only for media types it was told of.
+    pub takes_binary: bool,
     /// The caller's address as the gateway saw it, not as a header claims.
     pub source_ip: Option<String>,
 }
@@ -109,6 +111,7 @@ impl HttpEvent {
             query: query_of(&event),
             headers: headers_of(&event),
             body: body_of(&event),
+            takes_binary: format == Format::V2,
             authorizer: Authorizer::from_context(event.pointer("/requestContext/authorizer")),
             source_ip: source_ip.and_then(Value::as_str).map(str::to_owned),
         };

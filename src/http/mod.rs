@@ -1,9 +1,12 @@
 //! The admin API: routes, identity, answers. The only place that knows status codes.
 
+mod compression;
 mod health;
 mod identity;
 mod keys;
 mod limits;
+mod metrics;
+mod openapi;
 mod performance;
 mod problem;
 mod request;
@@ -20,8 +23,9 @@ use lambda_http::{
         HeaderName, HeaderValue, StatusCode,
         header::{
             ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE,
-            ORIGIN, VARY,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL,
+            CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY,
+            STRICT_TRANSPORT_SECURITY, VARY,
         },
     },
 };
@@ -32,7 +36,7 @@ use crate::{
     event::{HttpRequest, HttpResponse},
     secrets::SecretStore,
 };
-use identity::Verifier;
+use identity::{Identity, Verifier};
 use limits::{Caller, Limits};
 use problem::Problem;
 
@@ -58,11 +62,47 @@ pub struct Api {
     allowed_origins: Vec<String>,
 }
 
+/// The routes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Health,
+    Metrics,
+    OpenApi,
+    Performance,
+    Validation,
+}
+
+impl Route {
+    const ALL: [(&str, Self); 5] = [
+        ("/api/monitoring/health", Self::Health),
+        ("/api/monitoring/metrics", Self::Metrics),
+        ("/api/monitoring/openapi.json", Self::OpenApi),
+        ("/api/monitoring/performance", Self::Performance),
+        ("/api/monitoring/validation", Self::Validation),
+    ];
+
+    fn at(path: &str) -> Result<Self, Problem> {
+        let found = Self::ALL.into_iter().find(|(known, _)| *known == path);
+        found
+            .map(|(_, route)| route)
+            .ok_or_else(|| Problem::not_found("there is no such route"))
+    }
+
+    /// The methods it answers, as `Allow` lists them.
+    fn allowed(self) -> &'static str {
+        match self {
+            Self::Performance => "GET, POST, OPTIONS",
+            _ => "GET, OPTIONS",
+        }
+    }
+}
+
 /// What a route answers when all went well.
 #[derive(Debug)]
 struct Success {
     status: StatusCode,
-    json: String,
+    content_type: &'static str,
+    text: String,
 }
 
 /// What the access log says of a request beside its answer.
@@ -114,6 +154,9 @@ impl Api {
             Err(problem) => problem.into_response(&request_id),
         };
         self.allow_origin(origin.as_deref(), &mut response);
+        if request.takes_binary {
+            compression::compress(&request.headers, &mut response);
+        }
         let status = response.status().as_u16();
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
@@ -137,45 +180,51 @@ impl Api {
         started: Instant,
         budget: Duration,
     ) -> Result<Success, Problem> {
-        let (path, method) = (request.path.as_str(), request.method.as_str());
-        match (path, method) {
-            ("/api/monitoring/health", "GET") => health::get(&self.database).await,
-            ("/api/monitoring/performance", "GET") => {
+        let route = Route::at(&request.path)?;
+        match (route, request.method.as_str()) {
+            (_, "OPTIONS") => Ok(Success::empty()),
+            (Route::Health, "GET") => health::get(&self.database).await,
+            (Route::OpenApi, "GET") => {
+                let identity = self.identify(request, access).await?;
+                openapi::get(&identity)
+            }
+            (_, "GET") => {
                 let caller = self.admit(request, "GET", request_id, access).await?;
-                let answer =
-                    performance::get(&self.database, &caller, request, access, started, budget)
-                        .await;
+                let database = &self.database;
+                let answer = match route {
+                    Route::Metrics => {
+                        metrics::get(database, &caller, request, access, budget).await
+                    }
+                    Route::Validation => {
+                        validation::get(database, &caller, access, started, budget).await
+                    }
+                    _ => {
+                        performance::get(database, &caller, request, access, started, budget).await
+                    }
+                };
                 self.limits.learn(&caller, &answer);
                 answer
             }
-            ("/api/monitoring/performance", "POST") => {
+            (Route::Performance, "POST") => {
                 let caller = self.admit(request, "POST", request_id, access).await?;
                 let answer =
                     performance::post(&self.database, &caller, request, access, budget).await;
                 self.limits.learn(&caller, &answer);
                 answer
             }
-            ("/api/monitoring/validation", "GET") => {
-                let caller = self.admit(request, "GET", request_id, access).await?;
-                let answer =
-                    validation::get(&self.database, &caller, access, started, budget).await;
-                self.limits.learn(&caller, &answer);
-                answer
-            }
-            (
-                "/api/monitoring/health"
-                | "/api/monitoring/performance"
-                | "/api/monitoring/validation",
-                "OPTIONS",
-            ) => Ok(Success::empty()),
-            ("/api/monitoring/health" | "/api/monitoring/validation", _) => {
-                Err(Problem::method_not_allowed("GET, OPTIONS"))
-            }
-            ("/api/monitoring/performance", _) => {
-                Err(Problem::method_not_allowed("GET, POST, OPTIONS"))
-            }
-            _ => Err(Problem::not_found("there is no such route")),
+            _ => Err(Problem::method_not_allowed(route.allowed())),
         }
+    }
+
+    async fn identify(
+        &self,
+        request: &HttpRequest,
+        access: &mut Access,
+    ) -> Result<Identity, Problem> {
+        let identity = self.verifier.identify(request).await?;
+        access.subject = identity.subject().map(str::to_owned);
+        access.role = identity.role().map(identity::Role::name);
+        Ok(identity)
     }
 
     /// Who is asking, if its subject has not just been told to wait.
@@ -186,9 +235,7 @@ impl Api {
         request_id: &str,
         access: &mut Access,
     ) -> Result<Caller, Problem> {
-        let identity = self.verifier.identify(request).await?;
-        access.subject = identity.subject().map(str::to_owned);
-        access.role = identity.role().map(identity::Role::name);
+        let identity = self.identify(request, access).await?;
         let caller = Caller::new(identity, method, request_id);
         self.limits.admit(&caller)?;
         Ok(caller)
@@ -224,16 +271,21 @@ impl Api {
 
 impl Success {
     fn ok(json: String) -> Self {
-        Self {
-            status: StatusCode::OK,
-            json,
-        }
+        Self::text("application/json", json)
     }
 
     fn created(json: String) -> Self {
         Self {
             status: StatusCode::CREATED,
-            json,
+            ..Self::ok(json)
+        }
+    }
+
+    fn text(content_type: &'static str, text: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            text,
         }
     }
 
@@ -241,23 +293,23 @@ impl Success {
     fn empty() -> Self {
         Self {
             status: StatusCode::NO_CONTENT,
-            json: String::new(),
+            ..Self::ok(String::new())
         }
     }
 
     fn into_response(self) -> HttpResponse {
-        let mut response = Response::new(if self.json.is_empty() {
+        let mut response = Response::new(if self.text.is_empty() {
             Body::Empty
         } else {
-            Body::Text(self.json)
+            Body::Text(self.text)
         });
         *response.status_mut() = self.status;
-        set_headers(&mut response, "application/json");
+        set_headers(&mut response, self.content_type);
         response
     }
 }
 
-/// What every answer carries: nothing here may be kept by a cache or guessed at by a browser.
+/// What every answer carries: nothing here may be kept by a cache, guessed at by a browser, or shown inside somebody's page.
 fn set_headers(response: &mut HttpResponse, content_type: &'static str) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -265,5 +317,15 @@ fn set_headers(response: &mut HttpResponse, content_type: &'static str) {
     headers.insert(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // A year; a browser heeds it only where it came over TLS (RFC 6797, section 8.1).
+    headers.insert(
+        STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=31536000"),
     );
 }

@@ -200,12 +200,17 @@ impl Problem {
             DbErrorKind::NotFound => {
                 Self::not_found(error.message().unwrap_or("there is no such thing"))
             }
-            DbErrorKind::Query => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "something went wrong",
-            ),
+            DbErrorKind::Query => Self::internal(),
         }
+    }
+
+    /// 500: our own mistake, which the log explains.
+    pub(super) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something went wrong",
+        )
     }
 
     /// 503: the database cannot be had, for whatever reason.

@@ -71,7 +71,7 @@ async fn every_event_file_is_answered_by_the_binary() {
         invoke(&emulator, &event("task-migrate"))["applied"]
             .as_array()
             .map(Vec::len),
-        Some(6)
+        Some(7)
     );
     let record = format!(
         "insert into monitoring_events (id, event_type, event_data) values ('{id}', 'slow_query', '{{}}')"

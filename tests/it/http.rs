@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::app::{Request, SUBJECT, TestApp};
+use crate::support::app::{Answer, Request, SUBJECT, TestApp};
 use crate::support::postgres::{SUPERUSER, plain, supabase};
 use crate::support::templates::MONITOR;
 use crate::support::token::{claims, sign, token};
@@ -69,6 +69,53 @@ async fn answers_are_never_cached() {
     assert_eq!(answer.headers["cache-control"], "no-store");
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+}
+
+/// An HTTP API decodes base64; a REST API would hand it on as it is, and has a compression of its own.
+#[tokio::test]
+async fn a_large_answer_is_compressed_for_who_accepts_it() {
+    let database = plain().database();
+    let tables = "do $$ begin for n in 1..20 loop execute format('create table guests_%s (id int)', n); end loop; end $$";
+    database.psql(SUPERUSER, tables).expect("creating tables");
+    let app = TestApp::new(&database).await;
+    let send = async |accept: &str, is_rest: bool| {
+        let request = Request::get("/api/monitoring/performance", "")
+            .by("admin")
+            .header("accept-encoding", accept);
+        let mut event = request.event();
+        if is_rest {
+            event["httpMethod"] = event["requestContext"]["http"]["method"].take();
+            event["requestContext"] = json!({});
+            event["path"] = event["rawPath"].take();
+        }
+        let answer = app.invoke(&event).await.expect("answering");
+        let headers = &answer["headers"];
+        let body = answer["body"].as_str().unwrap_or_default().len();
+        (
+            headers["content-encoding"].clone(),
+            headers["vary"].clone(),
+            Answer::from_gateway(&answer),
+            body,
+        )
+    };
+    let (encoding, vary, answer, compressed) = send("br, gzip", false).await;
+    assert_eq!((encoding, vary), (json!("gzip"), json!("Accept-Encoding")));
+    assert!(answer.json()["data"]["summary"]["health_score"].is_u64());
+    let (encoding, vary, answer, plain) = send("identity", false).await;
+    assert_eq!((encoding, vary), (Value::Null, json!("Accept-Encoding")));
+    assert!(answer.json()["data"]["summary"]["health_score"].is_u64());
+    assert!(compressed * 2 < plain, "{compressed} of {plain}");
+    let (encoding, _, answer, _) = send("gzip", true).await;
+    assert_eq!(encoding, Value::Null);
+    assert!(answer.json()["data"]["summary"]["health_score"].is_u64());
+    // A small one is not worth it.
+    let health = Request::get("/api/monitoring/health", "").header("accept-encoding", "gzip");
+    assert!(
+        !app.send(health)
+            .await
+            .headers
+            .contains_key("content-encoding")
+    );
 }
 
 #[tokio::test]

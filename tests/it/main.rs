@@ -11,12 +11,16 @@ mod access;
 mod access_matrix;
 // The binary under AWS's emulator, with every event file.
 mod emulator;
+// The API's description of itself, against what it does.
+mod description;
 // The façade in `public`: what each view and function promises.
 mod facade;
 // The harness keeps its own promises: isolation, clean-up, real parts.
 mod harness;
 // The API through the gateways' formats.
 mod http;
+// What a time-series database scrapes.
+mod metrics;
 // How often a subject may ask, whoever counts.
 mod limits;
 // Who waits for whom.

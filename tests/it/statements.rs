@@ -347,7 +347,14 @@ async fn after_a_reset_nothing_is_negative() {
     assert_eq!(previews(&client, "after_the_reset").await.len(), 1);
     for row in statements(&client).await {
         for (name, value) in row.as_object().into_iter().flatten() {
-            let is_a_count = !["query_id", "query_preview", "username"].contains(&name.as_str());
+            let is_a_count = ![
+                "query_id",
+                "query_preview",
+                "username",
+                "is_toplevel",
+                "counted_since",
+            ]
+            .contains(&name.as_str());
             assert!(
                 !is_a_count || value.is_null() || value.as_f64() >= Some(0.0),
                 "{name} in {row}"
@@ -355,6 +362,53 @@ async fn after_a_reset_nothing_is_negative() {
         }
         assert!(row["calls"].as_i64() >= Some(1), "{row}");
     }
+}
+
+/// A total says nothing without the time it was counted in. From 17 on each statement has its own.
+#[tokio::test]
+async fn since_when_a_statement_is_counted_is_told() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let client = database.superuser().await;
+    execute(&client, "select abs(2) as counted").await;
+    let since = async || {
+        let sql = "select s.counted_since::text, (s.counted_since between pg_postmaster_start_time() - interval '1 minute' and clock_timestamp())::text
+            from monitoring.statements(5000) s where s.query_preview like '%as counted%'";
+        let row = client.query_one(sql, &[]).await.expect("asking since when");
+        (row.get::<_, String>(0), row.get::<_, String>(1))
+    };
+    let (before, plausible) = since().await;
+    assert_eq!(plausible, "true", "{before}");
+    execute(&client, "select pg_stat_statements_reset()").await;
+    execute(&client, "select abs(2) as counted").await;
+    let (after, _) = since().await;
+    assert!(after > before, "{before}, then {after}");
+}
+
+/// The same statement by itself and inside a function is two entries; which is which is told.
+#[tokio::test]
+async fn a_statement_inside_a_function_is_told_from_one_by_itself() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    execute(
+        &client,
+        "create function wrapped() returns void language plpgsql as $$ begin perform 1 as wrapped_statement; end $$;
+         set pg_stat_statements.track = 'all'",
+    )
+    .await;
+    execute(&client, "select wrapped()").await;
+    execute(&client, "select 1 as wrapped_statement").await;
+    let mut toplevel: Vec<_> = statements(&client)
+        .await
+        .into_iter()
+        .filter(|row| {
+            let preview = row["query_preview"].as_str().unwrap_or_default();
+            preview.to_lowercase().contains("as wrapped_statement")
+        })
+        .map(|row| row["is_toplevel"].clone())
+        .collect();
+    toplevel.sort_by_key(Value::to_string);
+    assert_eq!(toplevel, [json!(false), json!(true)]);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'true or resolved_at', now(), now()",
     ),
     ("monitoring.ensure_sample_partition(date)", "'2001-01-01'"),
+    ("monitoring.health_score(jsonb)", "'[]'"),
     ("monitoring.holds_while(text)", "'companions'"),
     (
         "monitoring.is_application_schema(name, name[])",

@@ -1,15 +1,19 @@
 //! The app as Lambda calls it, without Lambda: an event in, an answer out.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::config::Credentials;
+use base64::Engine;
+use flate2::read::GzDecoder;
 use lambda_runtime::{Context, Diagnostic};
 use pgvigil::{app::App, config::Config, secrets::SecretStore};
 use serde_json::{Value, json};
 
 use super::database::TestDatabase;
+use super::description;
 use super::secrets::{Secret, store};
 use super::templates::MONITOR;
 use super::token::{AUDIENCE, ISSUER, KEY, token};
@@ -33,6 +37,32 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// As a gateway would pass it on, and a client unpack it.
+    pub(crate) fn from_gateway(answer: &Value) -> Self {
+        let headers = answer["headers"].as_object().into_iter().flatten();
+        let headers: HashMap<String, String> = headers
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+            .collect();
+        let body = answer["body"].as_str().unwrap_or_default();
+        let mut text = body.to_owned();
+        if answer["isBase64Encoded"] == true {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(body);
+            let bytes = bytes.expect("decoding base64");
+            text.clear();
+            let read = match headers.get("content-encoding").map(String::as_str) {
+                Some("gzip") => GzDecoder::new(bytes.as_slice()).read_to_string(&mut text),
+                None => bytes.as_slice().read_to_string(&mut text),
+                other => panic!("content-encoding {other:?}"),
+            };
+            read.expect("unpacking the body");
+        }
+        Self {
+            status: answer["statusCode"].as_u64().unwrap_or_default(),
+            headers,
+            text,
+        }
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
@@ -147,14 +177,9 @@ impl TestApp {
             .invoke(&request.event())
             .await
             .expect("answering a request");
-        let headers = answer["headers"].as_object().into_iter().flatten();
-        Answer {
-            status: answer["statusCode"].as_u64().unwrap_or_default(),
-            headers: headers
-                .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
-                .collect(),
-            text: answer["body"].as_str().unwrap_or_default().to_owned(),
-        }
+        let answer = Answer::from_gateway(&answer);
+        description::check(request.method, &request.path, &answer);
+        answer
     }
 
     /// A GET of the performance endpoint by a caller with this role.

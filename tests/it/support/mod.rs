@@ -8,6 +8,7 @@ pub(crate) mod app;
 pub(crate) mod caller;
 // One database for one test.
 pub(crate) mod database;
+pub(crate) mod description;
 // The Lambda binary under AWS's runtime interface emulator.
 pub(crate) mod emulator;
 // Just enough HTTP to talk to the emulator and to the secret store.
