@@ -33,6 +33,8 @@ mod resilience;
 mod standby;
 // Row-level security, judged as it is.
 mod rls;
+// Through a pooler in transaction mode, everything works.
+mod pgbouncer;
 // What `pg_stat_statements` counts, without its secrets.
 mod statements;
 // Scheduled work is done once.

@@ -16,6 +16,8 @@ pub(crate) mod http;
 pub(crate) mod standby;
 // Child processes that cannot outlive the tests.
 pub(crate) mod leash;
+// A pooler in front of a cluster.
+pub(crate) mod pgbouncer;
 // Throw-away PostgreSQL clusters.
 pub(crate) mod postgres;
 // Where PostgreSQL's programs are, and how they are run.
