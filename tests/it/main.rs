@@ -39,6 +39,8 @@ mod pgbouncer;
 mod statements;
 // Scheduled work is done once.
 mod tasks;
+// How often a request goes to the server and back.
+mod wire;
 // The checks after a migration, and each thing broken.
 mod validation;
 // Defects seen elsewhere, by name.

@@ -34,6 +34,8 @@ pub(crate) mod templates;
 pub(crate) mod tls;
 // Signed identities.
 pub(crate) mod token;
+// What goes over the wire between the app and a cluster.
+pub(crate) mod wire;
 // Bounded polling.
 pub(crate) mod wait;
 // A database taken to a newer server.
