@@ -159,8 +159,9 @@ impl Connector {
     }
 }
 
+/// Whether another password might help. PgBouncer has one SQLSTATE for whatever it refuses, a wrong password too.
 fn is_refused(result: &Result<Client, DbError>) -> bool {
-    matches!(result, Err(error) if error.kind() == DbErrorKind::Authentication)
+    matches!(result, Err(error) if error.kind() == DbErrorKind::Authentication || error.sqlstate() == Some("08P01"))
 }
 
 /// The driver's connection is a future of its own that moves the bytes; it ends when the client is dropped.

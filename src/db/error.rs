@@ -241,6 +241,9 @@ fn kind_of(code: &SqlState) -> DbErrorKind {
 /// What the server's refusal to connect means, in words without the names it was asked for.
 fn connect_refusal(sqlstate: &str) -> Option<&'static str> {
     Some(match sqlstate {
+        "08P01" => {
+            "a connection pooler refused: a wrong password, too many clients, or no server; its log says which"
+        }
         "3D000" => "there is no such database",
         "53300" => "there are too many connections",
         "55000" => "the database accepts no connections",

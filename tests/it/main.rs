@@ -39,10 +39,14 @@ mod resilience;
 mod standby;
 // Row-level security, judged as it is.
 mod rls;
+// Through a pooler in transaction mode, everything works.
+mod pgbouncer;
 // What `pg_stat_statements` counts, without its secrets.
 mod statements;
 // Scheduled work is done once.
 mod tasks;
+// How often a request goes to the server and back.
+mod wire;
 // The checks after a migration, and each thing broken.
 mod validation;
 // Defects seen elsewhere, by name.

@@ -103,6 +103,12 @@ impl TestApp {
         Self::with_secret(database, login, variables).await
     }
 
+    /// The same through what listens on this port and leads to the database's server.
+    pub(crate) async fn through(database: &TestDatabase, port: u16, login: &str) -> Self {
+        let secret = |login| store().create(&database.credentials_through(port, login));
+        Self::with_secrets(secret(login), secret(database.migrator()), &[]).await
+    }
+
     /// The same with a secret that the test goes on to change.
     pub(crate) async fn with_secret(
         database: &TestDatabase,
@@ -110,6 +116,10 @@ impl TestApp {
         variables: &[(&str, &str)],
     ) -> Self {
         let migration = store().create(&database.credentials(database.migrator()));
+        Self::with_secrets(login, migration, variables).await
+    }
+
+    async fn with_secrets(login: Secret, migration: Secret, variables: &[(&str, &str)]) -> Self {
         let auth = store().create_text(KEY);
         let mut all = HashMap::from([
             ("DATABASE_SECRET_ID", login.id.as_str()),

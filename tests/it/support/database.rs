@@ -51,14 +51,29 @@ impl TestDatabase {
         self.server.migrator()
     }
 
+    /// The port of its server.
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port
+    }
+
     /// Opens a session.
     pub(crate) async fn connect_as(
         &self,
         user: &str,
         password: &str,
     ) -> Result<Client, tokio_postgres::Error> {
+        self.connect_through(self.server.port, user, password).await
+    }
+
+    /// Opens a session through what listens on this port and leads to the server.
+    pub(crate) async fn connect_through(
+        &self,
+        port: u16,
+        user: &str,
+        password: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
         let mut config = Config::new();
-        config.host("127.0.0.1").port(self.server.port);
+        config.host("127.0.0.1").port(port);
         config.user(user).password(password).dbname(&self.name);
         let (client, connection) = config.connect(NoTls).await?;
         // Ends with the client, or with the server; whoever uses the client is told.
@@ -98,11 +113,16 @@ impl TestDatabase {
 
     /// The same as a secret in RDS's format.
     pub(crate) fn credentials(&self, user: &str) -> Value {
+        self.credentials_through(self.server.port, user)
+    }
+
+    /// The same through what listens on this port and leads to the server.
+    pub(crate) fn credentials_through(&self, port: u16, user: &str) -> Value {
         json!({
             "username": user,
             "password": *PASSWORD,
             "host": "127.0.0.1",
-            "port": self.server.port,
+            "port": port,
             "dbname": self.name,
         })
     }

@@ -17,6 +17,8 @@ pub(crate) mod http;
 pub(crate) mod standby;
 // Child processes that cannot outlive the tests.
 pub(crate) mod leash;
+// A pooler in front of a cluster.
+pub(crate) mod pgbouncer;
 // Throw-away PostgreSQL clusters.
 pub(crate) mod postgres;
 // Where PostgreSQL's programs are, and how they are run.
@@ -33,6 +35,8 @@ pub(crate) mod templates;
 pub(crate) mod tls;
 // Signed identities.
 pub(crate) mod token;
+// What goes over the wire between the app and a cluster.
+pub(crate) mod wire;
 // Bounded polling.
 pub(crate) mod wait;
 // A database taken to a newer server.

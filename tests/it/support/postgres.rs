@@ -300,7 +300,7 @@ pub(super) fn account_directory(name: &str) -> PathBuf {
 }
 
 /// Writes a file for the server's eyes only: PostgreSQL refuses a key that others can read.
-fn account_file(name: &str, content: &[u8]) -> PathBuf {
+pub(super) fn account_file(name: &str, content: &[u8]) -> PathBuf {
     let path = scratch::file(name, content);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("closing a file");
     give_to_account(&path);
