@@ -9,12 +9,12 @@ demo: ## the whole thing on this machine, until Ctrl-C (DEMO_ONCE=1: until its f
 	@script/demo
 
 test: ## all tests: on this system's PostgreSQL, then on the oldest and the newest supported
-	@script/setup build postgres postgres-14 postgres-18 pg_upgrade pgbouncer moto lambda
+	@script/setup build postgres postgres-14 postgres-18 pg_upgrade pgbouncer promtool moto lambda
 	cargo test --locked
 	@script/test-matrix 14 18
 
 test-matrix: ## all tests on PostgreSQL 14 to 18, one after the other (MAJORS=17: on that only)
-	@script/setup build postgres servers pg_upgrade pgbouncer moto lambda
+	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda
 	@script/test-matrix $(MAJORS)
 
 bench-sql: ## what watching costs the server, beside its floor and the naive form (ONLY=large; small, events)
@@ -49,7 +49,7 @@ package: ## dist/pgvigil.zip, which template.yaml deploys
 	@script/package
 
 setup: ## everything that the other targets would install
-	@script/setup build postgres servers pg_upgrade pgbouncer moto lambda sam lint
+	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda sam lint
 
 clean: ## removes what was built and installed in the clone
 	cargo clean

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use crate::support::app::{Answer, Request, TestApp};
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::tools;
 use crate::support::workload::Workload;
 
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
@@ -32,13 +33,19 @@ fn series(text: &str) -> BTreeMap<String, f64> {
 
 /// What Prometheus' own tool has to say about it.
 fn promtool(text: &str) -> String {
-    let mut tool = Command::new("promtool")
+    let installed = tools().join("promtool/promtool");
+    let program = if installed.exists() {
+        installed
+    } else {
+        "promtool".into() // the system's own
+    };
+    let mut tool = Command::new(program)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("starting promtool: make setup installs it");
+        .expect("starting promtool: script/setup promtool installs it");
     let mut input = tool.stdin.take().expect("its input");
     input.write_all(text.as_bytes()).expect("writing to it");
     drop(input);

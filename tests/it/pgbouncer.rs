@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use pgvigil::db::migrate::MIGRATIONS;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -145,9 +146,15 @@ async fn every_request_and_task_works() {
             assert_ne!(report["pass"], false, "{report}");
         }
         let undone = app.task(rollback).await;
-        assert_eq!(undone["undone"].as_array().map(Vec::len), Some(5));
+        assert_eq!(
+            undone["undone"].as_array().map(Vec::len),
+            Some(MIGRATIONS.len())
+        );
         let applied = app.task(json!({"task": "migrate"})).await;
-        assert_eq!(applied["applied"].as_array().map(Vec::len), Some(5));
+        assert_eq!(
+            applied["applied"].as_array().map(Vec::len),
+            Some(MIGRATIONS.len())
+        );
         assert_eq!(before, database.dump_schema(), "as psql had made it");
         let report = app.task(json!({"task": "sample"})).await;
         assert_eq!(report["status"], "done", "{report}");
@@ -443,7 +450,10 @@ async fn a_migration_leaves_the_server_connection_as_it_was() {
         database.psql(SUPERUSER, gone).expect("letting views be");
         let report = app.task(migrate.clone()).await;
         let applied = report["applied"].as_array().map(Vec::len);
-        assert!(applied > Some(0) && applied < Some(5), "{report}");
+        assert!(
+            applied > Some(0) && applied < Some(MIGRATIONS.len()),
+            "{report}"
+        );
         assert_clean(&neighbour, migrator, "a migration").await;
 
         let critical = "select record_monitoring_event('performance_alert', '{}', 'critical')";
@@ -461,7 +471,11 @@ async fn a_migration_leaves_the_server_connection_as_it_was() {
         let other = TestApp::through(&database, pooler.port(), MONITOR).await;
         let (one, two) = tokio::join!(app.task(migrate.clone()), other.task(migrate));
         let applied = [&one, &two].map(|report| report["applied"].as_array().map_or(0, Vec::len));
-        assert_eq!(applied.iter().sum::<usize>(), 5, "{one} {two}");
+        assert_eq!(
+            applied.iter().sum::<usize>(),
+            MIGRATIONS.len(),
+            "{one} {two}"
+        );
         let last = assert_clean(&neighbour, migrator, "two at once").await;
         assert_eq!(first, last, "all on one server connection");
     }
