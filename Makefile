@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix bench-sql check check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-matrix bench-sql check check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,6 +16,9 @@ test: ## all tests: on this system's PostgreSQL, then on the oldest and the newe
 test-matrix: ## all tests on PostgreSQL 14 to 18, one after the other (MAJORS=17: on that only)
 	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda
 	@script/test-matrix $(MAJORS)
+
+test-api: ## the API, asked everything by its own description, under an emulator (SEED=n repeats, EXAMPLES=n is more)
+	@script/test-api
 
 bench-sql: ## what watching costs the server, beside its floor and the naive form (ONLY=large; small, events)
 	@script/setup build postgres
@@ -49,7 +52,7 @@ package: ## dist/pgvigil.zip, which template.yaml deploys
 	@script/package
 
 setup: ## everything that the other targets would install
-	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda sam lint
+	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda schemathesis sam lint
 
 clean: ## removes what was built and installed in the clone
 	cargo clean
