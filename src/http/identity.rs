@@ -127,10 +127,11 @@ enum Wording {
 
 /// One role, or the strongest of several.
 fn role_of(value: &Value, wording: Wording) -> Option<Role> {
+    // As PostgreSQL's guard compares: what is a blank or a letter to Unicode alone makes another word.
     let named = |word: &str| {
         Role::ALL
             .into_iter()
-            .find(|role| role.name().eq_ignore_ascii_case(word.trim()))
+            .find(|role| role.name().eq_ignore_ascii_case(word.trim_matches(' ')))
     };
     match (value, wording) {
         (Value::String(text), Wording::Json) => named(text),
