@@ -221,12 +221,21 @@ impl Verifier {
         for key in fitting {
             let decoded = decode(token, &key.decoding, &self.validation(key.algorithm));
             match decoded.map_err(|error| Rejection::from_kind(error.kind())) {
-                Ok(token) => return Ok(token.claims),
+                Ok(token) => return self.checked(token.claims),
                 Err(Rejection::NoKey) => {}
                 Err(rejection) => return Err(rejection),
             }
         }
         Err(Rejection::NoKey)
+    }
+
+    /// RFC 7519, section 4.1.1: an issuer is one. The library would take a list that has ours among others.
+    fn checked(&self, claims: Map<String, Value>) -> Result<Map<String, Value>, Rejection> {
+        let is_one = claims.get("iss").is_none_or(Value::is_string);
+        if self.auth.issuer.is_some() && !is_one {
+            return Err(Rejection::Issuer);
+        }
+        Ok(claims)
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
