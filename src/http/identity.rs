@@ -281,7 +281,13 @@ impl Rejection {
             ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => {
                 Self::MissingClaim
             }
-            ErrorKind::InvalidSignature => Self::NoKey,
+            // A key that cannot be used has not signed it either, and must not keep the next from being tried.
+            ErrorKind::InvalidSignature
+            | ErrorKind::InvalidEcdsaKey
+            | ErrorKind::InvalidEddsaKey
+            | ErrorKind::InvalidRsaKey(_)
+            | ErrorKind::InvalidKeyFormat
+            | ErrorKind::Provider(_) => Self::NoKey,
             _ => Self::Malformed,
         }
     }
