@@ -17,6 +17,8 @@ mod facade;
 mod harness;
 // The API through the gateways' formats.
 mod http;
+// Every way to be somebody else.
+mod identity;
 // Who waits for whom.
 mod locks;
 // Up, down, again, refused; by psql and by the task.
