@@ -229,7 +229,7 @@ pub(super) async fn get(
     refuse_if_all_failed(&mut results)?;
     // The guard in the database says no where it is asked by a function; an empty list of events is how a policy says it.
     if let Some(Err(error)) = &blind_spots
-        && error.kind() == DbErrorKind::Permission
+        && error.is_the_guards_no()
     {
         return Err(Problem::from_database(error, "read monitoring"));
     }

@@ -148,10 +148,9 @@ impl Problem {
     /// What an error of the database means to a caller. Logged here, where it is handled.
     pub(super) fn from_database(error: &DbError, action: &str) -> Self {
         // The caller's mistakes are no errors of ours, and must wake nobody.
-        if matches!(
-            error.kind(),
-            DbErrorKind::Invalid | DbErrorKind::NotFound | DbErrorKind::Permission
-        ) {
+        if matches!(error.kind(), DbErrorKind::Invalid | DbErrorKind::NotFound)
+            || error.is_the_guards_no()
+        {
             tracing::info!(sqlstate = error.sqlstate(), "refused: {error}");
         } else {
             tracing::error!(sqlstate = error.sqlstate(), "database: {error}");
@@ -163,14 +162,14 @@ impl Problem {
             | DbErrorKind::Authentication
             | DbErrorKind::LockTimeout
             | DbErrorKind::ReadOnly => Self::database_unavailable(),
-            DbErrorKind::Missing => Self::new(
+            DbErrorKind::Permission if error.is_the_guards_no() => Self::forbidden(action),
+            DbErrorKind::Permission | DbErrorKind::Missing => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "database_unavailable",
                 "the database is not set up for monitoring; the log says what is missing",
             )
             .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS),
             DbErrorKind::Timeout => Self::timed_out(),
-            DbErrorKind::Permission => Self::forbidden(action),
             DbErrorKind::Invalid => Self::invalid_body(
                 error
                     .message()
