@@ -39,6 +39,8 @@ mod standby;
 mod rls;
 // What `pg_stat_statements` counts, without its secrets.
 mod statements;
+// A section that fails is empty and named; the others arrive.
+mod sections;
 // Scheduled work is done once.
 mod tasks;
 // The checks after a migration, and each thing broken.
