@@ -12,6 +12,7 @@ use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, Flavour, SUPERUSER};
 use crate::support::templates::MONITOR;
 use crate::support::token::{KEY, SigningKey, claims, fresh_subject};
+use crate::support::wait::wait_until;
 
 const PERFORMANCE: &str = "/api/monitoring/performance";
 const ORGANIZATION: &str = "11111111-1111-1111-1111-111111111111";
@@ -146,7 +147,8 @@ type Statement = (String, Vec<Option<String>>);
 fn logged_statements(log: &str) -> Vec<Statement> {
     let mut statements: Vec<Statement> = Vec::new();
     let mut last: Option<Statement> = None;
-    for line in log.lines() {
+    let (whole_lines, _) = log.rsplit_once('\n').unwrap_or_default();
+    for line in whole_lines.lines() {
         if let Some((_, sql)) = line.split_once("execute <unnamed>: ") {
             statements.extend(last.take());
             last = Some((sql.to_owned(), Vec::new()));
@@ -240,8 +242,17 @@ async fn statements_of_the_api(cluster: &Cluster, database: &TestDatabase) -> Ve
         let answer = app.send(request.bearer(&token(&role("admin")))).await;
         assert!(answer.status < 300, "{name}: {}", answer.text);
     }
+    // The log arrives in its own time; what was asked last is there last, its parameters after it.
+    let mut statements = Vec::new();
+    wait_until("the last statement is logged", async || {
+        statements = logged_statements(&cluster.log());
+        let last = statements
+            .iter()
+            .rfind(|(sql, _)| sql.contains("resolve_event"));
+        last.is_some_and(|(_, params)| params.len() == 2)
+    })
+    .await;
     let mut seen = BTreeSet::new();
-    let statements = logged_statements(&cluster.log());
     let statements = statements
         .into_iter()
         .filter(|statement| !statement.0.starts_with(PREAMBLE) && seen.insert(statement.clone()));
