@@ -157,6 +157,12 @@ impl DbError {
             || self.kind == DbErrorKind::Closed && self.query == BEGIN
     }
 
+    /// Whether the guard said no, in words of ours. A grant that is missing says no as well, but not to this caller: it is the
+    /// operator's to mend.
+    pub(crate) fn is_the_guards_no(&self) -> bool {
+        self.kind == DbErrorKind::Permission && self.message.is_some()
+    }
+
     /// The name of the query that failed.
     pub fn query(&self) -> &'static str {
         self.query

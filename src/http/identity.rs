@@ -127,10 +127,11 @@ enum Wording {
 
 /// One role, or the strongest of several.
 fn role_of(value: &Value, wording: Wording) -> Option<Role> {
+    // As PostgreSQL's guard compares: what is a blank or a letter to Unicode alone makes another word.
     let named = |word: &str| {
         Role::ALL
             .into_iter()
-            .find(|role| role.name().eq_ignore_ascii_case(word.trim()))
+            .find(|role| role.name().eq_ignore_ascii_case(word.trim_matches(' ')))
     };
     match (value, wording) {
         (Value::String(text), Wording::Json) => named(text),
@@ -220,12 +221,21 @@ impl Verifier {
         for key in fitting {
             let decoded = decode(token, &key.decoding, &self.validation(key.algorithm));
             match decoded.map_err(|error| Rejection::from_kind(error.kind())) {
-                Ok(token) => return Ok(token.claims),
+                Ok(token) => return self.checked(token.claims),
                 Err(Rejection::NoKey) => {}
                 Err(rejection) => return Err(rejection),
             }
         }
         Err(Rejection::NoKey)
+    }
+
+    /// RFC 7519, section 4.1.1: an issuer is one. The library would take a list that has ours among others.
+    fn checked(&self, claims: Map<String, Value>) -> Result<Map<String, Value>, Rejection> {
+        let is_one = claims.get("iss").is_none_or(Value::is_string);
+        if self.auth.issuer.is_some() && !is_one {
+            return Err(Rejection::Issuer);
+        }
+        Ok(claims)
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -271,7 +281,13 @@ impl Rejection {
             ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => {
                 Self::MissingClaim
             }
-            ErrorKind::InvalidSignature => Self::NoKey,
+            // A key that cannot be used has not signed it either, and must not keep the next from being tried.
+            ErrorKind::InvalidSignature
+            | ErrorKind::InvalidEcdsaKey
+            | ErrorKind::InvalidEddsaKey
+            | ErrorKind::InvalidRsaKey(_)
+            | ErrorKind::InvalidKeyFormat
+            | ErrorKind::Provider(_) => Self::NoKey,
             _ => Self::Malformed,
         }
     }

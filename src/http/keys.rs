@@ -1,15 +1,12 @@
 //! The keys that tokens are verified with: from a secret, kept for a while, fetched again with care.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::secrets::{Secret, SecretError, SecretStore};
 
@@ -111,6 +108,9 @@ impl Keyring {
 /// RFC 7518, section 3.2: a key for HS256 is at least as long as its hash.
 const HS256_KEY_BYTES: usize = 32;
 
+/// RFC 8032, section 5.1.5.
+const ED25519_KEY_BYTES: usize = 32;
+
 /// Reads a secret with keys: a JWK set, one JWK, or an HS256 secret as plain text.
 fn parse_keys(id: &str, secret: &Secret) -> Result<Vec<Key>, SecretError> {
     let malformed = |reason: &str| SecretError::Malformed {
@@ -175,10 +175,16 @@ fn key_from_jwk(jwk: &Jwk) -> Option<Key> {
     if !says_so || !is_for_signatures {
         return None;
     }
+    let decoding = DecodingKey::from_jwk(jwk).ok()?;
+    // The library cuts one that is longer, and panics over one that is shorter.
+    if algorithm == Algorithm::EdDSA && decoding.try_get_as_bytes().ok()?.len() != ED25519_KEY_BYTES
+    {
+        return None;
+    }
     Some(Key {
         id: common.key_id.clone(),
         algorithm,
-        decoding: DecodingKey::from_jwk(jwk).ok()?,
+        decoding,
     })
 }
 

@@ -167,11 +167,9 @@ impl Problem {
         // The caller's mistakes are no errors of ours, and must wake nobody.
         if matches!(
             error.kind(),
-            DbErrorKind::Invalid
-                | DbErrorKind::NotFound
-                | DbErrorKind::Permission
-                | DbErrorKind::TooMany
-        ) {
+            DbErrorKind::Invalid | DbErrorKind::NotFound | DbErrorKind::TooMany
+        ) || error.is_the_guards_no()
+        {
             tracing::info!(sqlstate = error.sqlstate(), "refused: {error}");
         } else {
             tracing::error!(sqlstate = error.sqlstate(), "database: {error}");
@@ -183,7 +181,8 @@ impl Problem {
             | DbErrorKind::Authentication
             | DbErrorKind::LockTimeout
             | DbErrorKind::ReadOnly => Self::database_unavailable(),
-            DbErrorKind::Missing => Self::new(
+            DbErrorKind::Permission if error.is_the_guards_no() => Self::forbidden(action),
+            DbErrorKind::Permission | DbErrorKind::Missing => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "database_unavailable",
                 "the database is not set up for monitoring; the log says what is missing",
@@ -191,7 +190,6 @@ impl Problem {
             .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS),
             DbErrorKind::Timeout => Self::timed_out(),
             DbErrorKind::TooMany => Self::too_many_requests(error.wait_seconds().unwrap_or(1)),
-            DbErrorKind::Permission => Self::forbidden(action),
             DbErrorKind::Invalid => Self::invalid_body(
                 error
                     .message()

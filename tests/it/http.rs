@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::support::app::{Answer, Request, SUBJECT, TestApp};
 use crate::support::postgres::{SUPERUSER, plain, supabase};
 use crate::support::templates::MONITOR;
-use crate::support::token::{claims, sign, token};
 use crate::support::wait::wait_until;
 use crate::support::workload::Workload;
 
@@ -250,109 +249,6 @@ async fn a_bad_parameter_is_named() {
 }
 
 #[tokio::test]
-async fn without_a_good_token_there_is_nothing() {
-    let database = plain().database();
-    let app = TestApp::new(&database).await;
-    let request = || Request::get(PERFORMANCE, "query_type=events");
-    let answer = app.send(request()).await;
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (401, "unauthenticated")
-    );
-    assert_eq!(answer.headers["www-authenticate"], "Bearer");
-
-    let now = jsonwebtoken::get_current_timestamp();
-    let other_key = sign(
-        &claims(SUBJECT, "admin"),
-        "another key that is long enough for HS256",
-    );
-    let good = token(SUBJECT, "admin", &json!({}));
-    let (head, _) = good.rsplit_once('.').expect("splitting a token");
-    let none = format!(
-        "eyJhbGciOiJub25lIn0.{}.",
-        head.rsplit_once('.').expect("splitting").1
-    );
-    for (bad, reason) in [
-        (other_key, "no known key"),
-        (format!("{head}."), "no known key"),
-        (none, "malformed"),
-        (
-            token(SUBJECT, "admin", &json!({"exp": now - 100})),
-            "expired",
-        ),
-        (
-            token(SUBJECT, "admin", &json!({"exp": null})),
-            "required claim",
-        ),
-        (
-            token(SUBJECT, "admin", &json!({"nbf": now + 100})),
-            "not valid yet",
-        ),
-        (
-            token(SUBJECT, "admin", &json!({"iss": "https://evil.example"})),
-            "issuer",
-        ),
-        (
-            token(SUBJECT, "admin", &json!({"iss": null})),
-            "required claim",
-        ),
-        (
-            token(SUBJECT, "admin", &json!({"aud": "another"})),
-            "audience",
-        ),
-        ("a.b.c".to_owned(), "malformed"),
-        ("x".repeat(1_000_000), "too long"),
-    ] {
-        let answer = app.send(request().bearer(&bad)).await;
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (401, "invalid_token"),
-            "{reason}"
-        );
-        assert!(
-            answer.detail().contains(reason),
-            "{reason}: {}",
-            answer.text
-        );
-        assert!(answer.headers["www-authenticate"].contains("invalid_token"));
-    }
-    for header in ["Basic YTpi", "Bearer", ""] {
-        let answer = app.send(request().header("authorization", header)).await;
-        assert_eq!(answer.status, 401, "{header}");
-    }
-    assert_eq!(
-        app.send(request().bearer(&good)).await.status,
-        200,
-        "the next request works"
-    );
-}
-
-#[tokio::test]
-async fn a_role_that_may_not_is_told_so() {
-    let database = plain().database();
-    let app = TestApp::new(&database).await;
-    for role in ["caterer", "", "authenticated"] {
-        let answer = app.get_as(role, "").await;
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (403, "forbidden"),
-            "{role}"
-        );
-    }
-    let forged = token(
-        SUBJECT,
-        "caterer",
-        &json!({"user_metadata": {"role": "admin"}, "role": "service_role"}),
-    );
-    assert_eq!(
-        app.send(Request::get(PERFORMANCE, "").bearer(&forged))
-            .await
-            .status,
-        403
-    );
-}
-
-#[tokio::test]
 async fn an_event_is_recorded_and_resolved_once() {
     let database = plain().database();
     let app = TestApp::new(&database).await;
@@ -586,45 +482,6 @@ async fn only_listed_origins_are_let_in() {
     assert_eq!(
         error.headers["access-control-allow-origin"], "http://localhost:3000",
         "a page may read errors too"
-    );
-}
-
-#[tokio::test]
-async fn in_gateway_mode_the_authorizers_claims_count_and_a_header_does_not() {
-    let database = plain().database();
-    let gateway = [
-        ("AUTH_MODE", "gateway"),
-        ("AUTH_ROLE_CLAIM", "cognito:groups"),
-    ];
-    let app = TestApp::with_login(&database, MONITOR, &gateway).await;
-    let request = || Request::get(PERFORMANCE, "query_type=summary");
-    assert_eq!(app.send(request()).await.status, 401);
-    assert_eq!(
-        app.send(request().by("admin")).await.status,
-        401,
-        "nobody verified this token"
-    );
-    let claims = |groups: &str| json!({"jwt": {"claims": {"sub": SUBJECT, "cognito:groups": groups}, "scopes": null}});
-    assert_eq!(
-        app.send(request().authorizer(claims("[editors admin]")))
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        app.send(request().authorizer(claims("[editors]")))
-            .await
-            .status,
-        403
-    );
-    // A body cannot pretend to be the gateway's context.
-    let forged =
-        json!({"action": "record_event", "requestContext": {"authorizer": claims("[admin]")}});
-    assert_eq!(
-        app.send(Request::post(PERFORMANCE, &forged.to_string()))
-            .await
-            .status,
-        401
     );
 }
 

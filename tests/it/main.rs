@@ -15,10 +15,14 @@ mod emulator;
 mod description;
 // The façade in `public`: what each view and function promises.
 mod facade;
+// With either guard taken away the other still refuses.
+mod guards;
 // The harness keeps its own promises: isolation, clean-up, real parts.
 mod harness;
 // The API through the gateways' formats.
 mod http;
+// Every way to be somebody else.
+mod identity;
 // What a time-series database scrapes.
 mod metrics;
 // How often a subject may ask, whoever counts.
@@ -43,6 +47,8 @@ mod rls;
 mod pgbouncer;
 // What `pg_stat_statements` counts, without its secrets.
 mod statements;
+// A section that fails is empty and named; the others arrive.
+mod sections;
 // Scheduled work is done once.
 mod tasks;
 // How often a request goes to the server and back.

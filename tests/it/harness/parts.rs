@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::emulator::Emulator;
 use crate::support::secrets::store;
-use crate::support::token::{AUDIENCE, ISSUER, KEY, claims, sign, token};
+use crate::support::token::{AUDIENCE, ISSUER, KEY, SigningKey, claims, token};
 
 const USER: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 
@@ -35,7 +35,7 @@ fn token_carries_what_it_was_given() {
     assert_eq!(claims_seen.get("role"), None);
 
     assert!(verify(&token(USER, "admin", &json!({ "exp": 1 }))).is_err());
-    assert!(verify(&sign(&claims(USER, "admin"), "another key")).is_err());
+    assert!(verify(&SigningKey::hs256("another key").token(None, &claims(USER, "admin"))).is_err());
 }
 
 /// Without any configuration the function must not start, which the emulator answers with 502.

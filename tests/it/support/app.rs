@@ -39,8 +39,15 @@ pub(crate) struct Answer {
 impl Answer {
     /// As a gateway would pass it on, and a client unpack it.
     pub(crate) fn from_gateway(answer: &Value) -> Self {
+        // A version 1.0 answer has its headers in lists only.
         let headers = answer["headers"].as_object().into_iter().flatten();
+        let lists = answer["multiValueHeaders"]
+            .as_object()
+            .into_iter()
+            .flatten();
+        let first = lists.map(|(name, values)| (name, &values[0]));
         let headers: HashMap<String, String> = headers
+            .chain(first)
             .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
             .collect();
         let body = answer["body"].as_str().unwrap_or_default();
@@ -106,7 +113,8 @@ impl TestApp {
     /// The same through what listens on this port and leads to the database's server.
     pub(crate) async fn through(database: &TestDatabase, port: u16, login: &str) -> Self {
         let secret = |login| store().create(&database.credentials_through(port, login));
-        Self::with_secrets(secret(login), secret(database.migrator()), &[]).await
+        let migration = secret(database.migrator());
+        Self::with_secrets(secret(login), migration, &[], store().port).await
     }
 
     /// The same with a secret that the test goes on to change.
@@ -115,11 +123,26 @@ impl TestApp {
         login: Secret,
         variables: &[(&str, &str)],
     ) -> Self {
-        let migration = store().create(&database.credentials(database.migrator()));
-        Self::with_secrets(login, migration, variables).await
+        Self::with_store(database, login, variables, store().port).await
     }
 
-    async fn with_secrets(login: Secret, migration: Secret, variables: &[(&str, &str)]) -> Self {
+    /// The same with the store behind another port.
+    pub(crate) async fn with_store(
+        database: &TestDatabase,
+        login: Secret,
+        variables: &[(&str, &str)],
+        store_port: u16,
+    ) -> Self {
+        let migration = store().create(&database.credentials(database.migrator()));
+        Self::with_secrets(login, migration, variables, store_port).await
+    }
+
+    async fn with_secrets(
+        login: Secret,
+        migration: Secret,
+        variables: &[(&str, &str)],
+        store_port: u16,
+    ) -> Self {
         let auth = store().create_text(KEY);
         let mut all = HashMap::from([
             ("DATABASE_SECRET_ID", login.id.as_str()),
@@ -131,7 +154,7 @@ impl TestApp {
             ("AUTH_AUDIENCE", AUDIENCE),
         ]);
         all.extend(variables.iter().copied());
-        let app = Self::from_variables(&all).await;
+        let app = Self::from_variables(&all, store_port).await;
         Self {
             app,
             _secrets: vec![login, migration, auth],
@@ -140,17 +163,18 @@ impl TestApp {
 
     /// An app with exactly these variables.
     pub(crate) async fn exactly(variables: &[(&str, &str)]) -> Self {
-        let app = Self::from_variables(&variables.iter().copied().collect()).await;
+        let variables = variables.iter().copied().collect();
+        let app = Self::from_variables(&variables, store().port).await;
         Self {
             app,
             _secrets: Vec::new(),
         }
     }
 
-    async fn from_variables(variables: &HashMap<&str, &str>) -> App {
+    async fn from_variables(variables: &HashMap<&str, &str>, store_port: u16) -> App {
         let config = Config::from_vars(|name| variables.get(name).map(|&value| value.to_owned()));
         let config = config.unwrap_or_else(|error| panic!("configuring the app: {error}"));
-        App::with_secrets(config, Some(secret_store().await))
+        App::with_secrets(config, Some(secret_store(store_port).await))
     }
 
     /// Handles an event as the function's handler does.
@@ -183,13 +207,18 @@ impl TestApp {
 
     /// Sends a request through the gateway's format and back.
     pub(crate) async fn send(&self, request: Request) -> Answer {
-        let answer = self
-            .invoke(&request.event())
-            .await
-            .expect("answering a request");
-        let answer = Answer::from_gateway(&answer);
-        description::check(request.method, &request.path, &answer);
-        answer
+        self.send_event(&request.event()).await
+    }
+
+    /// Sends a request as an event that was made or changed by hand.
+    pub(crate) async fn send_event(&self, event: &Value) -> Answer {
+        answered(event, &self.invoke(event).await)
+    }
+
+    /// Sends a request that Lambda would end soon.
+    pub(crate) async fn send_within(&self, request: Request, limit: Duration) -> Answer {
+        let event = request.event();
+        answered(&event, &self.invoke_within(&event, limit).await)
     }
 
     /// A GET of the performance endpoint by a caller with this role.
@@ -205,9 +234,24 @@ impl TestApp {
     }
 }
 
+/// The answer to a request, once it is sure that it is as the API's description says.
+fn answered(event: &Value, answer: &Result<Value, Diagnostic>) -> Answer {
+    let answer = answer.as_ref().expect("answering a request");
+    let answer = Answer::from_gateway(answer);
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
+    let method = text("/requestContext/http/method").or_else(|| text("/httpMethod"));
+    let path = text("/rawPath").or_else(|| text("/path"));
+    description::check(
+        method.unwrap_or_default(),
+        path.unwrap_or_default(),
+        &answer,
+    );
+    answer
+}
+
 /// The store of this test process, through the SDK that the function uses.
-async fn secret_store() -> SecretStore {
-    let endpoint = store().environment()[0].1.clone();
+async fn secret_store(port: u16) -> SecretStore {
+    let endpoint = format!("http://127.0.0.1:{port}");
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .endpoint_url(endpoint)
         .region(Region::new("us-east-1"))
@@ -309,6 +353,43 @@ impl Request {
                 "stage": "$default",
                 "time": "07/Jun/2025:17:00:00 +0000",
                 "timeEpoch": 1_749_315_600_000_u64,
+            },
+            "body": self.body,
+            "isBase64Encoded": false,
+        })
+    }
+
+    /// The event that a REST API would make of it.
+    pub(crate) fn event_v1(&self) -> Value {
+        let lists = |singles: &Value| -> Value {
+            let singles = singles.as_object().into_iter().flatten();
+            singles
+                .map(|(name, value)| (name.clone(), json!([value])))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        let v2 = self.event();
+        json!({
+            "resource": "/{proxy+}",
+            "path": self.path,
+            "httpMethod": self.method,
+            "headers": v2["headers"],
+            "multiValueHeaders": lists(&v2["headers"]),
+            "queryStringParameters": v2["queryStringParameters"],
+            "multiValueQueryStringParameters": lists(&v2["queryStringParameters"]),
+            "pathParameters": { "proxy": self.path.trim_start_matches('/') },
+            "stageVariables": null,
+            "requestContext": {
+                "accountId": "123456789012",
+                "apiId": "api",
+                "authorizer": self.authorizer,
+                "httpMethod": self.method,
+                "identity": { "sourceIp": "203.0.113.7", "userAgent": "test" },
+                "path": format!("/prod{}", self.path),
+                "protocol": "HTTP/1.1",
+                "requestId": "request",
+                "resourcePath": "/{proxy+}",
+                "stage": "prod",
             },
             "body": self.body,
             "isBase64Encoded": false,

@@ -1,7 +1,10 @@
 //! A real Secrets Manager endpoint: moto, one per test process.
 
-use std::net::TcpStream;
-use std::sync::LazyLock;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -17,7 +20,7 @@ const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20250825/us-east-1
 /// The running endpoint.
 #[derive(Debug)]
 pub(crate) struct SecretStore {
-    port: u16,
+    pub(crate) port: u16,
     _leash: Leash,
 }
 
@@ -113,5 +116,73 @@ impl SecretStore {
             200 => Ok(body),
             _ => Err(body["__type"].to_string()),
         }
+    }
+}
+
+/// A way to the store that counts who goes through, and can be closed.
+#[derive(Debug)]
+pub(crate) struct Turnstile {
+    pub(crate) port: u16,
+    asked: Arc<Mutex<Vec<u8>>>,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Turnstile {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listening");
+        let turnstile = Self {
+            port: listener.local_addr().expect("asking for the port").port(),
+            asked: Arc::default(),
+            is_open: Arc::new(AtomicBool::new(true)),
+        };
+        let (asked, is_open) = (Arc::clone(&turnstile.asked), Arc::clone(&turnstile.is_open));
+        let store_port = store().port;
+        // Waits for clients until the test process ends.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if !is_open.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let upstream = TcpStream::connect(("127.0.0.1", store_port));
+                let upstream = upstream.expect("connecting to the store");
+                let (answers, back) = (upstream.try_clone(), client.try_clone());
+                let (asked, is_open) = (Arc::clone(&asked), Arc::clone(&is_open));
+                thread::spawn(move || {
+                    relay(client, upstream, |bytes| {
+                        asked.lock().expect("locking").extend_from_slice(bytes);
+                        is_open.load(Ordering::SeqCst)
+                    });
+                });
+                if let (Ok(answers), Ok(back)) = (answers, back) {
+                    thread::spawn(move || relay(answers, back, |_| true));
+                }
+            }
+        });
+        turnstile
+    }
+
+    /// How often this secret was asked for.
+    pub(crate) fn fetches_of(&self, secret: &Secret) -> usize {
+        let asked = self.asked.lock().expect("locking");
+        String::from_utf8_lossy(&asked).matches(&secret.id).count()
+    }
+
+    /// Lets nobody through any more, or everybody again.
+    pub(crate) fn set_open(&self, is_open: bool) {
+        self.is_open.store(is_open, Ordering::SeqCst);
+    }
+}
+
+/// Passes bytes on for as long as `pass` lets it.
+fn relay(mut from: TcpStream, mut to: TcpStream, mut pass: impl FnMut(&[u8]) -> bool) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if !pass(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    for end in [from, to] {
+        // It may be closed already.
+        let _ = end.shutdown(Shutdown::Both);
     }
 }

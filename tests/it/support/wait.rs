@@ -17,3 +17,10 @@ pub(crate) async fn wait_until(expectation: &str, mut condition: impl AsyncFnMut
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// As if so much time had passed, for what goes by tokio's clock; what goes by the system's or the server's notices nothing.
+pub(crate) async fn let_pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
