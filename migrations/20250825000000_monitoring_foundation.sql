@@ -265,6 +265,21 @@ create table if not exists monitoring.thresholds (
 );
 comment on table monitoring.thresholds is 'Per check, the values from which a finding is a warning or critical; higher is worse.';
 
+-- The hours that matter. Ends after 31 days at the latest: what is always critical is not a window.
+create table if not exists monitoring.critical_windows (
+  id         uuid primary key default pg_catalog.gen_random_uuid(),
+  starts_at  timestamptz not null,
+  ends_at    timestamptz not null,
+  label      text not null,
+  created_at timestamptz not null default pg_catalog.now(),
+  constraint critical_windows_end_after_they_start check (
+    pg_catalog.isfinite(starts_at) and ends_at > starts_at and ends_at <= starts_at + interval '31 days'),
+  constraint critical_windows_have_a_label check (pg_catalog.length(label) between 1 and 200)
+);
+create unique index if not exists critical_windows_once_key on monitoring.critical_windows (starts_at, ends_at, label);
+create index if not exists critical_windows_ends_at_idx on monitoring.critical_windows (ends_at);
+comment on table monitoring.critical_windows is 'The hours that matter, from starts_at until ends_at.';
+
 -- In plpgsql and not in SQL, like all that is asked often: a session plans it once, and not at every call.
 create or replace function monitoring.setting(p_key text) returns jsonb
 language plpgsql stable
@@ -395,13 +410,14 @@ begin
       when 'read' then monitoring.caller_role() in ('service', 'admin', 'owner', 'developer')
       when 'record' then monitoring.caller_role() in ('service', 'admin', 'owner', 'developer')
       when 'resolve' then monitoring.caller_role() in ('service', 'admin', 'owner')
+      when 'configure' then monitoring.caller_role() in ('admin', 'owner')
       when 'operate' then monitoring.caller_role() = 'service'
     end,
     false);
 end
 $$;
 comment on function monitoring.may(text) is
-  'Whether the caller may read, record, resolve or operate (sample, clean up). An unknown action: no.';
+  'Whether the caller may read, record, resolve, configure (critical windows) or operate (sample, clean up). An unknown action: no.';
 
 create or replace function monitoring.authorize(p_action text) returns void
 language plpgsql stable security definer
@@ -412,7 +428,7 @@ begin
     raise exception 'permission denied: the caller may not % monitoring', p_action
       using errcode = 'insufficient_privilege',
             hint = format('The role in the caller''s claims must be %s (monitoring.settings, role_claim_path, says where it is looked for).',
-              case p_action when 'operate' then 'service' when 'resolve' then 'admin, owner or service'
+              case p_action when 'operate' then 'service' when 'configure' then 'admin or owner' when 'resolve' then 'admin, owner or service'
                 else 'admin, owner, developer or service' end);
   end if;
 end
@@ -447,6 +463,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.migrations',
   'table monitoring.settings',
   'table monitoring.thresholds',
+  'table monitoring.critical_windows',
   'function monitoring.setting(text)',
   'function monitoring.setting_list(text)',
   'function monitoring.keep_settings()',
@@ -486,8 +503,9 @@ declare
 begin
   if v_operator <> '' then
     -- Taken back first, so that a second run leaves the same order in the access list.
-    execute pg_catalog.format('revoke all on monitoring.settings, monitoring.thresholds, monitoring.migrations from %I', v_operator);
+    execute pg_catalog.format('revoke all on monitoring.settings, monitoring.thresholds, monitoring.critical_windows, monitoring.migrations from %I', v_operator);
     execute pg_catalog.format('grant select, update on monitoring.settings, monitoring.thresholds to %I', v_operator);
+    execute pg_catalog.format('grant select, insert, update, delete on monitoring.critical_windows to %I', v_operator);
     execute pg_catalog.format('grant select on monitoring.migrations to %I', v_operator);
   end if;
 end

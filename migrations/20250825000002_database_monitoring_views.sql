@@ -1515,7 +1515,9 @@ begin
     'metrics', v_seen -> 'metrics',
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
-    'window', null,
+    'window', (
+      select to_jsonb(w) - 'created_at' from monitoring.critical_windows w
+      where now() >= w.starts_at and now() < w.ends_at order by w.starts_at, w.ends_at, w.id limit 1),
     'degraded', v_seen -> 'degraded');
 end
 $$;

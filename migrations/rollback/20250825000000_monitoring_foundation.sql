@@ -59,7 +59,7 @@ drop function if exists
   monitoring.authorize(text), monitoring.may(text), monitoring.caller_role(), monitoring.operator_role(),
   monitoring.caller_subject(), monitoring.claims(), monitoring.caller_login(),
   monitoring.setting_list(text), monitoring.setting(text), monitoring.make_private(text[]);
-drop table if exists monitoring.thresholds, monitoring.settings, monitoring.migrations;
+drop table if exists monitoring.critical_windows, monitoring.thresholds, monitoring.settings, monitoring.migrations;
 drop function if exists monitoring.keep_settings();
 drop schema if exists monitoring;
 

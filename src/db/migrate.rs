@@ -45,6 +45,8 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20250825000004", "monitoring_validation"),
     migration!("20250825000005", "monitoring_request_limits"),
     migration!("20250825000006", "monitoring_metrics"),
+    migration!("20250825000007", "monitoring_trends"),
+    migration!("20250825000008", "monitoring_windows"),
 ];
 
 /// What a run of `migrate` or `rollback` did.

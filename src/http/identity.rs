@@ -46,6 +46,11 @@ impl Role {
         self != Self::Developer
     }
 
+    /// Whether it may change critical windows.
+    pub(super) fn may_configure(self) -> bool {
+        matches!(self, Self::Admin | Self::Owner)
+    }
+
     /// Whether it may see who the sessions and events belong to.
     pub(super) fn may_see_people(self) -> bool {
         matches!(self, Self::Admin | Self::Owner)

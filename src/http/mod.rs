@@ -9,8 +9,10 @@ mod metrics;
 mod openapi;
 mod performance;
 mod problem;
+mod readiness;
 mod request;
 mod validation;
+mod windows;
 
 use std::{
     sync::Arc,
@@ -53,6 +55,11 @@ fn statement_timeout(budget: Duration, statements: u32) -> Duration {
     share.clamp(Duration::from_millis(100), Duration::from_secs(5))
 }
 
+/// The time a request has taken so far, as answers tell it.
+fn response_ms(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The API of one instance.
 #[derive(Debug)]
 pub struct Api {
@@ -69,16 +76,20 @@ enum Route {
     Metrics,
     OpenApi,
     Performance,
+    Readiness,
     Validation,
+    Windows,
 }
 
 impl Route {
-    const ALL: [(&str, Self); 5] = [
+    const ALL: [(&str, Self); 7] = [
         ("/api/monitoring/health", Self::Health),
         ("/api/monitoring/metrics", Self::Metrics),
         ("/api/monitoring/openapi.json", Self::OpenApi),
         ("/api/monitoring/performance", Self::Performance),
+        ("/api/monitoring/readiness", Self::Readiness),
         ("/api/monitoring/validation", Self::Validation),
+        ("/api/monitoring/windows", Self::Windows),
     ];
 
     fn at(path: &str) -> Result<Self, Problem> {
@@ -92,6 +103,7 @@ impl Route {
     fn allowed(self) -> &'static str {
         match self {
             Self::Performance => "GET, POST, OPTIONS",
+            Self::Windows => "GET, POST, DELETE, OPTIONS",
             _ => "GET, OPTIONS",
         }
     }
@@ -158,7 +170,7 @@ impl Api {
             compression::compress(&request.headers, &mut response);
         }
         let status = response.status().as_u16();
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = response_ms(started);
         tracing::info!(
             subject = access.subject,
             role = access.role,
@@ -195,6 +207,12 @@ impl Api {
                     Route::Metrics => {
                         metrics::get(database, &caller, request, access, budget).await
                     }
+                    Route::Readiness => {
+                        readiness::get(database, &caller, request, access, started, budget).await
+                    }
+                    Route::Windows => {
+                        windows::get(database, &caller, access, started, budget).await
+                    }
                     Route::Validation => {
                         validation::get(database, &caller, access, started, budget).await
                     }
@@ -205,10 +223,18 @@ impl Api {
                 self.limits.learn(&caller, &answer);
                 answer
             }
-            (Route::Performance, "POST") => {
+            (Route::Performance | Route::Windows, "POST") | (Route::Windows, "DELETE") => {
                 let caller = self.admit(request, "POST", request_id, access).await?;
-                let answer =
-                    performance::post(&self.database, &caller, request, access, budget).await;
+                let database = &self.database;
+                let answer = match (route, request.method.as_str()) {
+                    (Route::Windows, "DELETE") => {
+                        windows::delete(database, &caller, request, access, budget).await
+                    }
+                    (Route::Windows, _) => {
+                        windows::post(database, &caller, request, access, budget).await
+                    }
+                    _ => performance::post(database, &caller, request, access, budget).await,
+                };
                 self.limits.learn(&caller, &answer);
                 answer
             }
@@ -259,7 +285,7 @@ impl Api {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("GET, POST, OPTIONS"),
+            HeaderValue::from_static("GET, POST, DELETE, OPTIONS"),
         );
         headers.insert(
             ACCESS_CONTROL_ALLOW_HEADERS,

@@ -9,7 +9,8 @@ use lambda_http::http::header::USER_AGENT;
 use serde_json::{Value, json};
 
 use super::{
-    Access, Success, identity::Role, limits::Caller, problem::Problem, request, statement_timeout,
+    Access, Success, identity::Role, limits::Caller, problem::Problem, request, response_ms,
+    statement_timeout,
 };
 use crate::{
     db::{Database, DbError, DbErrorKind, Query},
@@ -26,11 +27,12 @@ enum Section {
     RlsStatus,
     Statements,
     Locks,
+    Trends,
     RecentEvents,
 }
 
 impl Section {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Summary,
         Self::SlowQueries,
         Self::Connections,
@@ -38,6 +40,7 @@ impl Section {
         Self::RlsStatus,
         Self::Statements,
         Self::Locks,
+        Self::Trends,
         Self::RecentEvents,
     ];
 
@@ -51,6 +54,7 @@ impl Section {
             Self::RlsStatus => "rlsStatus",
             Self::Statements => "statements",
             Self::Locks => "locks",
+            Self::Trends => "trends",
             Self::RecentEvents => "recentEvents",
         }
     }
@@ -62,7 +66,7 @@ impl Section {
 }
 
 /// `query_type`: which section beside the recent events, which are always there. Absent means all.
-const QUERY_TYPES: [(&str, Option<Section>); 9] = [
+const QUERY_TYPES: [(&str, Option<Section>); 10] = [
     ("all", None),
     ("summary", Some(Section::Summary)),
     ("slow", Some(Section::SlowQueries)),
@@ -71,6 +75,7 @@ const QUERY_TYPES: [(&str, Option<Section>); 9] = [
     ("rls", Some(Section::RlsStatus)),
     ("statements", Some(Section::Statements)),
     ("locks", Some(Section::Locks)),
+    ("trends", Some(Section::Trends)),
     ("events", Some(Section::RecentEvents)),
 ];
 
@@ -168,6 +173,10 @@ impl Selection {
                 "select coalesce(json_agg(to_jsonb(l) - $2::text[]), '[]')::text from monitoring.locks($1::int) l",
                 vec![limit(10, 50), hidden()],
             ),
+            Section::Trends => (
+                "select coalesce(json_agg(t), '[]')::text from monitoring.trends($1::interval) t",
+                vec![Some(self.interval.to_owned())],
+            ),
             Section::RecentEvents => (
                 "select coalesce(json_agg(to_jsonb(e) - $3::text[]), '[]')::text from (\
                  select id, event_type, severity, created_at, resolved_at, last_seen_at, occurrences, source_ip, user_agent \
@@ -252,7 +261,7 @@ pub(super) async fn get(
         });
         data.push(format!("\"{}\":{json}", section.key()));
     }
-    let response_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let response_ms = response_ms(started);
     Ok(Success::ok(format!(
         "{{\"data\":{{{}}},\"metadata\":{{\"timestamp\":{},\"responseTime\":{response_ms},\"timeRange\":\"{}\",\
          \"queryType\":\"{}\",\"includeDetails\":{},\"degraded\":{}}}}}",

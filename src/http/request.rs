@@ -107,3 +107,71 @@ pub(super) fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<Str
 pub(super) fn required_text(fields: &Map<String, Value>, name: &str) -> Result<String, Problem> {
     text(fields, name)?.ok_or_else(|| Problem::invalid(name, "is required"))
 }
+
+/// A field of the body that must be a time as RFC 3339 has it, with its zone: PostgreSQL itself would take `tomorrow` too.
+/// Whether there is such a day is for PostgreSQL to say.
+pub(super) fn timestamp(fields: &Map<String, Value>, name: &str) -> Result<String, Problem> {
+    let text = required_text(fields, name)?;
+    if is_timestamp(&text) {
+        return Ok(text);
+    }
+    Err(Problem::invalid(
+        name,
+        "must be a time with its zone, like 2025-06-07T17:00:00Z",
+    ))
+}
+
+fn is_timestamp(text: &str) -> bool {
+    const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
+    let fits = |text: &[u8], shape: &[u8]| {
+        let mut pairs = text.iter().zip(shape);
+        text.len() == shape.len()
+            && pairs.all(|(byte, shape)| match shape {
+                b'd' => byte.is_ascii_digit(),
+                shape => byte.eq_ignore_ascii_case(shape),
+            })
+    };
+    let Some((time, mut rest)) = text.as_bytes().split_at_checked(SHAPE.len()) else {
+        return false;
+    };
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit());
+        let digits = digits.count();
+        if digits == 0 {
+            return false;
+        }
+        rest = fraction.get(digits..).unwrap_or_default();
+    }
+    fits(time, SHAPE) && (fits(rest, b"Z") || fits(rest, b"+dd:dd") || fits(rest, b"-dd:dd"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_its_zone() {
+        for good in [
+            "2025-06-07T17:00:00Z",
+            "2025-06-07t17:00:00z",
+            "2025-06-07T17:00:00.123456+05:30",
+            "2025-06-07T17:00:00-08:00",
+        ] {
+            assert!(is_timestamp(good), "{good}");
+        }
+        for bad in [
+            "",
+            "tomorrow",
+            "infinity",
+            "2025-06-07",
+            "2025-06-07T17:00:00",
+            "2025-06-07 17:00:00Z",
+            "2025-06-07T17:00:00.Z",
+            "2025-06-07T17:00:00 Europe/London",
+            "2025-06-07T17:00:00+0530",
+            "2025-06-07T17:00:0\u{661}Z",
+        ] {
+            assert!(!is_timestamp(bad), "{bad}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Access, Success, limits::Caller, problem::Problem, statement_timeout};
+use super::{Access, Success, limits::Caller, problem::Problem, response_ms, statement_timeout};
 use crate::db::{Database, Query};
 
 /// Answers what each check found. Nothing is changed by it.
@@ -28,7 +28,7 @@ pub(super) async fn get(
         .map_err(refused)?;
     let timestamp_json = answer.timestamp_json.clone();
     let data_json = answer.only_result(query.name).map_err(refused)?;
-    let response_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let response_ms = response_ms(started);
     Ok(Success::ok(format!(
         "{{\"data\":{data_json},\"metadata\":{{\"timestamp\":{timestamp_json},\"responseTime\":{response_ms}}}}}"
     )))

@@ -114,10 +114,25 @@ fn requests(event: &str) -> Vec<(&'static str, Request)> {
         ("GET rls", get("query_type=rls")),
         ("GET statements", get("query_type=statements")),
         ("GET locks", get("query_type=locks")),
+        ("GET trends", get("query_type=trends")),
         ("GET events", get("query_type=events")),
+        ("GET metrics", Request::get("/api/monitoring/metrics", "")),
+        ("GET windows", Request::get("/api/monitoring/windows", "")),
+        (
+            "GET readiness",
+            Request::get("/api/monitoring/readiness", ""),
+        ),
         (
             "GET validation",
             Request::get("/api/monitoring/validation", ""),
+        ),
+        (
+            "POST window",
+            Request::post(
+                "/api/monitoring/windows",
+                &json!({"starts_at": "2099-06-07T17:00:00Z", "ends_at": "2099-06-07T23:00:00Z", "label": "a wedding"})
+                    .to_string(),
+            ),
         ),
         (
             "POST record",
@@ -220,7 +235,9 @@ async fn ask(
         sql: Box::leak(sql.clone().into_boxed_str()),
         params: params.clone(),
     };
-    let writes = sql.contains("record_monitoring_event") || sql.contains("resolve_event");
+    let writes = ["record_monitoring_event", "resolve_event", "add_window"]
+        .iter()
+        .any(|function| sql.contains(function));
     let answer = if writes {
         database.write(&session, &query).await
     } else {
@@ -352,7 +369,7 @@ async fn without_rusts_check_postgresql_refuses_every_statement_of_the_api() {
     for statement in answering {
         let answer = ask(&direct, &admin, statement).await;
         let answer = answer.unwrap_or_else(|kind| panic!("{kind:?}: {}", statement.0));
-        let may_be_empty = ["slow_queries", "locks", "degraded"];
+        let may_be_empty = ["slow_queries", "locks", "trends", "windows", "degraded"];
         let is_empty =
             answer == "[]" && !may_be_empty.iter().any(|part| statement.0.contains(part));
         assert!(!is_empty, "{}", statement.0);
@@ -440,7 +457,7 @@ async fn without_the_databases_guard_rust_refuses_every_request() {
     for (name, request) in requests(&event) {
         let answer = app.send(request.bearer(&token(&role("developer")))).await;
         let expected = match name {
-            "POST resolve" => 403,
+            "POST resolve" | "POST window" => 403,
             "POST record" => 201,
             _ => 200,
         };

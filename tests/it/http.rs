@@ -32,6 +32,7 @@ async fn each_query_type_answers_its_section_and_the_recent_events() {
             ("rls", "rlsStatus"),
             ("statements", "statements"),
             ("locks", "locks"),
+            ("trends", "trends"),
             ("events", "recentEvents"),
         ] {
             let answer = app
@@ -49,7 +50,7 @@ async fn each_query_type_answers_its_section_and_the_recent_events() {
             assert_eq!(body["metadata"]["degraded"], json!([]));
         }
         let all = app.get_as("admin", "").await.json();
-        assert_eq!(keys(&all["data"]).len(), 8);
+        assert_eq!(keys(&all["data"]).len(), 9);
         assert_eq!(all["metadata"]["queryType"], "all");
         assert_eq!(all["metadata"]["timeRange"], "1h");
         assert_eq!(all["metadata"]["includeDetails"], false);

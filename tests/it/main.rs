@@ -59,5 +59,9 @@ mod validation;
 mod traps;
 // Taken to a newer server by dump and restore and by `pg_upgrade`, everything works there.
 mod upgrades;
+// How it has been.
+mod trends;
+// The hours that matter.
+mod windows;
 // Throw-away databases, secrets, tokens and emulators for the tests above.
 mod support;

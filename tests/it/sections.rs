@@ -31,7 +31,7 @@ enum Source {
 
 use Source::{Events, Function};
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     Section::new(
         "summary",
         "summary",
@@ -69,6 +69,12 @@ const SECTIONS: [Section; 8] = [
         false,
     ),
     Section::new("locks", "locks", Function("monitoring.locks", "int"), true),
+    Section::new(
+        "trends",
+        "trends",
+        Function("monitoring.trends", "interval"),
+        false,
+    ),
     Section::new("recentEvents", "events", Events, true),
 ];
 
@@ -209,7 +215,7 @@ fn assert_only_these_failed(answer: &Answer, failed: &[&str], reason: &str) {
     let body = answer.json();
     for section in &SECTIONS {
         let content = &body["data"][section.key];
-        let may_be_empty = ["slowQueries", "locks"].contains(&section.key);
+        let may_be_empty = ["slowQueries", "locks", "trends"].contains(&section.key);
         if failed.contains(&section.key) {
             assert_eq!(
                 *content,
@@ -397,7 +403,8 @@ async fn each_section_that_returns_something_else_leaves_the_others_alone() {
                 assert_only_these_failed(&answer, &["summary"], "failed");
             }
             for other in &SECTIONS {
-                if !["summary", "slowQueries", "locks", section.key].contains(&other.key) {
+                if !["summary", "slowQueries", "locks", "trends", section.key].contains(&other.key)
+                {
                     let rows = body["data"][other.key].as_array().map(Vec::is_empty);
                     assert_eq!(rows, Some(false), "{}, {what}: {}", section.key, other.key);
                 }

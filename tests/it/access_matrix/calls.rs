@@ -57,6 +57,17 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.slow_queries(integer)", "1"),
     ("monitoring.statements(integer)", "1"),
     ("monitoring.table_health(integer)", "1"),
+    ("monitoring.trends(interval)", "'1 hour'"),
+    ("monitoring.windows(integer)", "1"),
+    ("monitoring.readiness(uuid)", "null"),
+    (
+        "monitoring.add_window(timestamptz, timestamptz, text)",
+        "now(), now() + interval '1 hour', 'a ceremony'",
+    ),
+    (
+        "monitoring.remove_window(uuid)",
+        "'00000000-0000-4000-8000-000000000002'",
+    ),
     ("monitoring.validation(jsonb)", "null"),
 ];
 
@@ -74,6 +85,8 @@ insert into monitoring.remembered values ('rls_status', now(), 'nothing');
 insert into monitoring.remembered_companions values (1, 1, 1, '3', '1');
 insert into monitoring.remembered_tables (table_oid, toast_oid, schemaname, tablename, relpages, reltuples)
 values (1, 0, 'public', 'guests', 1, 1);
+insert into monitoring.critical_windows (id, starts_at, ends_at, label)
+values ('00000000-0000-4000-8000-000000000002', now(), now() + interval '1 hour', 'a wedding');
 insert into monitoring.request_turns values ('nobody', 'GET', array[now()], array[gen_random_uuid()]);
 insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
 insert into monitoring.remembered_rls_status values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}');

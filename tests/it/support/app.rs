@@ -288,6 +288,13 @@ impl Request {
         }
     }
 
+    pub(crate) fn delete(path: &str, query: &str) -> Self {
+        Self {
+            query: query.to_owned(),
+            ..Self::new("DELETE", path)
+        }
+    }
+
     pub(crate) fn post(path: &str, body: &str) -> Self {
         let request = Self {
             body: Some(body.to_owned()),

@@ -1,0 +1,111 @@
+//! `/api/monitoring/windows`: the hours that matter.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Access, Success, limits::Caller, problem::Problem, request, response_ms, statement_timeout,
+};
+use crate::{
+    db::{Database, DbErrorKind, Query},
+    event::HttpRequest,
+};
+
+/// Answers the windows that are open or to come.
+pub(super) async fn get(
+    database: &Database,
+    caller: &Caller,
+    access: &mut Access,
+    started: Instant,
+    budget: Duration,
+) -> Result<Success, Problem> {
+    caller.identity.require_role("read monitoring")?;
+    access.sections = "windows".to_owned();
+    let query = Query {
+        name: "windows",
+        sql: "select coalesce(json_agg(w), '[]')::text from monitoring.windows(100) w",
+        params: Vec::new(),
+    };
+    let session = caller.session(statement_timeout(budget, 1));
+    let refused = |error| Problem::from_database(&error, "read monitoring");
+    let answer = database
+        .read(&session, std::slice::from_ref(&query))
+        .await
+        .map_err(refused)?;
+    let timestamp_json = answer.timestamp_json.clone();
+    let windows_json = answer.only_result(query.name).map_err(refused)?;
+    Ok(Success::ok(format!(
+        "{{\"data\":{{\"windows\":{windows_json}}},\"metadata\":{{\"timestamp\":{timestamp_json},\"responseTime\":{}}}}}",
+        response_ms(started)
+    )))
+}
+
+/// Adds a window; the same one twice is one.
+pub(super) async fn post(
+    database: &Database,
+    caller: &Caller,
+    request: &HttpRequest,
+    access: &mut Access,
+    budget: Duration,
+) -> Result<Success, Problem> {
+    may_configure(caller)?;
+    access.sections = "add_window".to_owned();
+    let fields = request::json_object(request)?;
+    let query = Query {
+        name: "add_window",
+        sql: "select to_json(monitoring.add_window($1::timestamptz, $2::timestamptz, $3))::text",
+        params: vec![
+            Some(request::timestamp(&fields, "starts_at")?),
+            Some(request::timestamp(&fields, "ends_at")?),
+            Some(request::required_text(&fields, "label")?),
+        ],
+    };
+    let session = caller.session(statement_timeout(budget, 1));
+    let added = database.write(&session, &query).await;
+    let id = added.map_err(|error| match (error.kind(), error.message()) {
+        (DbErrorKind::Invalid, None) => {
+            Problem::invalid("starts_at", "and ends_at must be times that exist")
+        }
+        _ => Problem::from_database(&error, CONFIGURE),
+    })?;
+    Ok(Success::created(format!(
+        "{{\"success\":true,\"windowId\":{id},\"message\":\"Window added successfully\"}}"
+    )))
+}
+
+/// Removes the window that `id` names.
+pub(super) async fn delete(
+    database: &Database,
+    caller: &Caller,
+    request: &HttpRequest,
+    access: &mut Access,
+    budget: Duration,
+) -> Result<Success, Problem> {
+    may_configure(caller)?;
+    access.sections = "remove_window".to_owned();
+    let id = request::parameter(request, "id")?;
+    let id = id.ok_or_else(|| Problem::invalid("id", "is required"))?;
+    let query = Query {
+        name: "remove_window",
+        sql: "select monitoring.remove_window($1::uuid)::text",
+        params: vec![Some(id.to_owned())],
+    };
+    let session = caller.session(statement_timeout(budget, 1));
+    let removed = database.write(&session, &query).await;
+    removed.map_err(|error| match (error.kind(), error.message()) {
+        (DbErrorKind::Invalid, None) => Problem::invalid("id", "must be a UUID"),
+        _ => Problem::from_database(&error, CONFIGURE),
+    })?;
+    Ok(Success::ok(
+        r#"{"success":true,"message":"Window removed successfully"}"#.to_owned(),
+    ))
+}
+
+const CONFIGURE: &str = "change critical windows";
+
+fn may_configure(caller: &Caller) -> Result<(), Problem> {
+    if caller.identity.require_role(CONFIGURE)?.may_configure() {
+        Ok(())
+    } else {
+        Err(Problem::forbidden(CONFIGURE))
+    }
+}
