@@ -50,7 +50,7 @@ begin
       from jsonb_array_elements(v_seen -> 'findings') f
       group by 1, 2
     )
-    select m.metric, m.kind, m.help, m.labels, m.value
+    select m.metric, m.kind, m.help, m.labels, trim_scale(round(m.value, 6))
     from (
       select 1 as place, 'pgvigil_health_score' as metric, 'gauge' as kind, 'Health, 0 to 100; 90 and more is excellent.' as help, '{}'::jsonb as labels,
         monitoring.health_score(v_seen -> 'findings')::numeric as value
