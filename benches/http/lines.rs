@@ -44,32 +44,33 @@ pub(crate) fn print(scale: &Scale, measured: &Measured, report: &mut Report) {
         report.json(&record(scale, line, emulator));
     }
     table(&rows);
-    let (preflight, cold) = (&measured.preflight, &measured.cold);
     let memory_mb = measured
         .peak_memory_kb
         .map_or_else(dash, |kb| (kb / 1024).to_string());
+    for (name, series) in [
+        ("preflight", &measured.preflight),
+        ("preflight, cold", &measured.cold_preflight),
+        ("full GET, cold", &measured.cold),
+    ] {
+        print_text(&format!(
+            "{name}: {} (p95 {}), CPU of the function {}\n",
+            ms(series.wall(MEDIAN)),
+            ms(series.wall(P95)),
+            ms(series.cpu(MEDIAN)),
+        ));
+        report.json(&json!({
+            "part": "http",
+            "database": scale.name,
+            "request": name,
+            "get": json_of(series),
+        }));
+    }
     print_text(&format!(
-        "the emulator (preflight): {} (p95 {}), CPU of the function {}\n\
-         cold, full GET: {} (p95 {}), CPU of the function {}\n\
-         the function's memory at its most: {memory_mb} MB\n",
-        ms(preflight.wall(MEDIAN)),
-        ms(preflight.wall(P95)),
-        ms(preflight.cpu(MEDIAN)),
-        ms(cold.wall(MEDIAN)),
-        ms(cold.wall(P95)),
-        ms(cold.cpu(MEDIAN)),
+        "the function's memory at its most: {memory_mb} MB\n"
     ));
     report.json(&json!({
         "part": "http",
         "database": scale.name,
-        "request": "preflight",
-        "get": series(preflight),
-    }));
-    report.json(&json!({
-        "part": "http",
-        "database": scale.name,
-        "request": "full GET, cold",
-        "get": series(cold),
         "peak_memory_kb": measured.peak_memory_kb,
     }));
 }
@@ -126,9 +127,9 @@ fn record(scale: &Scale, line: &Line, emulator: Option<f64>) -> Value {
         "database": scale.name,
         "request": line.get.name,
         "gzip": line.is_gzip,
-        "statements": series(&line.statements),
-        "inside": series(&line.inside),
-        "get": series(&line.function),
+        "statements": json_of(&line.statements),
+        "inside": json_of(&line.inside),
+        "get": json_of(&line.function),
         "get_without_emulator_median_ms": without(emulator, line),
         "target_ms": target(line),
         "from_server_bytes": line.statements_bytes,
@@ -136,7 +137,7 @@ fn record(scale: &Scale, line: &Line, emulator: Option<f64>) -> Value {
     })
 }
 
-fn series(series: &Series) -> Value {
+fn json_of(series: &Series) -> Value {
     json!({
         "cpu_median_ms": series.cpu(MEDIAN),
         "cpu_p95_ms": series.cpu(P95),
