@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use lambda_runtime::Context;
 use pgvigil::{app::App, config::Config};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_postgres::Client;
 
+use crate::answers::sections_of;
 use crate::measure::{Call, Probe, difference, milliseconds, settled_cpu_ms};
-use crate::support::app::Request;
+use crate::support::app::{Answer, Request};
 use crate::support::caller::Caller;
 use crate::support::database::TestDatabase;
 use crate::support::scratch::unique;
@@ -86,7 +87,7 @@ impl Api {
         Call {
             cpu_ms: difference(before, self.pid.get().and_then(settled_cpu_ms)),
             wall_ms,
-            count: sections_of(&answer),
+            count: sections_of(&Answer::from_gateway(&answer)),
         }
     }
 
@@ -98,28 +99,5 @@ impl Api {
         found
             .expect("looking for the app's connection")
             .map(|row| row.get(0))
-    }
-}
-
-/// How many sections have something in them; none where anything is missing.
-fn sections_of(answer: &Value) -> i64 {
-    let body = answer["body"].as_str().unwrap_or_default();
-    let body: Value = serde_json::from_str(body).unwrap_or_default();
-    let is_whole = answer["statusCode"] == 200
-        && body.pointer("/metadata/degraded") == Some(&Value::Array(Vec::new()));
-    let is_filled = |section: &&Value| match section {
-        Value::Array(rows) => !rows.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        _ => false,
-    };
-    let sections = body["data"].as_object().into_iter().flatten();
-    let filled = sections
-        .map(|(_, section)| section)
-        .filter(is_filled)
-        .count();
-    if is_whole {
-        i64::try_from(filled).unwrap_or(0)
-    } else {
-        0
     }
 }

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::asker::Asker;
-use crate::measure::{MEDIAN, P95, Probe, Series, milliseconds};
-use crate::report::{Report, ms, print, table, verdict, words};
+use crate::measure::{MEDIAN, P95, Probe, Series, milliseconds, number};
+use crate::report::{Report, ms, print, say, table, verdict, words};
+use crate::scale;
 use crate::support::caller::Caller;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions};
 use crate::support::token;
 use crate::views::As;
-use crate::{number, say, scale};
 
 /// As a server that keeps its promises, so that the WAL is all there; on memory as a disk, so without its waits.
 const SETTINGS: &str = "

@@ -6,26 +6,39 @@
     reason = "in a bench, what cannot go on should say so and stop"
 )]
 
+// Whether an answer is whole.
+#[path = "../shared/answers.rs"]
+mod answers;
 // Who asks: sessions, and the app.
 mod asker;
 // Builds the databases.
+#[path = "../shared/build.rs"]
 mod build;
 // The clean-up of a million events.
 mod events;
+// The main table.
+mod lines;
 // What the other sessions do.
+#[path = "../shared/load.rs"]
 mod load;
 // What a held table does to whoever looks.
 mod locked;
 // One call and what it took.
+#[path = "../shared/measure.rs"]
 mod measure;
 // Whether the answers are right.
 mod plausible;
 // What is printed.
+#[path = "../shared/report.rs"]
 mod report;
 // Each view beside its floor and its naive form, in turns.
 mod rounds;
 // How large the databases are.
+#[path = "../shared/scale.rs"]
 mod scale;
+// A database as it is watched.
+#[path = "../shared/stage.rs"]
+mod stage;
 // The tests' own servers and callers.
 #[allow(dead_code, reason = "the tests use what the bench does not")]
 #[path = "../../tests/it/support/mod.rs"]
@@ -34,41 +47,28 @@ mod support;
 mod views;
 
 use std::process::ExitCode;
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
-
-use report::{Report, print};
+use report::{Report, print, say};
 use scale::{LARGE, SMALL, Scale};
-use support::postgres::SUPERUSER;
 
 const PARTS: [&str; 3] = [SMALL.name, LARGE.name, "events"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // Cargo adds an option of its own.
-    let chosen: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with("--"))
-        .collect();
-    if let Some(unknown) = chosen.iter().find(|part| !PARTS.contains(&part.as_str())) {
-        print(&format!("{unknown} is none of {}\n", PARTS.join(", ")));
-        return ExitCode::from(2);
-    }
-    let is_chosen = |part: &str| chosen.is_empty() || chosen.iter().any(|each| each == part);
-    if !*measure::TELLS_CPU {
-        print(
-            "This system does not tell the CPU time of a process (/proc/PID/schedstat, Linux): wall times only.\n",
-        );
-    }
-    let mut report = Report::new();
+    let chosen = match stage::chosen(&PARTS) {
+        Ok(chosen) => chosen,
+        Err(complaint) => {
+            print(&complaint);
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new("bench-sql.json");
     for scale in [&SMALL, &LARGE] {
-        if is_chosen(scale.name) {
+        if chosen.contains(&scale.name) {
             views_of(scale, &mut report).await;
         }
     }
-    if is_chosen("events") {
+    if chosen.contains(&"events") {
         events::run(&mut report).await;
     }
     say("done");
@@ -80,16 +80,7 @@ async fn main() -> ExitCode {
 }
 
 async fn views_of(scale: &Scale, report: &mut Report) {
-    let database = build::database(scale).await;
-    say(&format!("{}: opening the connections", scale.name));
-    let load = load::start(&database, scale).await;
-    // Statistics arrive up to a second late; what the sampler remembers must not be older than they are.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let sample = "delete from monitoring.samples; set role monitoring_agent; select monitoring.sample(); reset role";
-    for _ in 0..2 {
-        let sampled = database.psql(SUPERUSER, sample);
-        sampled.expect("taking a sample");
-    }
+    let (database, load) = stage::database(scale).await;
     plausible::check(&database, scale, report).await;
 
     say(&format!("{}: measuring", scale.name));
@@ -115,19 +106,6 @@ async fn views_of(scale: &Scale, report: &mut Report) {
         scale.waiting,
         scale.rounds(),
     ));
-    report.lines(scale, &lines);
+    lines::print(scale, &lines, report);
     drop(load);
-}
-
-/// One step, with the time since the bench began.
-fn say(step: &str) {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    print(&format!("[{:3}s] {step}\n", START.elapsed().as_secs()));
-}
-
-/// The number that a statement answers.
-async fn number(client: &Client, sql: &str) -> i64 {
-    let row = client.query_one(sql, &[]).await;
-    row.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
-        .get(0)
 }

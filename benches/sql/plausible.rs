@@ -1,6 +1,6 @@
 //! Whether the answers are right, asked another way: a fast wrong answer is no answer.
 
-use crate::number;
+use crate::measure::number;
 use crate::report::{Report, print};
 use crate::scale::Scale;
 use crate::support::caller::Caller;

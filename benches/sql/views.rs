@@ -1,6 +1,6 @@
 //! What is measured: each view or function of the monitor's beside its floor and its naive form.
 
-use crate::number;
+use crate::measure::number;
 use crate::scale::Scale;
 use crate::support::database::TestDatabase;
 

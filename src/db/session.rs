@@ -88,8 +88,8 @@ impl Session {
         }
     }
 
-    /// Runs queries in a read-only transaction, all sent at once; each in a savepoint, so that one that fails leaves the
-    /// transaction usable.
+    /// Runs queries in a read-only transaction, all sent at once; after each, back to a savepoint, so that one that fails leaves
+    /// the transaction usable.
     pub(super) async fn read(&self, client: &Client, queries: &[Query]) -> Result<Answer, DbError> {
         let (begin, counting) = (self.begin(", read only"), self.counting());
         let claims = [Some(self.claims_json.clone())];
@@ -100,8 +100,9 @@ impl Session {
         if let Some(turn) = &turn {
             steps.push(pipeline::query(client, REQUIRE_TURN, turn));
         }
+        // One for all of them: rolling back to it leaves it there, and a second of that name would be nested in it.
+        steps.push(pipeline::command(client, "savepoint section"));
         for query in queries {
-            steps.push(pipeline::command(client, "savepoint section"));
             steps.push(pipeline::query(client, query.sql, &query.params));
             // Read-only, so there is nothing to lose: the same statement ends a section that went well.
             steps.push(pipeline::command(client, "rollback to savepoint section"));
@@ -117,13 +118,12 @@ impl Session {
         if turn.is_some() {
             next().map_err(|error| DbError::from_driver(TAKE_TURN, &error))?;
         }
+        next().map_err(|error| DbError::from_driver("savepoint", &error))?;
         let mut results = Vec::with_capacity(queries.len());
         for query in queries {
-            let (savepoint, result, rollback) = (next(), next(), next());
-            // A lost connection, unlike a failed query, fails these two as well.
-            savepoint
-                .and(rollback)
-                .map_err(|error| DbError::from_driver(query.name, &error))?;
+            let (result, rollback) = (next(), next());
+            // A lost connection, unlike a failed query, fails this as well.
+            rollback.map_err(|error| DbError::from_driver(query.name, &error))?;
             results.push(text_of(query.name, result));
         }
         next().map_err(|error| DbError::from_driver("commit", &error))?;

@@ -10,7 +10,7 @@ use crate::support::postgres::{SUPERUSER, plain};
 use crate::support::project_file;
 use crate::support::secrets::{Secret, store};
 use crate::support::templates::MONITOR;
-use crate::support::token::{AUDIENCE, ISSUER, KEY, token};
+use crate::support::token::{KEY, token};
 use crate::support::wait::wait_until;
 
 fn event(name: &str) -> Value {
@@ -23,32 +23,7 @@ fn event(name: &str) -> Value {
 /// Starts the function on a database, in token or gateway mode, with its secrets in the real store.
 fn start(database: &TestDatabase, auth_mode: &str) -> (Emulator, Vec<Secret>) {
     let login = store().create(&database.credentials(MONITOR));
-    start_with(database, auth_mode, login)
-}
-
-/// The same with another secret for the monitor's login.
-fn start_with(database: &TestDatabase, auth_mode: &str, login: Secret) -> (Emulator, Vec<Secret>) {
-    let secrets = vec![
-        login,
-        store().create(&database.credentials(database.migrator())),
-        store().create_text(KEY),
-    ];
-    let mut variables = store().environment();
-    variables.extend([
-        ("DATABASE_SECRET_ID", secrets[0].id.clone()),
-        ("MIGRATION_SECRET_ID", secrets[1].id.clone()),
-        ("DATABASE_TLS", "disable".to_owned()),
-        ("AUTH_MODE", auth_mode.to_owned()),
-        ("AUTH_SECRET_ID", secrets[2].id.clone()),
-        ("AUTH_ISSUER", ISSUER.to_owned()),
-        ("AUTH_AUDIENCE", AUDIENCE.to_owned()),
-        ("AUTH_ROLE_CLAIM", "cognito:groups".to_owned()),
-    ]);
-    let variables: Vec<(&str, &str)> = variables
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    (Emulator::start(&variables), secrets)
+    Emulator::start_on(database, auth_mode, login)
 }
 
 fn invoke(emulator: &Emulator, event: &Value) -> Value {
@@ -204,7 +179,7 @@ async fn failures_are_logged_without_what_must_stay_secret() {
         ),
         (gone, "does not exist"),
     ] {
-        let (emulator, _secrets) = start_with(&database, "token", login);
+        let (emulator, _secrets) = Emulator::start_on(&database, "token", login);
         let mut request = event("api-performance-http");
         request["headers"]["authorization"] = json!(format!("Bearer {bearer}"));
         assert_eq!(invoke(&emulator, &request)["statusCode"], 503, "{reason}");

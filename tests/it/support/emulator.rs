@@ -3,9 +3,12 @@
 use std::net::TcpStream;
 use std::process::Command;
 
+use super::database::TestDatabase;
 use super::http::{Response, post};
 use super::leash::Leash;
 use super::scratch::free_port;
+use super::secrets::{Secret, store};
+use super::token::{AUDIENCE, ISSUER, KEY};
 use super::tool;
 
 const INVOCATIONS: &str = "/2015-03-31/functions/function/invocations";
@@ -29,6 +32,36 @@ impl Emulator {
             })
             .unwrap_or_else(|problem| panic!("{problem}"));
         Self { port, leash }
+    }
+
+    /// Starts the function on a database, in token or gateway mode, with its secrets in the real store: the monitor's login,
+    /// the migrating role's and the key.
+    pub(crate) fn start_on(
+        database: &TestDatabase,
+        auth_mode: &str,
+        login: Secret,
+    ) -> (Self, Vec<Secret>) {
+        let secrets = vec![
+            login,
+            store().create(&database.credentials(database.migrator())),
+            store().create_text(KEY),
+        ];
+        let mut variables = store().environment();
+        variables.extend([
+            ("DATABASE_SECRET_ID", secrets[0].id.clone()),
+            ("MIGRATION_SECRET_ID", secrets[1].id.clone()),
+            ("DATABASE_TLS", "disable".to_owned()),
+            ("AUTH_MODE", auth_mode.to_owned()),
+            ("AUTH_SECRET_ID", secrets[2].id.clone()),
+            ("AUTH_ISSUER", ISSUER.to_owned()),
+            ("AUTH_AUDIENCE", AUDIENCE.to_owned()),
+            ("AUTH_ROLE_CLAIM", "cognito:groups".to_owned()),
+        ]);
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        (Self::start(&variables), secrets)
     }
 
     /// Invokes the function with an event. The status is the emulator's, the body the function's.

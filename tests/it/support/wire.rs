@@ -1,5 +1,6 @@
 //! What goes over the wire between the app and a cluster: how often somebody waits, and which statements have names.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::mem::{replace, take};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -32,6 +33,18 @@ pub(crate) struct Traffic {
     /// How many statements were parsed by the server, and the names of those that were given one.
     pub(crate) parsed: usize,
     pub(crate) named: Vec<String>,
+    /// All of it, as it was sent.
+    pub(crate) sent: Sent,
+}
+
+/// Bytes, of which a failure shows only how many there are.
+#[derive(Default, PartialEq)]
+pub(crate) struct Sent(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 enum Event {
@@ -135,6 +148,7 @@ fn pump(
                         .named
                         .extend(Some(name).filter(|name| !name.is_empty()));
                 }
+                traffic.sent.0.extend_from_slice(&bytes);
                 drop(traffic);
                 server.write_all(&bytes)?;
             }

@@ -78,11 +78,24 @@ pub(crate) fn settled_cpu_ms(pid: i32) -> Option<f64> {
     cpu_ms(pid)
 }
 
-/// The first field is the time on a CPU in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst).
+/// Of all its threads; the first field is the time on a CPU in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst).
 fn cpu_ms(pid: i32) -> Option<f64> {
-    let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
-    let nanoseconds: f64 = schedstat.split_whitespace().next()?.parse().ok()?;
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let nanoseconds: f64 = threads
+        .flatten()
+        .filter_map(|thread| {
+            let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            schedstat.split_whitespace().next()?.parse::<f64>().ok()
+        })
+        .sum();
     (nanoseconds > 0.0).then_some(nanoseconds / 1e6)
+}
+
+/// The number that a statement answers.
+pub(crate) async fn number(client: &Client, sql: &str) -> i64 {
+    let row = client.query_one(sql, &[]).await;
+    row.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+        .get(0)
 }
 
 fn count_of(answer: &[SimpleQueryMessage]) -> i64 {

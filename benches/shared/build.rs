@@ -1,10 +1,11 @@
 //! Builds the databases: tables, policies, statements.
 
+use crate::measure::number;
+use crate::report::say;
 use crate::scale::Scale;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, Flavour};
 use crate::support::templates::SUPABASE_OWNER;
-use crate::{number, say};
 
 /// Trades the harness's small server for one of a realistic size. Parallel workers are off, because their CPU would not be
 /// the backend's; so is JIT, which the monitor's functions switch off themselves and which would only burden the others.
