@@ -1,16 +1,17 @@
 //! Opening a connection: credentials, TLS, time limits.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use native_tls::TlsConnector;
 use postgres_native_tls::MakeTlsConnector;
 use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::{
-    AsyncMessage, CancelToken, Client, Config, Connection, NoTls, Socket, config::SslMode,
+    AsyncMessage, Client, Config, Connection, NoTls, Socket,
+    config::{Host, SslMode},
 };
 
-use super::{APPLICATION_NAME, DbError, DbErrorKind, tls};
+use super::{APPLICATION_NAME, DbError, DbErrorKind, cancel, tls};
 use crate::{
     config::{DatabaseConfig, LoginSource, Tls, is_loopback},
     secrets::{Secret, SecretError, SecretStore},
@@ -79,19 +80,21 @@ impl Connector {
         result
     }
 
-    /// Asks the server to stop what a connection left behind is doing; nobody waits for it.
-    pub(super) fn cancel(&self, token: CancelToken) {
+    /// Asks the server to stop what a connection that is left behind is doing, and closes it; nobody waits for it.
+    pub(super) fn cancel(&self, client: Client) {
         let connector = self.connector.get().cloned();
+        let config = self.known.try_lock().ok().and_then(|known| known.clone());
         tokio::spawn(async move {
             let cancelled = tokio::time::timeout(CONNECT_TIMEOUT, async {
-                match connector {
-                    Some(connector) => token.cancel_query(MakeTlsConnector::new(connector)).await,
-                    None => token.cancel_query(NoTls).await,
-                }
+                let (host, address) = address_of(config.as_ref()).await.ok_or("no address")?;
+                let tls = connector.map(|connector| (connector, host));
+                cancel::cancel(client.cancel_token(), address, tls).await
             });
             if !matches!(cancelled.await, Ok(Ok(()))) {
                 tracing::warn!("a statement that was given up could not be cancelled");
             }
+            // Not before: a pooler forgets whose statement it was when the connection is closed.
+            drop(client);
         });
     }
 
@@ -157,6 +160,24 @@ impl Connector {
         });
         connector.await.cloned()
     }
+}
+
+/// Where the server is: the first host there is, which is the only one that a secret names.
+async fn address_of(config: Option<&Config>) -> Option<(String, SocketAddr)> {
+    let config = config?;
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        _ => String::new(),
+    };
+    if let Some(address) = config.get_hostaddrs().first() {
+        return Some((host, SocketAddr::new(*address, port)));
+    }
+    let address = {
+        let mut addresses = tokio::net::lookup_host((host.as_str(), port)).await.ok()?;
+        addresses.next()?
+    };
+    Some((host, address))
 }
 
 /// Whether another password might help. PgBouncer has one SQLSTATE for whatever it refuses, a wrong password too.

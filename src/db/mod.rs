@@ -1,5 +1,6 @@
 //! The database: one connection an instance, transactions as the caller or as the agent, errors from SQLSTATE.
 
+mod cancel;
 mod connection;
 mod error;
 pub mod migrate;
@@ -187,7 +188,7 @@ struct InUse<'a> {
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
-            self.connector.cancel(client.cancel_token());
+            self.connector.cancel(client);
         }
     }
 }

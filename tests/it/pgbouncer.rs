@@ -411,6 +411,7 @@ async fn a_request_given_up_stops_on_the_server_too() {
     let sample = json!({"task": "sample"});
     let error = app.invoke_within(&sample, Duration::from_secs(2)).await;
     assert_eq!(error.expect_err("a deadline").error_type, "Deadline");
+    let given_up_at = Instant::now();
     wait_until("the statement has ended", async || {
         let active = format!(
             "select count(*) from pg_stat_activity where usename = '{login}' and state = 'active'"
@@ -418,6 +419,9 @@ async fn a_request_given_up_stops_on_the_server_too() {
         database.psql(SUPERUSER, &active).expect("counting").trim() == "0"
     })
     .await;
+    // Not by its own time limit, which is ten seconds.
+    let taken = given_up_at.elapsed();
+    assert!(taken < Duration::from_secs(4), "{taken:?}");
     assert_eq!(app.get_as("admin", "query_type=events").await.status, 200);
     let neighbour = neighbour(&database, &pooler, &login).await;
     assert_clean(&neighbour, &login, "a request that was given up").await;
