@@ -58,7 +58,10 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean;
+  return pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean
+    -- Three million before they would be used up the server hands out no more transaction ids (manual, "Preventing Transaction
+    -- ID Wraparound Failures").
+    or (select max(age(d.datfrozenxid)) from pg_database d) >= 2147483647 - 3000000;
 end
 $$;
 

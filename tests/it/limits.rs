@@ -1,13 +1,15 @@
 //! How often a subject may ask: exactly so often in any minute, whoever counts.
 
+use std::fs;
+
 use serde_json::json;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 use crate::support::app::{Answer, Request, SUBJECT, TestApp};
 use crate::support::caller::Caller;
 use crate::support::database::TestDatabase;
-use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
 use crate::support::token::token;
 
 const GETS: usize = 30;
@@ -243,4 +245,33 @@ async fn apps_that_share_the_load_let_in_exactly_so_many() {
     );
     let counted = "select method, cardinality(taken_at) from monitoring.request_turns";
     assert_eq!(database.psql(SUPERUSER, counted).as_deref(), Ok("GET|30\n"));
+}
+
+/// A server that is out of transaction ids can be read; that is when its numbers are needed.
+#[tokio::test]
+async fn a_server_that_is_out_of_transaction_ids_is_read_all_the_same() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let app = TestApp::new(&database).await;
+    let server = database.superuser().await;
+    let other = "create database doomed";
+    server.batch_execute(other).await.expect("a database");
+    // Two billion transactions old by the catalog, which the next VACUUM makes known to the server...
+    let grown_old = "update pg_database set datfrozenxid = \
+        ((pg_current_xact_id()::text::bigint - 2145000000 + 4294967296) % 4294967296)::text::xid \
+        where datname = 'doomed' returning oid";
+    let row = server.query_one(grown_old, &[]).await.expect("growing old");
+    // ... and where autovacuum cannot come to the rescue.
+    let oid: u32 = row.get(0);
+    let version = format!("base/{oid}/PG_VERSION");
+    fs::remove_file(cluster.directory().join(version)).expect("closing the database");
+    server
+        .batch_execute("vacuum freeze")
+        .await
+        .expect("a vacuum");
+    let refused = server.batch_execute("select pg_current_xact_id()").await;
+    let code = refused.expect_err("to be out of ids").code().cloned();
+    assert_eq!(code, Some(SqlState::PROGRAM_LIMIT_EXCEEDED));
+    let answer = app.send(connections()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
 }
