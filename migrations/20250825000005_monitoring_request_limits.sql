@@ -96,8 +96,11 @@ begin
       and v_request <> all (r.requests)
   returning r.xmax = 0 into v_is_first;
   if v_is_first then
-    -- Somebody new: the time to forget who has long been gone.
-    delete from monitoring.request_turns r where r.taken_at[cardinality(r.taken_at)] < v_now - interval '1 hour';
+    -- Somebody new: the time to forget who has long been gone, except who is coming back just now.
+    delete from monitoring.request_turns where (subject_hash, method) in (
+      select r.subject_hash, r.method from monitoring.request_turns r
+      where r.taken_at[cardinality(r.taken_at)] < v_now - interval '1 hour'
+      for update skip locked);
   end if;
   if v_is_first is not null or monitoring.has_turn(p_method, p_request) then
     return null;

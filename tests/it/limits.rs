@@ -275,3 +275,20 @@ async fn a_server_that_is_out_of_transaction_ids_is_read_all_the_same() {
     let answer = app.send(connections()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
+
+/// Whoever holds the row of one subject keeps nobody else waiting.
+#[tokio::test]
+async fn a_row_that_is_held_costs_nobody_else_a_turn() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    assert_eq!(app.send(connections()).await.status, 200);
+    pass(&database, 3601);
+    let mut holder = database.superuser().await;
+    let held = holder.transaction().await.expect("beginning");
+    held.execute("select from monitoring.request_turns for update", &[])
+        .await
+        .expect("holding the row");
+    let newcomer = token("a newcomer", "developer", &json!({}));
+    let answer = app.send(connections().bearer(&newcomer)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
