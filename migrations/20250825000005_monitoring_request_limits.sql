@@ -78,6 +78,8 @@ declare
   v_subject_hash text := monitoring.request_subject();
   v_request uuid := md5(p_request)::uuid;
   v_now timestamptz := clock_timestamp();
+  -- Requests at the same time can count in another order than they came. What is further ahead is of a clock set back since.
+  v_minute tstzrange := tstzrange(v_now - interval '1 minute', v_now + interval '1 minute', '()');
   v_is_first boolean;
   v_wait interval;
 begin
@@ -91,8 +93,8 @@ begin
     set (taken_at, requests) = (
       select array_agg(t.taken_at order by t.taken_at) || v_now, array_agg(t.request order by t.taken_at) || v_request
       from unnest(r.taken_at, r.requests) as t (taken_at, request)
-      where t.taken_at > v_now - interval '1 minute')
-    where (select count(*) < v_limit from unnest(r.taken_at) as t (taken_at) where t.taken_at > v_now - interval '1 minute')
+      where t.taken_at <@ v_minute)
+    where (select count(*) < v_limit from unnest(r.taken_at) as t (taken_at) where t.taken_at <@ v_minute)
       and v_request <> all (r.requests)
   returning r.xmax = 0 into v_is_first;
   if v_is_first then
@@ -108,7 +110,7 @@ begin
   -- The turn after whose minute there is room again.
   select t.taken_at + interval '1 minute' - clock_timestamp() into v_wait
   from monitoring.request_turns r cross join unnest(r.taken_at) as t (taken_at)
-  where r.subject_hash = v_subject_hash and r.method = p_method
+  where r.subject_hash = v_subject_hash and r.method = p_method and t.taken_at <@ v_minute
   order by t.taken_at desc
   offset v_limit - 1 limit 1;
   return greatest(1, ceil(extract(epoch from coalesce(v_wait, '1 second'))));

@@ -292,3 +292,14 @@ async fn a_row_that_is_held_costs_nobody_else_a_turn() {
     let answer = app.send(connections().bearer(&newcomer)).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
+
+/// The server's clock was set back: what was counted is of a time to come.
+#[tokio::test]
+async fn nobody_waits_for_a_clock_to_catch_up() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    assert_eq!(statuses(&app, record, POSTS).await, [201; POSTS]);
+    let sql = "update monitoring.request_turns set taken_at = array(select t + interval '1 hour' from unnest(taken_at) t order by t)";
+    database.psql(SUPERUSER, sql).expect("changing the clock");
+    assert_eq!(app.send(record()).await.status, 201);
+}
