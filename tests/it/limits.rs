@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use tokio_postgres::{Client, error::SqlState};
 
@@ -302,4 +302,21 @@ async fn nobody_waits_for_a_clock_to_catch_up() {
     let sql = "update monitoring.request_turns set taken_at = array(select t + interval '1 hour' from unnest(taken_at) t order by t)";
     database.psql(SUPERUSER, sql).expect("changing the clock");
     assert_eq!(app.send(record()).await.status, 201);
+}
+
+/// Not every issuer's subjects are texts: none of them stands for another.
+#[tokio::test]
+async fn a_subject_that_is_no_text_has_a_minute_of_its_own() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let of = |subject: Value| {
+        let bearer = token("", "developer", &json!({ "sub": subject }));
+        record().bearer(&bearer)
+    };
+    let flood = statuses(&app, || of(json!(1)), POSTS + 1).await;
+    assert_eq!(flood[POSTS], 429, "{flood:?}");
+    for other in [json!(2), json!("two"), Value::Null] {
+        assert_eq!(app.send(of(other.clone())).await.status, 201, "{other}");
+    }
+    retry_after(&app.send(of(json!(1))).await);
 }
