@@ -24,10 +24,15 @@ pub(super) fn compress(request_headers: &HeaderMap, response: &mut HttpResponse)
     if text.len() < WORTH_IT_BYTES {
         return;
     }
-    // Whether it is compressed or not, it depends on that header.
-    let vary = HeaderValue::from_static("Accept-Encoding");
     let compressed = accepts_gzip(request_headers).then(|| gzip(text.as_bytes()));
-    response.headers_mut().append(VARY, vary);
+    // Whether it is compressed or not, it depends on that header. In one value with what it depends on besides: an HTTP API
+    // takes no second header of a name.
+    let known = response.headers().get(VARY).cloned();
+    let names = known.as_ref().and_then(|names| names.to_str().ok());
+    let names = names.into_iter().chain(["Accept-Encoding"]);
+    if let Ok(vary) = HeaderValue::from_str(&names.collect::<Vec<_>>().join(", ")) {
+        response.headers_mut().insert(VARY, vary);
+    }
     if let Some(Ok(compressed)) = compressed {
         *response.body_mut() = Body::Binary(compressed);
         response
