@@ -483,6 +483,10 @@ async fn only_listed_origins_are_let_in() {
         error.headers["access-control-allow-origin"], "http://localhost:3000",
         "a page may read errors too"
     );
+    assert_eq!(
+        error.headers["access-control-expose-headers"], "retry-after",
+        "and when to ask again"
+    );
 }
 
 /// Nothing the driver or the server says reaches a caller.
