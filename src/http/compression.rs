@@ -48,6 +48,13 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
+/// Whether a parameter is the weight that refuses (RFC 9110, section 12.4.2).
+pub(super) fn is_refusal(parameter: &str) -> bool {
+    parameter.split_once('=').is_some_and(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0_f32)
+    })
+}
+
 /// What is said of gzip by name counts; else what is said of everything.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut anything) = (None, None);
@@ -58,11 +65,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     for coding in codings {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let is_refused = parts
-            .filter_map(|part| part.split_once('='))
-            .any(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0_f32)
-            });
+        let is_refused = parts.any(is_refusal);
         match name {
             "*" => anything = Some(!is_refused),
             name if name.eq_ignore_ascii_case("gzip") => gzip = Some(!is_refused),
