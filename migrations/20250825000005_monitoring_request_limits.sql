@@ -58,7 +58,10 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean;
+  return pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean
+    -- Three million before they would be used up the server hands out no more transaction ids (manual, "Preventing Transaction
+    -- ID Wraparound Failures").
+    or (select max(age(d.datfrozenxid)) from pg_database d) >= 2147483647 - 3000000;
 end
 $$;
 
@@ -75,6 +78,8 @@ declare
   v_subject_hash text := monitoring.request_subject();
   v_request uuid := md5(p_request)::uuid;
   v_now timestamptz := clock_timestamp();
+  -- Requests at the same time can count in another order than they came. What is further ahead is of a clock set back since.
+  v_minute tstzrange := tstzrange(v_now - interval '1 minute', v_now + interval '1 minute', '()');
   v_is_first boolean;
   v_wait interval;
 begin
@@ -88,13 +93,16 @@ begin
     set (taken_at, requests) = (
       select array_agg(t.taken_at order by t.taken_at) || v_now, array_agg(t.request order by t.taken_at) || v_request
       from unnest(r.taken_at, r.requests) as t (taken_at, request)
-      where t.taken_at > v_now - interval '1 minute')
-    where (select count(*) < v_limit from unnest(r.taken_at) as t (taken_at) where t.taken_at > v_now - interval '1 minute')
+      where t.taken_at <@ v_minute)
+    where (select count(*) < v_limit from unnest(r.taken_at) as t (taken_at) where t.taken_at <@ v_minute)
       and v_request <> all (r.requests)
   returning r.xmax = 0 into v_is_first;
   if v_is_first then
-    -- Somebody new: the time to forget who has long been gone.
-    delete from monitoring.request_turns r where r.taken_at[cardinality(r.taken_at)] < v_now - interval '1 hour';
+    -- Somebody new: the time to forget who has long been gone, except who is coming back just now.
+    delete from monitoring.request_turns where (subject_hash, method) in (
+      select r.subject_hash, r.method from monitoring.request_turns r
+      where r.taken_at[cardinality(r.taken_at)] < v_now - interval '1 hour'
+      for update skip locked);
   end if;
   if v_is_first is not null or monitoring.has_turn(p_method, p_request) then
     return null;
@@ -102,7 +110,7 @@ begin
   -- The turn after whose minute there is room again.
   select t.taken_at + interval '1 minute' - clock_timestamp() into v_wait
   from monitoring.request_turns r cross join unnest(r.taken_at) as t (taken_at)
-  where r.subject_hash = v_subject_hash and r.method = p_method
+  where r.subject_hash = v_subject_hash and r.method = p_method and t.taken_at <@ v_minute
   order by t.taken_at desc
   offset v_limit - 1 limit 1;
   return greatest(1, ceil(extract(epoch from coalesce(v_wait, '1 second'))));

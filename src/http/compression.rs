@@ -24,10 +24,15 @@ pub(super) fn compress(request_headers: &HeaderMap, response: &mut HttpResponse)
     if text.len() < WORTH_IT_BYTES {
         return;
     }
-    // Whether it is compressed or not, it depends on that header.
-    let vary = HeaderValue::from_static("Accept-Encoding");
     let compressed = accepts_gzip(request_headers).then(|| gzip(text.as_bytes()));
-    response.headers_mut().append(VARY, vary);
+    // Whether it is compressed or not, it depends on that header. In one value with what it depends on besides: an HTTP API
+    // takes no second header of a name.
+    let known = response.headers().get(VARY).cloned();
+    let names = known.as_ref().and_then(|names| names.to_str().ok());
+    let names = names.into_iter().chain(["Accept-Encoding"]);
+    if let Ok(vary) = HeaderValue::from_str(&names.collect::<Vec<_>>().join(", ")) {
+        response.headers_mut().insert(VARY, vary);
+    }
     if let Some(Ok(compressed)) = compressed {
         *response.body_mut() = Body::Binary(compressed);
         response
@@ -43,6 +48,13 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
+/// Whether a parameter is the weight that refuses (RFC 9110, section 12.4.2).
+pub(super) fn is_refusal(parameter: &str) -> bool {
+    parameter.split_once('=').is_some_and(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0_f32)
+    })
+}
+
 /// What is said of gzip by name counts; else what is said of everything.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut anything) = (None, None);
@@ -53,11 +65,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     for coding in codings {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let is_refused = parts
-            .filter_map(|part| part.split_once('='))
-            .any(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0_f32)
-            });
+        let is_refused = parts.any(is_refusal);
         match name {
             "*" => anything = Some(!is_refused),
             name if name.eq_ignore_ascii_case("gzip") => gzip = Some(!is_refused),

@@ -91,6 +91,11 @@ impl Identity {
         self.claims.get("sub").and_then(Value::as_str)
     }
 
+    /// The claim as it came, whatever its type.
+    pub(super) fn subject_json(&self) -> String {
+        self.claims.get("sub").unwrap_or(&Value::Null).to_string()
+    }
+
     /// The role, if it is one we know.
     pub(super) fn role(&self) -> Option<Role> {
         self.role

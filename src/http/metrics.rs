@@ -10,7 +10,9 @@ use lambda_http::http::header::ACCEPT;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Access, Success, limits::Caller, problem::Problem, statement_timeout};
+use super::{
+    Access, Success, compression::is_refusal, limits::Caller, problem::Problem, statement_timeout,
+};
 use crate::{
     db::{Database, Query},
     event::HttpRequest,
@@ -61,12 +63,20 @@ pub(super) async fn get(
     let is_open_metrics = request.takes_binary
         && accepted
             .filter_map(|accept| accept.to_str().ok())
-            .any(|accept| accept.contains("application/openmetrics-text"));
+            .flat_map(|accept| accept.split(','))
+            .any(is_for_open_metrics);
     Ok(if is_open_metrics {
         Success::text(OPEN_METRICS, exposition(&samples, Format::OpenMetrics))
     } else {
         Success::text(TEXT_FORMAT, exposition(&samples, Format::Text))
     })
+}
+
+/// Whether a media range of an Accept header asks for it.
+fn is_for_open_metrics(range: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    media_type.eq_ignore_ascii_case("application/openmetrics-text") && !parts.any(is_refusal)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +138,20 @@ mod tests {
 
     fn samples(json: &str) -> Vec<Sample> {
         serde_json::from_str(json).expect("reading samples")
+    }
+
+    #[test]
+    fn openmetrics_is_for_who_asks_for_it() {
+        for (range, expected) in [
+            ("application/openmetrics-text", true),
+            (" Application/OpenMetrics-Text ; version=1.0.0; q=0.5", true),
+            ("application/openmetrics-text;q=0.0", false),
+            ("x-application/openmetrics-text", false),
+            ("text/plain", false),
+            ("*/*", false),
+        ] {
+            assert_eq!(is_for_open_metrics(range), expected, "{range}");
+        }
     }
 
     #[test]

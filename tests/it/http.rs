@@ -484,6 +484,10 @@ async fn only_listed_origins_are_let_in() {
         error.headers["access-control-allow-origin"], "http://localhost:3000",
         "a page may read errors too"
     );
+    assert_eq!(
+        error.headers["access-control-expose-headers"], "retry-after",
+        "and when to ask again"
+    );
 }
 
 /// Nothing the driver or the server says reaches a caller.
@@ -502,4 +506,17 @@ async fn an_unmigrated_database_is_unavailable_without_detail() {
         "{}",
         answer.text
     );
+}
+
+/// The gateway takes one value for each header.
+#[tokio::test]
+async fn an_answer_varies_by_all_that_it_depends_on() {
+    let database = plain().database();
+    let variables = [("ALLOWED_ORIGINS", "https://a.example")];
+    let app = TestApp::with_login(&database, MONITOR, &variables).await;
+    let request = Request::get("/api/monitoring/openapi.json", "").by("developer");
+    let request = request.header("origin", "https://a.example");
+    let answer = app.send(request.header("accept-encoding", "gzip")).await;
+    assert_eq!(answer.headers["content-encoding"], "gzip");
+    assert_eq!(answer.headers["vary"], "Origin, Accept-Encoding");
 }

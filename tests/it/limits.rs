@@ -1,13 +1,15 @@
 //! How often a subject may ask: exactly so often in any minute, whoever counts.
 
-use serde_json::json;
+use std::fs;
 
-use tokio_postgres::Client;
+use serde_json::{Value, json};
+
+use tokio_postgres::{Client, error::SqlState};
 
 use crate::support::app::{Answer, Request, SUBJECT, TestApp};
 use crate::support::caller::Caller;
 use crate::support::database::TestDatabase;
-use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
 use crate::support::token::token;
 
 const GETS: usize = 30;
@@ -243,4 +245,78 @@ async fn apps_that_share_the_load_let_in_exactly_so_many() {
     );
     let counted = "select method, cardinality(taken_at) from monitoring.request_turns";
     assert_eq!(database.psql(SUPERUSER, counted).as_deref(), Ok("GET|30\n"));
+}
+
+/// A server that is out of transaction ids can be read; that is when its numbers are needed.
+#[tokio::test]
+async fn a_server_that_is_out_of_transaction_ids_is_read_all_the_same() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let app = TestApp::new(&database).await;
+    let server = database.superuser().await;
+    let other = "create database doomed";
+    server.batch_execute(other).await.expect("a database");
+    // Two billion transactions old by the catalog, which the next VACUUM makes known to the server...
+    let grown_old = "update pg_database set datfrozenxid = \
+        ((pg_current_xact_id()::text::bigint - 2145000000 + 4294967296) % 4294967296)::text::xid \
+        where datname = 'doomed' returning oid";
+    let row = server.query_one(grown_old, &[]).await.expect("growing old");
+    // ... and where autovacuum cannot come to the rescue.
+    let oid: u32 = row.get(0);
+    let version = format!("base/{oid}/PG_VERSION");
+    fs::remove_file(cluster.directory().join(version)).expect("closing the database");
+    server
+        .batch_execute("vacuum freeze")
+        .await
+        .expect("a vacuum");
+    let refused = server.batch_execute("select pg_current_xact_id()").await;
+    let code = refused.expect_err("to be out of ids").code().cloned();
+    assert_eq!(code, Some(SqlState::PROGRAM_LIMIT_EXCEEDED));
+    let answer = app.send(connections()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// Whoever holds the row of one subject keeps nobody else waiting.
+#[tokio::test]
+async fn a_row_that_is_held_costs_nobody_else_a_turn() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    assert_eq!(app.send(connections()).await.status, 200);
+    pass(&database, 3601);
+    let mut holder = database.superuser().await;
+    let held = holder.transaction().await.expect("beginning");
+    held.execute("select from monitoring.request_turns for update", &[])
+        .await
+        .expect("holding the row");
+    let newcomer = token("a newcomer", "developer", &json!({}));
+    let answer = app.send(connections().bearer(&newcomer)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// The server's clock was set back: what was counted is of a time to come.
+#[tokio::test]
+async fn nobody_waits_for_a_clock_to_catch_up() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    assert_eq!(statuses(&app, record, POSTS).await, [201; POSTS]);
+    let sql = "update monitoring.request_turns set taken_at = array(select t + interval '1 hour' from unnest(taken_at) t order by t)";
+    database.psql(SUPERUSER, sql).expect("changing the clock");
+    assert_eq!(app.send(record()).await.status, 201);
+}
+
+/// Not every issuer's subjects are texts: none of them stands for another.
+#[tokio::test]
+async fn a_subject_that_is_no_text_has_a_minute_of_its_own() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let of = |subject: Value| {
+        let bearer = token("", "developer", &json!({ "sub": subject }));
+        record().bearer(&bearer)
+    };
+    let flood = statuses(&app, || of(json!(1)), POSTS + 1).await;
+    assert_eq!(flood[POSTS], 429, "{flood:?}");
+    for other in [json!(2), json!("two"), Value::Null] {
+        assert_eq!(app.send(of(other.clone())).await.status, 201, "{other}");
+    }
+    retry_after(&app.send(of(json!(1))).await);
 }

@@ -107,7 +107,9 @@ async fn who_accepts_openmetrics_gets_it() {
     }
     assert!(seen.len() >= 20, "{seen:?}");
     // Both formats have the same series.
-    let other = scrape(&app, "text/plain").await;
+    let refused = "text/plain, application/openmetrics-text;q=0";
+    let other = scrape(&app, refused).await;
+    assert!(other.headers["content-type"].starts_with("text/plain;"));
     let names = |text: &str| series(text).into_keys().collect::<Vec<_>>();
     assert_eq!(names(&answer.text), names(&other.text));
 }
