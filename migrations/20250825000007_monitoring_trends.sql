@@ -41,8 +41,8 @@ as $$
 #variable_conflict use_column
 declare
   v_interval_seconds bigint := (monitoring.setting('sample_interval_seconds') #>> '{}')::bigint;
-  -- A point stands for whole ticks.
-  v_point_seconds bigint := v_interval_seconds * ceil(extract(epoch from p_range) / 300 / v_interval_seconds)::bigint;
+  -- A point stands for whole ticks, for one at least.
+  v_point_seconds bigint := v_interval_seconds * greatest(1, ceil(extract(epoch from p_range) / 300 / v_interval_seconds))::bigint;
   v_newest bigint := floor(extract(epoch from now()) / v_point_seconds);
 begin
   perform monitoring.authorize('read');

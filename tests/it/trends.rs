@@ -78,6 +78,26 @@ async fn longer_ranges_have_at_most_300_points_each_the_worst_of_its_samples() {
     }
 }
 
+/// From psql any interval can be asked for.
+#[tokio::test]
+async fn odd_ranges_are_answered_too() {
+    let database = plain().database();
+    history(&database, 200, "true");
+    for (range, points) in [
+        ("0", "0"),
+        ("-1 hour", "0"),
+        ("1 second", "0|1"),
+        ("1000 years", "1|2"),
+    ] {
+        let sql = format!("select count(*) from monitoring.trends('{range}')");
+        let found = database.psql(SUPERUSER, &sql).expect("asking");
+        assert!(
+            points.split('|').any(|points| points == found.trim()),
+            "{range}: {found}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_gap_is_a_gap() {
     let database = plain().database();
