@@ -10,9 +10,7 @@ use lambda_http::http::header::ACCEPT;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{
-    Access, Success, compression::is_refusal, limits::Caller, problem::Problem, statement_timeout,
-};
+use super::{Access, Success, ask, compression::is_refusal, limits::Caller, problem::Problem};
 use crate::{
     db::{Database, Query},
     event::HttpRequest,
@@ -47,13 +45,8 @@ pub(super) async fn get(
         sql: "select json_agg(m)::text from monitoring.metrics() m",
         params: Vec::new(),
     };
-    let session = caller.session(statement_timeout(budget, 1));
-    let refused = |error| Problem::from_database(&error, "read monitoring");
-    let answer = database
-        .read(&session, std::slice::from_ref(&query))
-        .await
-        .map_err(refused)?;
-    let json = answer.only_result(query.name).map_err(refused)?;
+    let answer = ask(database, caller, &query, budget).await;
+    let (json, _) = answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
     let samples: Vec<Sample> = serde_json::from_str(&json).map_err(|error| {
         tracing::error!("monitoring.metrics() cannot be read: {error}");
         Problem::internal()

@@ -34,7 +34,7 @@ use lambda_http::{
 
 use crate::{
     config::AuthConfig,
-    db::Database,
+    db::{Database, DbError, Query},
     event::{HttpRequest, HttpResponse},
     secrets::SecretStore,
 };
@@ -58,6 +58,19 @@ fn statement_timeout(budget: Duration, statements: u32) -> Duration {
 /// The time a request has taken so far, as answers tell it.
 fn response_ms(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Asks one query as the caller, for a route that answers nothing else: its JSON text, and the server's time as JSON text.
+async fn ask(
+    database: &Database,
+    caller: &Caller,
+    query: &Query,
+    budget: Duration,
+) -> Result<(String, String), DbError> {
+    let session = caller.session(statement_timeout(budget, 1));
+    let answer = database.read(&session, std::slice::from_ref(query)).await?;
+    let timestamp_json = answer.timestamp_json.clone();
+    Ok((answer.only_result(query.name)?, timestamp_json))
 }
 
 /// The API of one instance.
@@ -303,6 +316,14 @@ impl Api {
 impl Success {
     fn ok(json: String) -> Self {
         Self::text("application/json", json)
+    }
+
+    /// JSON text of PostgreSQL's, as it came, with when and how fast it was had.
+    fn data(data_json: &str, timestamp_json: &str, started: Instant) -> Self {
+        Self::ok(format!(
+            "{{\"data\":{data_json},\"metadata\":{{\"timestamp\":{timestamp_json},\"responseTime\":{}}}}}",
+            response_ms(started)
+        ))
     }
 
     fn created(json: String) -> Self {

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Access, Success, limits::Caller, problem::Problem, request, response_ms, statement_timeout,
-};
+use super::{Access, Success, ask, limits::Caller, problem::Problem, request};
 use crate::{
     db::{Database, DbErrorKind, Query},
     event::HttpRequest,
@@ -27,20 +25,11 @@ pub(super) async fn get(
         sql: "select monitoring.readiness($1::uuid)::text",
         params: vec![window.map(str::to_owned)],
     };
-    let session = caller.session(statement_timeout(budget, 1));
-    let refused = |error| Problem::from_database(&error, "read monitoring");
-    let answer = database
-        .read(&session, std::slice::from_ref(&query))
-        .await
-        .map_err(refused)?;
-    let timestamp_json = answer.timestamp_json.clone();
-    let data_json = answer.only_result(query.name);
-    let data_json = data_json.map_err(|error| match (error.kind(), error.message()) {
-        (DbErrorKind::Invalid, None) => Problem::invalid("window", "must be a UUID"),
-        _ => refused(error),
-    })?;
-    Ok(Success::ok(format!(
-        "{{\"data\":{data_json},\"metadata\":{{\"timestamp\":{timestamp_json},\"responseTime\":{}}}}}",
-        response_ms(started)
-    )))
+    let answer = ask(database, caller, &query, budget).await;
+    let (data_json, timestamp_json) =
+        answer.map_err(|error| match (error.kind(), error.message()) {
+            (DbErrorKind::Invalid, None) => Problem::invalid("window", "must be a UUID"),
+            _ => Problem::from_database(&error, "read monitoring"),
+        })?;
+    Ok(Success::data(&data_json, &timestamp_json, started))
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Access, Success, limits::Caller, problem::Problem, response_ms, statement_timeout};
+use super::{Access, Success, ask, limits::Caller, problem::Problem};
 use crate::db::{Database, Query};
 
 /// Answers what each check found. Nothing is changed by it.
@@ -20,16 +20,8 @@ pub(super) async fn get(
         sql: "select json_build_object('pass', bool_and(v.pass), 'checks', json_agg(v))::text from monitoring.validation() v",
         params: Vec::new(),
     };
-    let session = caller.session(statement_timeout(budget, 1));
-    let refused = |error| Problem::from_database(&error, "read monitoring");
-    let answer = database
-        .read(&session, std::slice::from_ref(&query))
-        .await
-        .map_err(refused)?;
-    let timestamp_json = answer.timestamp_json.clone();
-    let data_json = answer.only_result(query.name).map_err(refused)?;
-    let response_ms = response_ms(started);
-    Ok(Success::ok(format!(
-        "{{\"data\":{data_json},\"metadata\":{{\"timestamp\":{timestamp_json},\"responseTime\":{response_ms}}}}}"
-    )))
+    let answer = ask(database, caller, &query, budget).await;
+    let (data_json, timestamp_json) =
+        answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
+    Ok(Success::data(&data_json, &timestamp_json, started))
 }

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Access, Success, limits::Caller, problem::Problem, request, response_ms, statement_timeout,
-};
+use super::{Access, Success, ask, limits::Caller, problem::Problem, request, statement_timeout};
 use crate::{
     db::{Database, DbErrorKind, Query},
     event::HttpRequest,
@@ -25,18 +23,11 @@ pub(super) async fn get(
         sql: "select coalesce(json_agg(w), '[]')::text from monitoring.windows(100) w",
         params: Vec::new(),
     };
-    let session = caller.session(statement_timeout(budget, 1));
-    let refused = |error| Problem::from_database(&error, "read monitoring");
-    let answer = database
-        .read(&session, std::slice::from_ref(&query))
-        .await
-        .map_err(refused)?;
-    let timestamp_json = answer.timestamp_json.clone();
-    let windows_json = answer.only_result(query.name).map_err(refused)?;
-    Ok(Success::ok(format!(
-        "{{\"data\":{{\"windows\":{windows_json}}},\"metadata\":{{\"timestamp\":{timestamp_json},\"responseTime\":{}}}}}",
-        response_ms(started)
-    )))
+    let answer = ask(database, caller, &query, budget).await;
+    let (windows_json, timestamp_json) =
+        answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
+    let data_json = format!("{{\"windows\":{windows_json}}}");
+    Ok(Success::data(&data_json, &timestamp_json, started))
 }
 
 /// Adds a window; the same one twice is one.
