@@ -1,7 +1,7 @@
 -- pgvigil: where samples are kept, and what is remembered of large databases.
 --
--- Samples are one table partitioned by UTC day, so that retention drops whole partitions: no dead rows, no vacuum, hardly
--- any WAL.
+-- Samples are partitioned by UTC day, so that retention drops whole partitions: no dead rows, no vacuum, hardly any WAL. What is
+-- older is read by the hour and by the day: a row each.
 
 -- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
 do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
@@ -31,26 +31,201 @@ end
 $become$;
 set role monitoring_owner;
 
+-- What one look at the server found: the judgement's numbers, gauges, and counters as the server counts them. Deltas are
+-- worked out on reading (monitoring.activity()), where it shows which two rows may be compared. What could not be seen, or
+-- was not looked at this time, is null.
 create table if not exists monitoring.samples (
   -- The schedule's tick this sample answers; two deliveries of one tick meet here.
   tick_at                        timestamptz not null,
   -- When the sample was really taken: the heartbeat.
   sampled_at                     timestamptz not null,
+  late_ms                        bigint not null default 0 check (late_ms >= 0),
   duration_ms                    numeric not null check (duration_ms >= 0),
-  health_score                   int not null check (health_score between 0 and 100),
-  status                         text not null,
-  slow_queries                   bigint not null,
-  blocked_sessions               bigint not null,
-  total_connections              bigint not null,
-  connection_utilization_percent numeric not null,
+  -- [{"part", "reason"}]: what was due and left out.
+  skipped                        jsonb,
+  health_score                   int check (health_score between 0 and 100),
+  status                         text,
+  findings                       int,
+  slow_queries                   int,
+  blocked_sessions               int,
+  high_risk_tables               int,
+  tables_needing_vacuum          int,
+  unresolved_events              int,
+  total_connections              int,
+  connection_utilization_percent numeric,
   longest_transaction_ms         bigint,
-  high_risk_tables               bigint not null,
-  tables_needing_vacuum          bigint not null,
-  unresolved_events              bigint not null,
-  findings                       bigint not null,
+  longest_statement_ms           bigint,
+  -- Of the whole server, the monitor's own session excepted.
+  active_sessions                int,
+  idle_sessions                  int,
+  idle_in_transaction            int,
+  -- Active sessions by what they wait for; on_cpu: for nothing.
+  active_on_cpu                  int,
+  active_on_lock                 int,
+  active_on_lwlock               int,
+  active_on_io                   int,
+  active_on_client               int,
+  active_on_ipc                  int,
+  active_on_other                int,
+  autovacuum_workers             int,
+  database_size_bytes            bigint,
+  xid_age                        bigint,
+  multixact_age                  bigint,
+  standbys                       int,
+  replication_lag_bytes          bigint,
+  replication_lag_seconds        numeric,
+  inactive_slots                 int,
+  slot_retained_bytes            bigint,
+  -- Which server counted, and since when.
+  server_started_at              timestamptz,
+  timeline                       int,
+  counted_since                  timestamptz,
+  wal_counted_since              timestamptz,
+  checkpoints_counted_since      timestamptz,
+  -- Of this database.
+  commits                        bigint,
+  rollbacks                      bigint,
+  blocks_read                    bigint,
+  blocks_hit                     bigint,
+  tuples_returned                bigint,
+  tuples_fetched                 bigint,
+  tuples_inserted                bigint,
+  tuples_updated                 bigint,
+  tuples_deleted                 bigint,
+  temp_files                     bigint,
+  temp_bytes                     bigint,
+  deadlocks                      bigint,
+  -- Of the server.
+  wal_bytes                      numeric,
+  checkpoints_timed              bigint,
+  checkpoints_requested          bigint,
+  checkpoint_write_ms            float8,
+  checkpoint_sync_ms             float8,
   primary key (tick_at)
 ) partition by range (tick_at);
-comment on table monitoring.samples is 'One row per schedule tick: the summary''s numbers and the heartbeat. A gap is a gap in sampling.';
+comment on table monitoring.samples is 'One row per schedule tick: the heartbeat, the judgement''s numbers, gauges, and raw counters. A gap is a gap in sampling.';
+
+-- One row a look, its statements in arrays: a hundred rows a minute would take ten times the room. The counters as they were
+-- at the look before stand beside them, null where they began anew since: what was in no earlier row can be compared too.
+create table if not exists monitoring.statement_samples (
+  tick_at            timestamptz not null,
+  sampled_at         timestamptz not null,
+  since_at           timestamptz not null,
+  query_ids          bigint[] not null,
+  user_ids           oid[] not null,
+  toplevel           boolean[] not null,
+  calls              bigint[] not null,
+  calls_before       bigint[] not null,
+  exec_ms            float8[] not null,
+  exec_ms_before     float8[] not null,
+  rows               bigint[] not null,
+  rows_before        bigint[] not null,
+  blocks_hit         bigint[] not null,
+  blocks_hit_before  bigint[] not null,
+  blocks_read        bigint[] not null,
+  blocks_read_before bigint[] not null,
+  temp_blocks        bigint[] not null,
+  temp_blocks_before bigint[] not null,
+  primary key (tick_at)
+) partition by range (tick_at);
+comment on table monitoring.statement_samples is 'The 100 statements that took the most time since the look before: their counters then and now.';
+
+create table if not exists monitoring.table_samples (
+  tick_at                 timestamptz not null,
+  sampled_at              timestamptz not null,
+  since_at                timestamptz not null,
+  table_oids              oid[] not null,
+  tables                  text[] not null,
+  inserts                 bigint[] not null,
+  inserts_before          bigint[] not null,
+  updates                 bigint[] not null,
+  updates_before          bigint[] not null,
+  deletes                 bigint[] not null,
+  deletes_before          bigint[] not null,
+  sequential_scans        bigint[] not null,
+  sequential_scans_before bigint[] not null,
+  live_tuples             bigint[] not null,
+  dead_tuples             bigint[] not null,
+  -- By the catalog's pages, not measured.
+  size_bytes              bigint[] not null,
+  primary key (tick_at)
+) partition by range (tick_at);
+comment on table monitoring.table_samples is 'The 50 tables that changed most since the look before: their counters then and now.';
+
+-- An hour of samples in one row: gauges at their worst, sessions on average, and what the counters moved by. `seconds` is the
+-- time that the movements cover. A single sample told as its movements has the same shape (monitoring.activity()), so there is
+-- one way to sum up, whatever is summed up.
+create table if not exists monitoring.samples_hourly (
+  at                             timestamptz primary key,
+  samples                        bigint not null,
+  seconds                        float8,
+  health_score                   int,
+  findings                       int,
+  slow_queries                   int,
+  blocked_sessions               int,
+  high_risk_tables               int,
+  tables_needing_vacuum          int,
+  unresolved_events              int,
+  total_connections              int,
+  connection_utilization_percent numeric,
+  longest_transaction_ms         bigint,
+  longest_statement_ms           bigint,
+  active_sessions                float8,
+  active_on_cpu                  float8,
+  active_on_lock                 float8,
+  active_on_lwlock               float8,
+  active_on_io                   float8,
+  active_on_client               float8,
+  active_on_ipc                  float8,
+  active_on_other                float8,
+  idle_in_transaction            int,
+  autovacuum_workers             int,
+  database_size_bytes            bigint,
+  xid_age                        bigint,
+  multixact_age                  bigint,
+  standbys                       int,
+  replication_lag_bytes          bigint,
+  replication_lag_seconds        numeric,
+  inactive_slots                 int,
+  slot_retained_bytes            bigint,
+  commits                        bigint,
+  rollbacks                      bigint,
+  blocks_read                    bigint,
+  blocks_hit                     bigint,
+  tuples_returned                bigint,
+  tuples_fetched                 bigint,
+  tuples_inserted                bigint,
+  tuples_updated                 bigint,
+  tuples_deleted                 bigint,
+  temp_files                     bigint,
+  temp_bytes                     bigint,
+  deadlocks                      bigint,
+  wal_bytes                      numeric,
+  checkpoints_timed              bigint,
+  checkpoints_requested          bigint,
+  checkpoint_write_ms            float8,
+  checkpoint_sync_ms             float8
+);
+comment on table monitoring.samples_hourly is 'Samples by the hour: gauges at their worst, sessions on average, movements of counters.';
+
+create table if not exists monitoring.samples_daily (like monitoring.samples_hourly including all);
+comment on table monitoring.samples_daily is 'Samples by the UTC day, summed up from the hours.';
+
+-- Which statements took the time of an hour or a day: the 100 heaviest.
+create table if not exists monitoring.statements_hourly (
+  at          timestamptz primary key,
+  seconds     float8 not null,
+  query_ids   bigint[] not null,
+  calls       bigint[] not null,
+  exec_ms     float8[] not null,
+  rows        bigint[] not null,
+  blocks_hit  bigint[] not null,
+  blocks_read bigint[] not null,
+  temp_blocks bigint[] not null
+);
+comment on table monitoring.statements_hourly is 'What the statements that took the most time did in an hour.';
+create table if not exists monitoring.statements_daily (like monitoring.statements_hourly including all);
+comment on table monitoring.statements_daily is 'What the statements that took the most time did in a UTC day.';
 
 create table if not exists monitoring.statement_texts (
   query_id      bigint primary key,
@@ -59,6 +234,72 @@ create table if not exists monitoring.statement_texts (
 );
 comment on table monitoring.statement_texts is 'What pg_stat_statements'' query ids stand for, redacted, noted by the sampler; forgotten 30 days after they were last seen.';
 
+-- What changed in the database's settings and in who may reach what.
+create table if not exists monitoring.changes (
+  observed_at timestamptz not null default pg_catalog.now(),
+  kind        text not null check (kind in ('setting', 'rls', 'policy', 'grant', 'role', 'membership')),
+  object      text not null,
+  was         text,
+  now         text
+);
+create index if not exists changes_observed_at_idx on monitoring.changes (observed_at);
+comment on table monitoring.changes is 'Settings, row-level security, policies, grants and roles that changed: what they were, what they are. was null: new; now null: gone.';
+
+create table if not exists monitoring.watched (
+  kind  text not null,
+  -- What tells it from others of its kind whatever it is called: its oid, or of a setting its name.
+  key   text not null,
+  name  text not null,
+  state text not null,
+  primary key (kind, key)
+);
+comment on table monitoring.watched is 'What monitoring.changes is told from: each thing as the sampler saw it last.';
+
+-- Counters as they were at the look before. Unlogged: no WAL, and after a crash the next look begins anew, as the server's own
+-- counters do.
+create unlogged table if not exists monitoring.statement_counters (
+  query_id    bigint not null,
+  user_id     oid not null,
+  toplevel    boolean not null,
+  calls       bigint not null,
+  exec_ms     float8 not null,
+  rows        bigint not null,
+  blocks_hit  bigint not null,
+  blocks_read bigint not null,
+  temp_blocks bigint not null,
+  since       timestamptz,
+  primary key (query_id, user_id, toplevel)
+) with (fillfactor = 70);
+comment on table monitoring.statement_counters is 'Counters of pg_stat_statements at the sampler''s last look.';
+
+create unlogged table if not exists monitoring.table_counters (
+  table_oid        oid primary key,
+  inserts          bigint not null,
+  updates          bigint not null,
+  deletes          bigint not null,
+  sequential_scans bigint not null
+) with (fillfactor = 70);
+comment on table monitoring.table_counters is 'Counters of the tables at the sampler''s last look.';
+
+-- The parts of a sample that cost more than a row: how often each is wanted, what share of the budget it may take, and how it
+-- went. A part waits longer than it is wanted to where its last cost says that it would take more than its share.
+create table if not exists monitoring.sampler_parts (
+  part          text primary key,
+  every_seconds int not null check (every_seconds between 0 and 86400),
+  -- null: never held back, for what must not wait and costs hardly anything as a rule.
+  budget_share  numeric check (budget_share > 0 and budget_share <= 1),
+  last_at       timestamptz,
+  -- Turns go by ticks, so that one taken a moment early or late does not shift them.
+  last_tick_at  timestamptz,
+  next_at       timestamptz,
+  cost_ms       numeric,
+  failures      int not null default 0,
+  problem       text,
+  -- What it noted for its next time.
+  noted         jsonb
+);
+comment on table monitoring.sampler_parts is 'The costly parts of a sample: how often, at what share of sample_budget_ms, when last and next, what it cost, what went wrong.';
+
 -- Attaching takes SHARE UPDATE EXCLUSIVE on the parent; `create table ... partition of` would take ACCESS EXCLUSIVE and
 -- wait behind every reader (manual, "ALTER TABLE").
 create or replace function monitoring.ensure_sample_partition(p_day date) returns boolean
@@ -66,20 +307,24 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_name text := 'samples_' || to_char(p_day, 'YYYYMMDD');
+  v_parent text;
+  v_name text;
+  v_made boolean := false;
 begin
-  if to_regclass('monitoring.' || v_name) is not null then
-    return false;
-  end if;
-  execute format('create table monitoring.%I (like monitoring.samples including all)', v_name);
-  -- Default privileges of ours that somebody gave would open it.
-  perform monitoring.make_private(format('table monitoring.%I', v_name));
-  execute format('alter table monitoring.samples attach partition monitoring.%I for values from (%L) to (%L)',
-    v_name, p_day::text || ' 00:00:00+00', (p_day + 1)::text || ' 00:00:00+00');
-  return true;
+  foreach v_parent in array '{samples,statement_samples,table_samples}'::text[] loop
+    v_name := v_parent || '_' || to_char(p_day, 'YYYYMMDD');
+    continue when to_regclass('monitoring.' || v_name) is not null;
+    execute format('create table monitoring.%I (like monitoring.%I including all)', v_name, v_parent);
+    -- Default privileges of ours that somebody gave would open it.
+    perform monitoring.make_private(format('table monitoring.%I', v_name));
+    execute format('alter table monitoring.%I attach partition monitoring.%I for values from (%L) to (%L)',
+      v_parent, v_name, p_day::text || ' 00:00:00+00', (p_day + 1)::text || ' 00:00:00+00');
+    v_made := true;
+  end loop;
+  return v_made;
 end
 $$;
-comment on function monitoring.ensure_sample_partition(date) is 'Makes the partition of a UTC day; true when it was not there.';
+comment on function monitoring.ensure_sample_partition(date) is 'Makes the partitions of a UTC day; true when one was not there.';
 
 -- Dropping a partition waits behind one idle reader, and every insert waits behind the drop. So it gives up after 100 ms
 -- and leaves the partition to the next clean-up.
@@ -89,30 +334,56 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
 as $$
 declare
-  v_oldest_day date := (now() at time zone 'UTC')::date - (monitoring.setting('sample_retention_days') #>> '{}')::int;
+  v_today date := (now() at time zone 'UTC')::date;
+  v_hourly_from timestamptz := now() - make_interval(days => (monitoring.setting('hourly_retention_days') #>> '{}')::int);
+  v_daily_from timestamptz := now() - make_interval(days => (monitoring.setting('daily_retention_days') #>> '{}')::int);
   v_partition record;
-  v_dropped int := 0;
+  v_dropped jsonb := '{"samples": 0, "statement_samples": 0, "table_samples": 0}';
   v_postponed int := 0;
+  v_hourly int;
+  v_daily int;
+  v_statements_hourly int;
+  v_statements_daily int;
+  v_changes int;
 begin
   for v_partition in
-    select c.relname
-    from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent = 'monitoring.samples'::regclass
-      and c.relname ~ '^samples_[0-9]{8}$'
-      and to_date(substr(c.relname, 9), 'YYYYMMDD') < v_oldest_day
+    select p.relname as parent, c.relname
+    from pg_class p join pg_inherits i on i.inhparent = p.oid join pg_class c on c.oid = i.inhrelid
+    where p.relnamespace = 'monitoring'::regnamespace and p.relname in ('samples', 'statement_samples', 'table_samples')
+      and c.relname ~ '_[0-9]{8}$'
+      and to_date(right(c.relname, 8), 'YYYYMMDD') < v_today - (monitoring.setting('sample_retention_days') #>> '{}')::int
     order by c.relname
   loop
     begin
       execute format('drop table monitoring.%I', v_partition.relname);
-      v_dropped := v_dropped + 1;
+      v_dropped := jsonb_set(v_dropped, array[v_partition.parent::text], to_jsonb((v_dropped ->> v_partition.parent)::int + 1));
     exception when lock_not_available then
       v_postponed := v_postponed + 1;
     end;
   end loop;
-  return jsonb_build_object('dropped', v_dropped, 'postponed', v_postponed);
+  -- Few rows: one an hour, one a day.
+  delete from monitoring.samples_hourly s where s.at < v_hourly_from;
+  get diagnostics v_hourly = row_count;
+  delete from monitoring.statements_hourly s where s.at < v_hourly_from;
+  get diagnostics v_statements_hourly = row_count;
+  delete from monitoring.samples_daily s where s.at < v_daily_from;
+  get diagnostics v_daily = row_count;
+  delete from monitoring.statements_daily s where s.at < v_daily_from;
+  get diagnostics v_statements_daily = row_count;
+  delete from monitoring.changes c where c.observed_at < v_daily_from;
+  get diagnostics v_changes = row_count;
+  return jsonb_build_object(
+    'sample_partitions', v_dropped -> 'samples',
+    'statement_sample_partitions', v_dropped -> 'statement_samples',
+    'table_sample_partitions', v_dropped -> 'table_samples',
+    'sample_partitions_postponed', v_postponed,
+    'hourly_points', v_hourly + v_statements_hourly,
+    'daily_points', v_daily + v_statements_daily,
+    'changes', v_changes);
 end
 $$;
-comment on function monitoring.drop_expired_samples() is 'Drops partitions past sample_retention_days; says how many were dropped and how many were in use.';
+comment on function monitoring.drop_expired_samples() is
+  'Drops partitions past sample_retention_days, deletes points and changes past theirs; says how many of each, and how many partitions were in use and are left for the next time.';
 
 -- What is remembered --------------------------------------------------------------------------------------------------
 
@@ -262,6 +533,17 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.holds_while(text)',
   'function monitoring.is_remembered(text)',
   'table monitoring.samples',
+  'table monitoring.statement_samples',
+  'table monitoring.table_samples',
+  'table monitoring.samples_hourly',
+  'table monitoring.samples_daily',
+  'table monitoring.statements_hourly',
+  'table monitoring.statements_daily',
+  'table monitoring.changes',
+  'table monitoring.watched',
+  'table monitoring.statement_counters',
+  'table monitoring.table_counters',
+  'table monitoring.sampler_parts',
   'function monitoring.ensure_sample_partition(date)',
   'function monitoring.drop_expired_samples()'); end $private$;
 
@@ -270,7 +552,10 @@ declare
   v_operator text := pg_catalog.current_setting('pgvigil.became_owner');
 begin
   if v_operator <> '' then
-    execute pg_catalog.format('grant select on monitoring.samples to %I', v_operator);
+    execute pg_catalog.format('grant select on monitoring.samples, monitoring.statement_samples, monitoring.table_samples, '
+      'monitoring.samples_hourly, monitoring.samples_daily, monitoring.statements_hourly, monitoring.statements_daily, '
+      'monitoring.statement_texts, monitoring.changes to %I', v_operator);
+    execute pg_catalog.format('grant select, update on monitoring.sampler_parts to %I', v_operator);
     execute pg_catalog.format('grant select, delete on monitoring.remembered to %I', v_operator);
   end if;
 end

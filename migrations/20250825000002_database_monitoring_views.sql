@@ -1005,25 +1005,6 @@ $$;
 comment on function monitoring.statements(int) is
   'The statements of this database that took the most time since their counters began, at most p_limit; the monitor''s own excepted. One that runs both by itself and inside functions is two rows.';
 
--- Notes the texts of what takes the most time. Read only when there is an unknown one among them.
-create or replace function monitoring.note_statement_texts() returns bigint
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_noted bigint;
-begin
-  insert into monitoring.statement_texts (query_id, query_preview)
-  select s.query_id, min(s.query_preview) from monitoring.statements(200) s
-  where s.query_preview is not null
-  group by s.query_id
-  on conflict (query_id) do update set last_seen_at = excluded.last_seen_at
-    where statement_texts.last_seen_at < excluded.last_seen_at - interval '1 day';
-  get diagnostics v_noted = row_count;
-  return v_noted;
-end
-$$;
-
 -- What could not be seen, and why: an empty list must not look like health.
 create or replace function monitoring.degraded(p_section text default null) returns table (section text, reason text)
 language plpgsql stable security definer
@@ -1285,6 +1266,7 @@ declare
   v_stop_at timestamptz := clock_timestamp() + interval '20 seconds';
   v_resolved bigint;
   v_unresolved bigint;
+  v_texts bigint;
   v_samples jsonb;
 begin
   perform monitoring.authorize('operate');
@@ -1301,14 +1283,15 @@ begin
   v_unresolved := monitoring.delete_events('resolved_at is null and last_seen_at',
     now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
   delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
+  get diagnostics v_texts = row_count;
   v_samples := monitoring.drop_expired_samples();
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
-    'sample_partitions', v_samples -> 'dropped', 'sample_partitions_postponed', v_samples -> 'postponed',
-    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'postponed')::int = 0);
+    'statement_texts', v_texts,
+    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'sample_partitions_postponed')::int = 0) || v_samples;
 end
 $$;
 comment on function public.cleanup_old_monitoring_data() is
-  'Deletes events and samples past their retention; counts by kind. Service only. Overlapping another run it is skipped.';
+  'Deletes events, samples, points, changes and statement texts past their retention; counts by kind. Service only. Overlapping another run it is skipped.';
 
 -- Judgement -----------------------------------------------------------------------------------------------------------
 
@@ -1489,6 +1472,14 @@ end
 $$;
 comment on function monitoring.health_score(jsonb) is 'The score, 0 to 100, that these findings leave.';
 
+create or replace function monitoring.health_status(p_score int) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case when p_score >= 90 then 'excellent' when p_score >= 75 then 'good' when p_score >= 50 then 'fair' else 'poor' end
+$$;
+comment on function monitoring.health_status(int) is 'The word for a score.';
+
 create or replace function public.get_database_monitoring_summary() returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -1511,7 +1502,7 @@ begin
   return jsonb_build_object(
     'timestamp', to_jsonb(clock_timestamp()),
     'health_score', v_score,
-    'status', case when v_score >= 90 then 'excellent' when v_score >= 75 then 'good' when v_score >= 50 then 'fair' else 'poor' end,
+    'status', monitoring.health_status(v_score),
     'metrics', v_seen -> 'metrics',
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
@@ -1553,13 +1544,13 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.rls_status(int)',
   'function monitoring.statement_source()',
   'function monitoring.statements(int)',
-  'function monitoring.note_statement_texts()',
   'function monitoring.degraded(text)',
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.assess()',
   'function monitoring.health_score(jsonb)',
+  'function monitoring.health_status(int)',
   'table monitoring.table_states',
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',

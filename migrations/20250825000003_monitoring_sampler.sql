@@ -1,4 +1,7 @@
 -- pgvigil: taking a sample.
+--
+-- The cheap part is every tick's: sessions, counters, judgement. What costs more is a part of its own, with its turn, its share of
+-- the budget and its failures.
 
 -- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
 do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
@@ -117,12 +120,416 @@ end
 $$;
 comment on function monitoring.remember() is 'Renews what is remembered of a large database; forgets it in a small one.';
 
+-- Gauges and counters, each source by itself: what a server lacks or refuses (Aurora tells no WAL position, say) is null and
+-- costs the rest nothing.
+create or replace function monitoring.collect_sample() returns monitoring.samples
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  s monitoring.samples;
+  v_database oid := (select d.oid from pg_database d where d.datname = current_database());
+  v_own_logins oid[] := monitoring.own_logins();
+  v_wal_position pg_lsn;
+begin
+  s.server_started_at := pg_postmaster_start_time();
+  -- One scan for all of it; the function and not the view, which would join names to it.
+  select count(*) filter (where a.is_active), count(*) filter (where a.is_client and a.state = 'idle'),
+    count(*) filter (where a.is_client and a.state like 'idle in transaction%'),
+    count(*) filter (where a.is_active and a.wait_event_type is null),
+    count(*) filter (where a.is_active and a.wait_event_type = 'Lock'),
+    count(*) filter (where a.is_active and a.wait_event_type = 'LWLock'),
+    count(*) filter (where a.is_active and a.wait_event_type = 'IO'),
+    count(*) filter (where a.is_active and a.wait_event_type = 'Client'),
+    count(*) filter (where a.is_active and a.wait_event_type = 'IPC'),
+    count(*) filter (where a.is_active and a.wait_event_type not in ('Lock', 'LWLock', 'IO', 'Client', 'IPC')),
+    count(*) filter (where a.backend_type = 'autovacuum worker'),
+    (extract(epoch from max(clock_timestamp() - a.query_start)
+      filter (where a.is_active and a.is_client and a.datid = v_database and a.usesysid <> all (v_own_logins))) * 1000)::bigint
+    into s.active_sessions, s.idle_sessions, s.idle_in_transaction, s.active_on_cpu, s.active_on_lock, s.active_on_lwlock,
+      s.active_on_io, s.active_on_client, s.active_on_ipc, s.active_on_other, s.autovacuum_workers, s.longest_statement_ms
+  from (
+    select g.*, g.backend_type = 'client backend' as is_client,
+      g.backend_type in ('client backend', 'parallel worker') and g.state in ('active', 'fastpath function call') as is_active
+    from pg_stat_get_activity(null) g where g.pid <> pg_backend_pid()
+  ) a;
+
+  select d.xact_commit, d.xact_rollback, d.blks_read, d.blks_hit, d.tup_returned, d.tup_fetched, d.tup_inserted, d.tup_updated,
+    d.tup_deleted, d.temp_files, d.temp_bytes, d.deadlocks, d.stats_reset
+    into s.commits, s.rollbacks, s.blocks_read, s.blocks_hit, s.tuples_returned, s.tuples_fetched, s.tuples_inserted, s.tuples_updated,
+      s.tuples_deleted, s.temp_files, s.temp_bytes, s.deadlocks, s.counted_since
+  from pg_stat_database d where d.datid = v_database;
+  select max(age(d.datfrozenxid)), max(mxid_age(d.datminmxid)) into s.xid_age, s.multixact_age from pg_database d;
+
+  begin
+    select w.wal_bytes, w.stats_reset into s.wal_bytes, s.wal_counted_since from pg_stat_wal w;
+    -- The checkpointer has a view of its own from 17 on.
+    if to_regclass('pg_catalog.pg_stat_checkpointer') is not null then
+      execute 'select c.num_timed, c.num_requested, c.write_time, c.sync_time, c.stats_reset from pg_catalog.pg_stat_checkpointer c'
+        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoint_write_ms, s.checkpoint_sync_ms, s.checkpoints_counted_since;
+    else
+      execute 'select b.checkpoints_timed, b.checkpoints_req, b.checkpoint_write_time, b.checkpoint_sync_time, b.stats_reset '
+        'from pg_catalog.pg_stat_bgwriter b'
+        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoint_write_ms, s.checkpoint_sync_ms, s.checkpoints_counted_since;
+    end if;
+  exception when others then
+    null;
+  end;
+  begin
+    if pg_is_in_recovery() then
+      v_wal_position := pg_last_wal_replay_lsn();
+      -- A standby that has replayed all it received is not behind, however long nobody wrote.
+      s.replication_lag_seconds := case when pg_last_wal_receive_lsn() = v_wal_position then 0
+        else round(extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::numeric, 3) end;
+      s.replication_lag_bytes := pg_wal_lsn_diff(pg_last_wal_receive_lsn(), v_wal_position);
+      select count(*) into s.standbys from pg_stat_replication;
+    else
+      v_wal_position := pg_current_wal_lsn();
+      -- Names of WAL files begin with the timeline, which every failover counts up.
+      s.timeline := ('x' || left(pg_walfile_name(v_wal_position), 8))::bit(32)::int;
+      select count(*), max(pg_wal_lsn_diff(v_wal_position, r.replay_lsn))::bigint, round(max(extract(epoch from r.replay_lag))::numeric, 3)
+        into s.standbys, s.replication_lag_bytes, s.replication_lag_seconds
+      from pg_stat_replication r where r.state = 'streaming';
+    end if;
+    select count(*) filter (where not l.active), max(pg_wal_lsn_diff(v_wal_position, l.restart_lsn))::bigint
+      into s.inactive_slots, s.slot_retained_bytes
+    from pg_replication_slots l;
+  exception when others then
+    null;
+  end;
+  return s;
+end
+$$;
+comment on function monitoring.collect_sample() is 'A sample''s gauges and raw counters, as the server has them now; null where it does not tell.';
+
+-- Counters first: the texts are read by a part of their own. An entry that has begun anew since (evicted and back, reset, or
+-- gone down for whatever reason) has nothing before: its counters are what it did since.
+create or replace function monitoring.sample_statements(p_tick_at timestamptz, p_since_at timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
+set jit = off
+as $$
+declare
+  v_source record;
+begin
+  select * into v_source from monitoring.statement_source();
+  if not (v_source.is_created and v_source.is_usable and v_source.is_loaded) then
+    return; -- monitoring.degraded() says so
+  end if;
+  execute format(
+    'with seen as materialized ('
+      'select s.queryid as query_id, s.userid as user_id, coalesce(%3$s, true) as toplevel, s.calls, s.total_%2$s as exec_ms, s.rows, '
+        's.shared_blks_hit as hit, s.shared_blks_read as read, s.temp_blks_read + s.temp_blks_written as temp, %4$s as since '
+      'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null'
+    '), moved as materialized ('
+      'select n.*, b.calls as calls_b, b.exec_ms as exec_ms_b, b.rows as rows_b, b.blocks_hit as hit_b, b.blocks_read as read_b, b.temp_blocks as temp_b '
+      'from seen n left join monitoring.statement_counters b on b.query_id = n.query_id and b.user_id = n.user_id and b.toplevel = n.toplevel '
+        'and b.since is not distinct from n.since and b.calls <= n.calls and b.exec_ms <= n.exec_ms and b.rows <= n.rows '
+        'and b.blocks_hit <= n.hit and b.blocks_read <= n.read and b.temp_blocks <= n.temp '
+      'where b.calls is null or b.calls < n.calls'
+    '), gone as ('
+      'delete from monitoring.statement_counters k where not exists ('
+        'select from seen n where n.query_id = k.query_id and n.user_id = k.user_id and n.toplevel = k.toplevel)'
+    '), kept as ('
+      'insert into monitoring.statement_counters as k select m.query_id, m.user_id, m.toplevel, m.calls, m.exec_ms, m.rows, m.hit, m.read, m.temp, m.since '
+      'from moved m on conflict (query_id, user_id, toplevel) do update '
+        'set (calls, exec_ms, rows, blocks_hit, blocks_read, temp_blocks, since) '
+          '= (excluded.calls, excluded.exec_ms, excluded.rows, excluded.blocks_hit, excluded.blocks_read, excluded.temp_blocks, excluded.since)'
+    '), heaviest as ('
+      'select m.* from moved m where m.calls > coalesce(m.calls_b, 0) order by m.exec_ms - coalesce(m.exec_ms_b, 0) desc, m.query_id limit 100'
+    ') '
+    -- Without a look before there is nothing to compare with.
+    'insert into monitoring.statement_samples '
+    'select $3, clock_timestamp(), $4, coalesce(array_agg(h.query_id), ''{}''), coalesce(array_agg(h.user_id), ''{}''), coalesce(array_agg(h.toplevel), ''{}''), '
+      'coalesce(array_agg(h.calls), ''{}''), coalesce(array_agg(h.calls_b), ''{}''), '
+      'coalesce(array_agg(round(h.exec_ms::numeric, 3)::float8), ''{}''), coalesce(array_agg(round(h.exec_ms_b::numeric, 3)::float8), ''{}''), '
+      'coalesce(array_agg(h.rows), ''{}''), coalesce(array_agg(h.rows_b), ''{}''), '
+      'coalesce(array_agg(h.hit), ''{}''), coalesce(array_agg(h.hit_b), ''{}''), coalesce(array_agg(h.read), ''{}''), coalesce(array_agg(h.read_b), ''{}''), '
+      'coalesce(array_agg(h.temp), ''{}''), coalesce(array_agg(h.temp_b), ''{}'') '
+    'from heaviest h having $4 is not null and exists (select from monitoring.statement_counters)',
+    v_source.relation, v_source.time_column, v_source.toplevel, v_source.since)
+  using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), p_tick_at, p_since_at;
+end
+$$;
+comment on function monitoring.sample_statements(timestamptz, timestamptz) is
+  'Keeps what the 100 statements did that took the most time since the look before; p_since_at null: there was none.';
+
+-- A text is read once. Which ones: of what took the most time since the looks of the last hour, and in all.
+create or replace function monitoring.note_statement_texts() returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  v_source record;
+  v_wanted bigint[];
+  v_unknown bigint[];
+  v_noted bigint := 0;
+begin
+  v_wanted := array(
+    select h.query_id from (select k.query_id from monitoring.statement_counters k order by k.exec_ms desc limit 200) h
+    union
+    select unnest(s.query_ids) from monitoring.statement_samples s where s.tick_at > now() - interval '1 hour' and s.tick_at <= now() + interval '1 hour');
+  update monitoring.statement_texts t set last_seen_at = now()
+  where t.query_id = any (v_wanted) and t.last_seen_at < now() - interval '1 day';
+  v_unknown := array(select w.id from unnest(v_wanted) as w (id) where not exists (select from monitoring.statement_texts t where t.query_id = w.id));
+  if v_unknown = '{}' then
+    return 0;
+  end if;
+  select * into v_source from monitoring.statement_source();
+  if not (v_source.is_created and v_source.is_usable and v_source.is_loaded) then
+    return 0;
+  end if;
+  execute format(
+    'insert into monitoring.statement_texts (query_id, query_preview) '
+    'select s.queryid, monitoring.redact(min(s.query)) from %s(true) s where s.dbid = $1 and s.queryid = any ($2) and s.query is not null '
+    'group by s.queryid on conflict do nothing', v_source.relation)
+  using (select d.oid from pg_database d where d.datname = current_database()), v_unknown;
+  get diagnostics v_noted = row_count;
+  return v_noted;
+end
+$$;
+comment on function monitoring.note_statement_texts() is 'Notes, redacted, the texts of the heaviest statements that are not known yet; says how many.';
+
+create or replace function monitoring.sample_tables(p_tick_at timestamptz, p_since_at timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+begin
+  with seen as materialized (
+    select t.oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.heap_pages + t.companion_pages as pages,
+      pg_stat_get_tuples_inserted(t.oid) as inserts, pg_stat_get_tuples_updated(t.oid) as updates,
+      pg_stat_get_tuples_deleted(t.oid) as deletes, pg_stat_get_numscans(t.oid) as scans
+    from monitoring.table_states t
+  ), moved as materialized (
+    select n.*, b.inserts as inserts_b, b.updates as updates_b, b.deletes as deletes_b, b.sequential_scans as scans_b
+    from seen n left join monitoring.table_counters b on b.table_oid = n.oid
+      and b.inserts <= n.inserts and b.updates <= n.updates and b.deletes <= n.deletes and b.sequential_scans <= n.scans
+    where b.table_oid is null or (b.inserts, b.updates, b.deletes, b.sequential_scans) <> (n.inserts, n.updates, n.deletes, n.scans)
+  ), gone as (
+    delete from monitoring.table_counters k where not exists (select from seen n where n.oid = k.table_oid)
+  ), kept as (
+    insert into monitoring.table_counters as k select m.oid, m.inserts, m.updates, m.deletes, m.scans from moved m
+    on conflict (table_oid) do update set (inserts, updates, deletes, sequential_scans)
+      = (excluded.inserts, excluded.updates, excluded.deletes, excluded.sequential_scans)
+  ), most_changed as (
+    select m.*, m.inserts + m.updates + m.deletes - coalesce(m.inserts_b + m.updates_b + m.deletes_b, 0) as written
+    from moved m
+    order by written desc, m.scans - coalesce(m.scans_b, 0) desc, m.oid
+    limit 50
+  )
+  insert into monitoring.table_samples
+  select p_tick_at, clock_timestamp(), p_since_at, coalesce(array_agg(m.oid), '{}'), coalesce(array_agg(format('%I.%I', m.schemaname, m.tablename)), '{}'),
+    coalesce(array_agg(m.inserts), '{}'), coalesce(array_agg(m.inserts_b), '{}'), coalesce(array_agg(m.updates), '{}'), coalesce(array_agg(m.updates_b), '{}'),
+    coalesce(array_agg(m.deletes), '{}'), coalesce(array_agg(m.deletes_b), '{}'), coalesce(array_agg(m.scans), '{}'), coalesce(array_agg(m.scans_b), '{}'),
+    coalesce(array_agg(m.live_tuples), '{}'), coalesce(array_agg(m.dead_tuples), '{}'),
+    coalesce(array_agg(m.pages * current_setting('block_size')::bigint), '{}')
+  from most_changed m
+  having p_since_at is not null and exists (select from monitoring.table_counters);
+end
+$$;
+comment on function monitoring.sample_tables(timestamptz, timestamptz) is
+  'Keeps what happened to the 50 tables that changed most since the look before; p_since_at null: there was none.';
+
+-- Everything watched as it is now. p_newer: of relations only those whose row in pg_class was written by a transaction of that
+-- age or younger, since the scan is cheap and wording 10,000 access lists is not.
+create or replace function monitoring.look_at_watched(p_newer int default null) returns setof monitoring.watched
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+begin
+  return query
+    with namespaces as materialized (
+      select n.* from pg_namespace n where monitoring.is_application_schema(n.nspname, v_schemas)
+    ), relations as materialized (
+      select c.oid, c.relkind, n.nspname, c.relname, c.relacl, c.relrowsecurity, c.relforcerowsecurity
+      from pg_class c join namespaces n on n.oid = c.relnamespace
+      where c.reltype <> 0 and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
+        and (p_newer is null or age(c.xmin) <= p_newer)
+    )
+    select 'rls', r.oid::text, format('%I.%I', r.nspname, r.relname),
+      case when not r.relrowsecurity then 'off' when r.relforcerowsecurity then 'on, forced' else 'on' end
+    from relations r where r.relkind in ('r', 'p')
+    union all
+    select 'grant', r.oid::text, format('%I.%I', r.nspname, r.relname), coalesce(r.relacl::text, 'owner only')
+    from relations r
+    union all
+    select 'grant', 'schema ' || n.oid, format('schema %I', n.nspname), coalesce(n.nspacl::text, 'owner only')
+    from namespaces n
+    union all
+    -- The expressions by their digest: to print one opens the table and would wait for DDL on it.
+    select 'policy', p.oid::text, format('policy %I on %I.%I', p.polname, n.nspname, c.relname),
+      concat_ws(', ', case when p.polpermissive then 'permissive' else 'restrictive' end,
+        'for ' || case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
+        'to ' || (select string_agg(case u.r when 0 then 'public' else pg_get_userbyid(u.r)::text end, ' ' order by u.r) from unnest(p.polroles) as u (r)),
+        'expression ' || left(md5(concat(p.polqual::text, '/', p.polwithcheck::text)), 8))
+    from pg_policy p join pg_class c on c.oid = p.polrelid join namespaces n on n.oid = c.relnamespace
+    union all
+    select 'role', r.oid::text, r.rolname::text,
+      concat_ws(', ', case when r.rolcanlogin then 'login' else 'no login' end, case when r.rolsuper then 'superuser' end,
+        case when r.rolbypassrls then 'bypasses row-level security' end, case when r.rolcreaterole then 'creates roles' end,
+        case when r.rolcreatedb then 'creates databases' end, case when r.rolreplication then 'replicates' end)
+    from pg_roles r where r.rolname !~ '^pg_'
+    union all
+    -- From 16 on there can be several of one pair, by who granted it. The migrations' own come and go.
+    select distinct 'membership', m.roleid || ' ' || m.member, format('%s in %s', pg_get_userbyid(m.member), pg_get_userbyid(m.roleid)), 'member'
+    from pg_auth_members m
+    where pg_get_userbyid(m.member) !~ '^(pg_|monitoring_)' and pg_get_userbyid(m.roleid) !~ '^monitoring_';
+end
+$$;
+comment on function monitoring.look_at_watched(int) is 'Row-level security, grants, policies, roles and memberships: a text each, another one when they are changed.';
+
+-- Custom parameters, commands and connection strings can hold secrets: of those only that they changed.
+create or replace function monitoring.look_at_settings() returns setof monitoring.watched
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select 'setting', s.name, s.name,
+    case when s.category = 'Customized Options' or position('.' in s.name) > 0 or s.name ~ '(conninfo|command|passphrase|password|secret|key)'
+      then 'hidden, ' || left(md5(concat(s.name, '/', s.setting)), 8)
+      else concat(s.setting, ' ' || s.unit) end
+  from pg_settings s
+  -- What the monitor's session sets for itself says nothing of the server.
+  where s.context <> 'internal' and s.source not in ('session', 'client', 'user', 'database user')
+$$;
+
+-- What differs is a change; the first look of a kind is what later ones are compared with, and a table that is new has not
+-- changed. Beyond a thousand at once, it is one migration.
+create or replace function monitoring.note_differences(p_kinds text[], p_is_whole boolean, p_seen monitoring.watched[]) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
+set jit = off
+as $$
+declare
+  v_is_first boolean := not exists (select from monitoring.watched w where w.kind = any (p_kinds));
+  v_noted bigint;
+begin
+  with seen as materialized (
+    select * from unnest(p_seen)
+  ), differing as materialized (
+    select s.*, w.state as was, w.key is null as is_new
+    from seen s left join monitoring.watched w on w.kind = s.kind and w.key = s.key
+    where w.key is null or w.state <> s.state or w.name <> s.name
+  ), kept as (
+    insert into monitoring.watched select d.kind, d.key, d.name, d.state from differing d
+    on conflict (kind, key) do update set name = excluded.name, state = excluded.state
+  ), gone as (
+    delete from monitoring.watched w
+    where w.kind = any (p_kinds) and (p_is_whole or w.kind not in ('rls', 'grant'))
+      and not exists (select from seen s where s.kind = w.kind and s.key = w.key)
+    returning w.*
+  ), changed as (
+    select d.kind, d.name, d.was, d.state as now from differing d
+    where d.was is distinct from d.state and not (d.is_new and d.kind in ('rls', 'grant'))
+    union all
+    select g.kind, g.name, g.state, null from gone g where g.kind not in ('rls', 'grant')
+  )
+  insert into monitoring.changes (kind, object, was, now)
+  select c.kind, c.name, c.was, c.now from changed c where not v_is_first
+  order by c.kind = 'grant', c.kind, c.name limit 1000;
+  get diagnostics v_noted = row_count;
+  return v_noted;
+end
+$$;
+
+-- Looks only when the server's own counters say that somebody wrote to the catalogs concerned, which costs 0.1 ms to ask, and
+-- every hour in any case.
+create or replace function monitoring.note_changes(p_noted jsonb) returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  v_written text := monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members');
+  v_configured text := concat_ws(' ', extract(epoch from pg_conf_load_time()), extract(epoch from pg_postmaster_start_time()),
+    monitoring.catalog_writes('pg_db_role_setting'));
+  v_is_whole boolean := coalesce((p_noted ->> 'whole_at')::timestamptz < now() - interval '1 hour', true);
+  v_xmin text := pg_snapshot_xmin(pg_current_snapshot())::text;
+  v_changed bigint := 0;
+begin
+  if v_is_whole or v_written is distinct from p_noted ->> 'written' then
+    -- What a transaction wrote that ran at the last look was not seen by it.
+    v_changed := monitoring.note_differences('{rls,grant,policy,role,membership}', v_is_whole,
+      array(select w from monitoring.look_at_watched(case when not v_is_whole then age(((p_noted ->> 'xmin')::xid8)::xid) end) w));
+  else
+    v_xmin := p_noted ->> 'xmin';
+  end if;
+  if v_is_whole or v_configured is distinct from p_noted ->> 'configured' then
+    v_changed := v_changed + monitoring.note_differences('{setting}', true, array(select w from monitoring.look_at_settings() w));
+  end if;
+  return jsonb_build_object('written', v_written, 'configured', v_configured, 'xmin', v_xmin, 'changed', v_changed,
+    'whole_at', case when v_is_whole then to_jsonb(now()) else p_noted -> 'whole_at' end);
+end
+$$;
+comment on function monitoring.note_changes(jsonb) is
+  'Enters into monitoring.changes what is not as it was; takes and returns what it noted, to know the next time whether to look.';
+
+-- One costly part, timed and guarded: its failure costs the sample nothing but the part. A cancelled one too, since a time limit
+-- that took the sample with it would take every one after it.
+create or replace function monitoring.run_sampler_part(p_part monitoring.sampler_parts, p_tick_at timestamptz, p_budget_ms numeric,
+  out problem text, out was_cancelled boolean, out cost_ms numeric, out database_size_bytes bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_began_at timestamptz := clock_timestamp();
+  v_noted jsonb := p_part.noted;
+begin
+  was_cancelled := false;
+  begin
+    case p_part.part
+      when 'changes' then v_noted := monitoring.note_changes(p_part.noted);
+      when 'remember' then perform monitoring.remember();
+      when 'statements' then perform monitoring.sample_statements(p_tick_at, p_part.last_at);
+      when 'texts' then perform monitoring.note_statement_texts();
+      when 'tables' then perform monitoring.sample_tables(p_tick_at, p_part.last_at);
+      when 'size' then database_size_bytes := pg_database_size(current_database());
+      when 'rollup' then perform monitoring.roll_up(p_tick_at);
+    end case;
+  exception
+    when query_canceled then
+      was_cancelled := true;
+      problem := format('cancelled after %s ms', round(extract(epoch from clock_timestamp() - v_began_at) * 1000));
+    when others then
+      problem := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+  end;
+  cost_ms := round((extract(epoch from clock_timestamp() - v_began_at) * 1000)::numeric, 3);
+  if problem is null then
+    update monitoring.sampler_parts p
+    set last_at = clock_timestamp(), last_tick_at = p_tick_at, cost_ms = run_sampler_part.cost_ms, failures = 0, problem = null, noted = v_noted,
+      next_at = p_tick_at + greatest(make_interval(secs => p.every_seconds),
+        -- So much of a minute's budget is its own.
+        interval '1 minute' * coalesce(run_sampler_part.cost_ms / (p.budget_share * p_budget_ms), 0)::float8)
+    where p.part = p_part.part;
+  else
+    raise warning 'part % of a pgvigil sample failed: %', p_part.part, problem;
+    update monitoring.sampler_parts p
+    set cost_ms = run_sampler_part.cost_ms, failures = p.failures + 1, problem = run_sampler_part.problem,
+      next_at = p_tick_at + least(interval '1 hour', greatest(make_interval(secs => p.every_seconds), interval '1 minute') * 2 ^ least(p.failures + 1, 6))
+    where p.part = p_part.part;
+  end if;
+end
+$$;
+
 -- One call in, one answer out. The tick is cut to the sampling interval, so that the same schedule delivered twice (at
 -- least once is all EventBridge promises) meets its own row. Two samplers at once: the second is skipped, not queued.
 -- A sample is always of now: a tick too old or too far ahead to be its name gives way to the tick of now.
 create or replace function monitoring.sample(p_tick_at timestamptz default null) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
+set jit = off
 as $$
 declare
   v_started_at timestamptz := clock_timestamp();
@@ -133,13 +540,22 @@ declare
   end;
   v_tick_at timestamptz := to_timestamp(floor(extract(epoch from v_named_at) / v_interval_seconds) * v_interval_seconds);
   v_day date := (v_tick_at at time zone 'UTC')::date;
-  v_summary jsonb;
-  v_metrics jsonb;
-  v_problem text;
+  v_budget_ms numeric := (monitoring.setting('sample_budget_ms') #>> '{}')::numeric;
+  v_sample monitoring.samples;
+  v_seen jsonb;
+  v_part monitoring.sampler_parts;
+  v_run record;
+  v_name text;
+  v_reason text;
+  v_shed text;
+  v_skipped jsonb := '[]';
+  v_parts jsonb := '{}';
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
-    return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at);
+    -- What can be seen is told all the same, for the metrics.
+    return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at,
+      'metrics', monitoring.sample_metrics(monitoring.collect_sample(), monitoring.assess()));
   end if;
   -- A row of our own and no advisory lock, which everybody in the database could hold.
   perform from monitoring.migrations m where m.version = '20250825000003' for no key update skip locked;
@@ -151,39 +567,104 @@ begin
   end if;
 
   perform monitoring.ensure_sample_partition(v_day);
-  perform monitoring.ensure_sample_partition(v_day + 1);
-  -- What is only kept for speed must not cost the heartbeat.
   begin
-    perform monitoring.remember();
-    perform monitoring.note_statement_texts();
+    perform monitoring.ensure_sample_partition(v_day + 1);
   exception when others then
-    v_problem := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
-    raise warning 'pgvigil could not remember: %', v_problem;
+    raise warning 'pgvigil could not make the partition of tomorrow: % (SQLSTATE %)', sqlerrm, sqlstate; -- there is a day to try again
   end;
-  v_summary := public.get_database_monitoring_summary();
-  v_metrics := v_summary -> 'metrics';
-  insert into monitoring.samples (
-    tick_at, sampled_at, duration_ms, health_score, status, slow_queries, blocked_sessions, total_connections,
-    connection_utilization_percent, longest_transaction_ms, high_risk_tables, tables_needing_vacuum,
-    unresolved_events, findings)
-  values (
-    v_tick_at, v_started_at, round(extract(epoch from clock_timestamp() - v_started_at) * 1000, 3),
-    (v_summary ->> 'health_score')::int, v_summary ->> 'status',
-    (v_metrics ->> 'slow_queries')::bigint, (v_metrics ->> 'blocked_sessions')::bigint,
-    (v_metrics ->> 'total_connections')::bigint, (v_metrics ->> 'connection_utilization_percent')::numeric,
-    (v_metrics ->> 'longest_transaction_ms')::bigint, (v_metrics ->> 'high_risk_tables')::bigint,
-    (v_metrics ->> 'tables_needing_vacuum')::bigint, (v_metrics ->> 'unresolved_events')::bigint,
-    (v_metrics ->> 'findings')::bigint);
-  return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at,
-    'late_ms', greatest(0, (extract(epoch from v_started_at - coalesce(p_tick_at, v_started_at)) * 1000)::bigint),
-    'health_score', v_summary -> 'health_score', 'health_status', v_summary -> 'status', 'metrics', v_metrics,
-    'not_remembered', v_problem);
+
+  v_sample := monitoring.collect_sample();
+  begin
+    v_seen := monitoring.assess();
+  exception when others then
+    v_reason := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+    raise warning 'pgvigil could not judge: %', v_reason;
+    v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_reason);
+  end;
+
+  -- A server in trouble is not asked for more than its heartbeat.
+  v_shed := case
+    when (v_seen #>> '{metrics,connection_utilization_percent}')::numeric > 90
+      then format('%s percent of the connections are taken', v_seen #>> '{metrics,connection_utilization_percent}')
+    when clock_timestamp() > v_started_at + v_budget_ms * interval '10 milliseconds'
+      then format('the cheap part took %s ms', round(extract(epoch from clock_timestamp() - v_started_at) * 1000))
+  end;
+  foreach v_name in array '{changes,rollup,remember,statements,texts,tables,size}'::text[] loop
+    select * into v_part from monitoring.sampler_parts p where p.part = v_name;
+    v_reason := case
+      when v_part.next_at > v_tick_at and v_part.failures = 0 and v_part.last_tick_at + make_interval(secs => v_part.every_seconds) > v_tick_at
+        then '' -- not its turn
+      when v_part.next_at > v_tick_at and v_part.failures > 0
+        then format('failed %s times, tried again at %s: %s', v_part.failures, to_char(v_part.next_at at time zone 'UTC', 'HH24:MI:SS"Z"'), v_part.problem)
+      when v_part.next_at > v_tick_at
+        then format('takes %s ms, its turn is at %s', round(v_part.cost_ms), to_char(v_part.next_at at time zone 'UTC', 'HH24:MI:SS"Z"'))
+      when v_part.budget_share is not null then v_shed
+    end;
+    if v_reason is not null then
+      if v_reason <> '' then
+        v_skipped := v_skipped || jsonb_build_object('part', v_name, 'reason', v_reason);
+      end if;
+      continue;
+    end if;
+    select * into v_run from monitoring.run_sampler_part(v_part, v_tick_at, v_budget_ms);
+    v_parts := v_parts || jsonb_build_object(v_name, v_run.cost_ms);
+    v_sample.database_size_bytes := coalesce(v_run.database_size_bytes, v_sample.database_size_bytes);
+    if v_run.problem is not null then
+      v_skipped := v_skipped || jsonb_build_object('part', v_name, 'reason', v_run.problem);
+    end if;
+    if v_run.was_cancelled or clock_timestamp() > v_started_at + interval '5 seconds' then
+      v_skipped := v_skipped || jsonb_build_object('part', 'what follows it', 'reason', format('the time was used up by %s', v_name));
+      exit;
+    end if;
+  end loop;
+
+  v_sample.tick_at := v_tick_at;
+  v_sample.sampled_at := v_started_at;
+  v_sample.late_ms := greatest(0, (extract(epoch from v_started_at - coalesce(p_tick_at, v_started_at)) * 1000)::bigint);
+  v_sample.skipped := nullif(v_skipped, '[]');
+  v_sample.health_score := monitoring.health_score(v_seen -> 'findings');
+  v_sample.status := monitoring.health_status(v_sample.health_score);
+  v_sample.findings := (v_seen #>> '{metrics,findings}')::int;
+  v_sample.slow_queries := (v_seen #>> '{metrics,slow_queries}')::int;
+  v_sample.blocked_sessions := (v_seen #>> '{metrics,blocked_sessions}')::int;
+  v_sample.high_risk_tables := (v_seen #>> '{metrics,high_risk_tables}')::int;
+  v_sample.tables_needing_vacuum := (v_seen #>> '{metrics,tables_needing_vacuum}')::int;
+  v_sample.unresolved_events := (v_seen #>> '{metrics,unresolved_events}')::int;
+  v_sample.total_connections := (v_seen #>> '{metrics,total_connections}')::int;
+  v_sample.connection_utilization_percent := (v_seen #>> '{metrics,connection_utilization_percent}')::numeric;
+  v_sample.longest_transaction_ms := (v_seen #>> '{metrics,longest_transaction_ms}')::bigint;
+  v_sample.duration_ms := round((extract(epoch from clock_timestamp() - v_started_at) * 1000)::numeric, 3);
+  insert into monitoring.samples select v_sample.*;
+  return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at, 'late_ms', v_sample.late_ms,
+    'health_score', v_sample.health_score, 'health_status', v_sample.status,
+    'metrics', monitoring.sample_metrics(v_sample, v_seen), 'parts_ms', v_parts, 'skipped', v_skipped);
 end
 $$;
 comment on function monitoring.sample(timestamptz) is
-  'Takes the sample of a tick (now, when none is named). Service only. status is done or skipped, with the reason.';
+  'Takes the sample of a tick (now, when none is named). Service only. status is done or skipped, with the reason; skipped names the parts that were due and left out.';
 
-do $private$ begin perform monitoring.make_private('function monitoring.remember()', 'function monitoring.sample(timestamptz)'); end $private$;
+insert into monitoring.sampler_parts (part, every_seconds, budget_share) values
+  ('changes', 0, null),
+  ('rollup', 0, null),
+  ('remember', 0, 1),
+  ('statements', 60, 0.3),
+  ('texts', 60, 0.1),
+  ('tables', 900, 0.1),
+  ('size', 900, 0.1)
+on conflict (part) do nothing;
+
+do $private$ begin perform monitoring.make_private(
+  'function monitoring.remember()',
+  'function monitoring.collect_sample()',
+  'function monitoring.sample_statements(timestamptz, timestamptz)',
+  'function monitoring.note_statement_texts()',
+  'function monitoring.sample_tables(timestamptz, timestamptz)',
+  'function monitoring.look_at_watched(int)',
+  'function monitoring.look_at_settings()',
+  'function monitoring.note_differences(text[], boolean, monitoring.watched[])',
+  'function monitoring.note_changes(jsonb)',
+  'function monitoring.run_sampler_part(monitoring.sampler_parts, timestamptz, numeric)',
+  'function monitoring.sample(timestamptz)'); end $private$;
 grant execute on function monitoring.sample(timestamptz) to monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

@@ -267,7 +267,7 @@ pub(crate) async fn statements(database: &TestDatabase, scale: &Scale) -> Vec<Vi
     [
         heaviest(
             "statements, 20 heaviest",
-            "select monitoring.note_statement_texts()",
+            "select monitoring.sample_statements(now(), null); select monitoring.note_statement_texts()",
         )
         .within(25.0, scale),
         heaviest(

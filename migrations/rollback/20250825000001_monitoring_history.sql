@@ -28,8 +28,10 @@ drop function if exists monitoring.drop_expired_samples(), monitoring.ensure_sam
 drop function if exists monitoring.is_remembered(text), monitoring.holds_while(text), monitoring.catalog_writes(regclass[]);
 drop table if exists monitoring.remembered_rls_status, monitoring.remembered_column_grants, monitoring.remembered_tables, monitoring.remembered_companions,
   monitoring.remembered;
-drop table if exists monitoring.statement_texts;
-drop table if exists monitoring.samples;
+drop table if exists monitoring.sampler_parts, monitoring.table_counters, monitoring.statement_counters, monitoring.watched, monitoring.changes;
+drop table if exists monitoring.statement_texts, monitoring.statements_daily, monitoring.statements_hourly, monitoring.samples_daily,
+  monitoring.samples_hourly;
+drop table if exists monitoring.table_samples, monitoring.statement_samples, monitoring.samples;
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then

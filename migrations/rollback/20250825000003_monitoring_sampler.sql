@@ -42,7 +42,23 @@ begin
 end
 $critical$;
 
-drop function if exists monitoring.sample(timestamptz), monitoring.remember();
+drop function if exists
+  monitoring.sample(timestamptz), monitoring.note_changes(jsonb), monitoring.look_at_settings(), monitoring.look_at_watched(int),
+  monitoring.sample_tables(timestamptz, timestamptz), monitoring.note_statement_texts(), monitoring.sample_statements(timestamptz, timestamptz),
+  monitoring.collect_sample(), monitoring.remember();
+-- By name only: once the tables are gone whose rows they take, so are they.
+do $typed$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = pg_catalog.to_regnamespace('monitoring') and p.proname in ('run_sampler_part', 'note_differences')
+  loop
+    execute pg_catalog.format('drop function %s', v_function);
+  end loop;
+end
+$typed$;
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then

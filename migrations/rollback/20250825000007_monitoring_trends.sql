@@ -42,7 +42,22 @@ begin
 end
 $critical$;
 
-drop function if exists monitoring.trends(interval);
+-- By name only: once the tables are gone whose rows it takes, so is the first.
+do $typed$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = pg_catalog.to_regnamespace('monitoring') and p.proname = 'sample_metrics'
+  loop
+    execute pg_catalog.format('drop function %s', v_function);
+  end loop;
+end
+$typed$;
+drop function if exists monitoring.trends(interval), monitoring.roll_up(timestamptz), monitoring.roll_up_day(timestamptz),
+  monitoring.roll_up_hour(timestamptz), monitoring.table_activity(timestamptz, timestamptz), monitoring.statement_activity(timestamptz, timestamptz),
+  monitoring.sum_up(int, timestamptz, timestamptz, bigint), monitoring.activity(timestamptz, timestamptz);
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then

@@ -14,6 +14,10 @@ use crate::support::templates::FRESH_LOGIN;
 const ALL: &str =
     "select coalesce(jsonb_agg(to_jsonb(s)), '[]')::text from monitoring.statements(5000) s";
 
+/// As the sampler does, which reads the texts of what it has counted.
+const NOTE_TEXTS: &str =
+    "select monitoring.sample_statements(now(), null); select monitoring.note_statement_texts()";
+
 async fn execute(client: &Client, sql: &str) {
     let done = client.batch_execute(sql).await;
     done.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
@@ -197,7 +201,7 @@ async fn noted_texts_are_used_and_unknown_ones_looked_up() {
     let xmin =
         "select xmin::text from monitoring.statement_texts where query_preview = 'by the note'";
     let before: String = client.query_one(xmin, &[]).await.expect("looking").get(0);
-    execute(&client, "select monitoring.note_statement_texts()").await;
+    execute(&client, NOTE_TEXTS).await;
     let after: String = client.query_one(xmin, &[]).await.expect("looking").get(0);
     assert_eq!(before, after);
     execute(&client, "update monitoring.statement_texts set last_seen_at = now() - interval '31 days' where query_preview = 'by the note'").await;
@@ -340,7 +344,7 @@ async fn after_a_reset_nothing_is_negative() {
     let database = cluster.database();
     let client = database.superuser().await;
     execute(&client, "select abs(1) as before_the_reset").await;
-    execute(&client, "select monitoring.note_statement_texts()").await;
+    execute(&client, NOTE_TEXTS).await;
     execute(&client, "select pg_stat_statements_reset()").await;
     execute(&client, "select ceil(1) as after_the_reset").await;
     assert!(previews(&client, "before_the_reset").await.is_empty());

@@ -1,21 +1,33 @@
-//! How it has been: bounded, the worst of each time, a gap where nobody looked.
+//! How it has been: bounded, gauges at their worst, movements that are never negative, a gap where nobody looked.
 
 use serde_json::{Value, json};
+use tokio_postgres::Client;
 
 use crate::support::app::TestApp;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{SUPERUSER, plain};
 
-/// Samples every minute for the last so many minutes, but for those that a condition on the minutes' age leaves out.
+/// Samples every minute for the last so many minutes, but for those that a condition on the minutes' age leaves out: twenty
+/// transactions and a thousand blocks a minute.
 fn history(database: &TestDatabase, minutes: u32, condition: &str) {
     let sql = format!(
         "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - d) from generate_series(0, {minutes} / 1440 + 1) d;
-         insert into monitoring.samples
-         select t, t, 1, 100 - age % 7, 'good', age % 5, 0, age, age / 1000.0, null, 0, 0, 0, 0
-         from (select to_timestamp(floor(extract(epoch from now()) / 60 - age) * 60) as t, age from generate_series(0, {minutes}) age) s
+         insert into monitoring.samples (tick_at, sampled_at, duration_ms, health_score, status, slow_queries, blocked_sessions,
+           total_connections, connection_utilization_percent, high_risk_tables, tables_needing_vacuum, unresolved_events, findings,
+           active_sessions, commits, rollbacks, blocks_read, blocks_hit, tuples_returned, deadlocks)
+         select t, t, 1, 100 - age % 7, 'good', age % 5, 0, age, age / 1000.0, 0, 0, 0, 0,
+           age % 4, n * 20, 0, n * 100, n * 900, n, 0
+         from (select to_timestamp(floor(extract(epoch from now()) / 60 - age) * 60) as t, age, {minutes} - age as n
+           from generate_series(0, {minutes}) age) s
          where {condition}"
     );
     database.psql(SUPERUSER, &sql).expect("making history");
+}
+
+/// What the sampler does when an hour is over, as often as it takes to catch up.
+fn roll_up(database: &TestDatabase) {
+    let sql = "select count(monitoring.roll_up(now())) from generate_series(1, 20)";
+    database.psql(SUPERUSER, sql).expect("summing up");
 }
 
 async fn trends(app: &TestApp, range: &str) -> Vec<Value> {
@@ -26,6 +38,17 @@ async fn trends(app: &TestApp, range: &str) -> Vec<Value> {
         .as_array()
         .cloned()
         .unwrap_or_default()
+}
+
+/// The points of any interval, from the database itself.
+async fn points(client: &Client, range: &str) -> Vec<Value> {
+    let sql =
+        format!("select coalesce(json_agg(t), '[]')::text from monitoring.trends('{range}') t");
+    let row = client
+        .query_one(&sql, &[])
+        .await
+        .expect("asking for trends");
+    serde_json::from_str(row.get(0)).expect("parsing trends")
 }
 
 #[tokio::test]
@@ -43,18 +66,24 @@ async fn an_hour_has_a_point_for_each_sample() {
     assert!(points.iter().all(|point| point["samples"] == 1));
     assert_eq!(points[points.len() - 1]["total_connections"], 0);
     assert_eq!(points[points.len() - 2]["total_connections"], 1);
+    // The first one too is compared with the one before it, which is not shown.
+    for point in &points {
+        assert_eq!(point["transactions_per_second"], json!(0.33), "{point}");
+        assert_eq!(point["cache_hit_percent"], json!(90.0), "{point}");
+    }
 }
 
 #[tokio::test]
 async fn longer_ranges_have_at_most_300_points_each_the_worst_of_its_samples() {
     let database = plain().database();
     history(&database, 8 * 1440, "true");
+    roll_up(&database);
     let app = TestApp::new(&database).await;
-    for (range, at_least, minutes) in [
+    for (range, at_least, samples) in [
         ("6h", 180, 2),
         ("24h", 280, 5),
-        ("7d", 290, 34),
-        ("30d", 70, 144),
+        ("7d", 165, 60),
+        ("30d", 60, 180),
     ] {
         let points = trends(&app, range).await;
         assert!(
@@ -63,19 +92,89 @@ async fn longer_ranges_have_at_most_300_points_each_the_worst_of_its_samples() {
             points.len()
         );
         let middle = &points[points.len() / 2];
-        assert_eq!(middle["samples"], minutes, "{range}: {middle}");
-        if minutes >= 7 {
+        assert_eq!(middle["samples"], samples, "{range}: {middle}");
+        assert_eq!(middle["transactions_per_second"], json!(0.33));
+        if samples >= 7 {
             assert_eq!(
                 (&middle["health_score"], &middle["slow_queries"]),
                 (&json!(94), &json!(4))
             );
+            assert_eq!(middle["average_active_sessions"], json!(1.5), "{middle}");
         }
+        let newest = &points[points.len() - 1];
+        assert_eq!(
+            newest["samples"].as_i64().map(|samples| samples >= 1),
+            Some(true),
+            "what is not summed up yet is there too"
+        );
         let total: u64 = points
             .iter()
             .filter_map(|point| point["samples"].as_u64())
             .sum();
         assert!(total <= 8 * 1440 + 1);
     }
+}
+
+/// Whatever is read, the same is told: hours and days are the samples of theirs, no more, no less.
+#[tokio::test]
+async fn hours_and_days_say_what_their_samples_said() {
+    let database = plain().database();
+    history(&database, 4 * 1440, "age not between 1000 and 1300");
+    let client = database.superuser().await;
+    let sum = "select count(*), sum(samples)::bigint, sum(commits)::bigint, min(health_score), max(total_connections), sum(seconds)
+               from monitoring.sum_up(LEVEL, now() - interval '3 days', now(), 86400)";
+    let at = |level: i32| sum.replace("LEVEL", &level.to_string());
+    let before = client.query_one(&at(0), &[]).await.expect("summing up");
+    roll_up(&database);
+    let hours: i64 = client
+        .query_one("select count(*) from monitoring.samples_hourly", &[])
+        .await
+        .expect("counting")
+        .get(0);
+    assert!((90..=97).contains(&hours), "{hours}");
+    let days: i64 = client
+        .query_one("select count(*) from monitoring.samples_daily", &[])
+        .await
+        .expect("counting")
+        .get(0);
+    assert!((3..=5).contains(&days), "{days}");
+    for level in [0, 1] {
+        let after = client.query_one(&at(level), &[]).await.expect("summing up");
+        // By the hour the first one is left out that lies on the border.
+        let missing = before.get::<_, i64>(1) - after.get::<_, i64>(1);
+        assert!((0..60).contains(&missing), "{level}: {missing}");
+        assert_eq!(
+            before.get::<_, i64>(2) - after.get::<_, i64>(2),
+            missing * 20
+        );
+    }
+    let again = "select sum(samples)::bigint, count(*) from monitoring.samples_hourly";
+    let first = client.query_one(again, &[]).await.expect("counting");
+    roll_up(&database);
+    let second = client.query_one(again, &[]).await.expect("counting");
+    assert_eq!(
+        first.get::<_, i64>(0),
+        second.get::<_, i64>(0),
+        "a second time changes nothing"
+    );
+}
+
+/// A year by the day reads a row a day, however many samples it took.
+#[tokio::test]
+async fn a_year_of_daily_points_is_bounded() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    client
+        .batch_execute(
+            "insert into monitoring.samples_daily (at, samples, health_score, commits, rollbacks, seconds)
+             select to_timestamp(floor(extract(epoch from now()) / 86400 - d) * 86400), 1440, 90 + d % 10, 8640, 0, 86400 from generate_series(1, 365) d",
+        )
+        .await
+        .expect("making a year");
+    let points = points(&client, "365 days").await;
+    assert!((180..=300).contains(&points.len()), "{}", points.len());
+    assert_eq!(points[10]["samples"], 2880);
+    assert_eq!(points[10]["transactions_per_second"], json!(0.1));
 }
 
 /// From psql any interval can be asked for.
@@ -103,11 +202,76 @@ async fn a_gap_is_a_gap() {
     let database = plain().database();
     history(&database, 59, "age not between 20 and 39");
     let app = TestApp::new(&database).await;
-    assert_eq!(trends(&app, "1h").await.len(), 40);
+    let points = trends(&app, "1h").await;
+    assert_eq!(points.len(), 40);
+    // What moved meanwhile is spread over all of the time that it took.
+    assert!(
+        points[1..]
+            .iter()
+            .all(|point| point["transactions_per_second"] == json!(0.33))
+    );
     // Nor is what is not there invented: before the first sample there is nothing.
     let points = trends(&app, "24h").await.len();
     assert!((8..=10).contains(&points), "{points}");
     let empty = plain().database();
     let app = TestApp::new(&empty).await;
     assert!(trends(&app, "30d").await.is_empty());
+}
+
+/// After a reset, a crash or a failover there is nothing between two samples, and never less than nothing.
+#[tokio::test]
+async fn no_rate_is_negative() {
+    for (name, change) in [
+        (
+            "a reset",
+            "counted_since = now(), commits = commits - 100000",
+        ),
+        ("a reset that is not told", "commits = commits - 580"),
+        ("a failover", "timeline = 2"),
+        (
+            "a failover to a server that has counted more",
+            "timeline = 2, commits = commits + 1000000000",
+        ),
+        ("the WAL's own reset", "wal_counted_since = now()"),
+        (
+            "a checkpointer's own reset",
+            "checkpoints_counted_since = now()",
+        ),
+        (
+            "one counter alone",
+            "deadlocks = -5, blocks_read = blocks_read - 100000",
+        ),
+    ] {
+        let database = plain().database();
+        history(&database, 59, "true");
+        let client = database.superuser().await;
+        let break_at = format!(
+            "update monitoring.samples set timeline = 1; update monitoring.samples set {change} where tick_at >= now() - interval '30 minutes'"
+        );
+        client
+            .batch_execute(&break_at)
+            .await
+            .expect("changing what was counted");
+        let points = points(&client, "1 hour").await;
+        assert_eq!(points.len(), 60, "{name}");
+        let mut unknown = 0;
+        for point in &points {
+            for (key, value) in point.as_object().into_iter().flatten() {
+                assert!(
+                    value.as_f64().is_none_or(|number| number >= 0.0),
+                    "{name}: {key} in {point}"
+                );
+            }
+            let rate = &point["transactions_per_second"];
+            assert!(rate.is_null() || rate == &json!(0.33), "{name}: {point}");
+            unknown += usize::from(rate.is_null());
+        }
+        // The first of all, and the first after the break.
+        let expected = if name == "one counter alone" {
+            1..=1
+        } else {
+            2..=2
+        };
+        assert!(expected.contains(&unknown), "{name}: {unknown}");
+    }
 }

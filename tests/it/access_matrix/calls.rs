@@ -58,6 +58,54 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.statements(integer)", "1"),
     ("monitoring.table_health(integer)", "1"),
     ("monitoring.trends(interval)", "'1 hour'"),
+    (
+        "monitoring.activity(timestamptz, timestamptz)",
+        "now() - interval '1 hour', now()",
+    ),
+    (
+        "monitoring.statement_activity(timestamptz, timestamptz)",
+        "now() - interval '1 hour', now()",
+    ),
+    (
+        "monitoring.table_activity(timestamptz, timestamptz)",
+        "now() - interval '1 hour', now()",
+    ),
+    (
+        "monitoring.sum_up(integer, timestamptz, timestamptz, bigint)",
+        "0, now() - interval '1 hour', now(), 60",
+    ),
+    ("monitoring.roll_up(timestamptz)", "now()"),
+    (
+        "monitoring.roll_up_hour(timestamptz)",
+        "'2025-06-07 20:00+00'",
+    ),
+    (
+        "monitoring.roll_up_day(timestamptz)",
+        "'2025-06-07 00:00+00'",
+    ),
+    (
+        "monitoring.sample_metrics(monitoring.samples, jsonb)",
+        "null, '{}'",
+    ),
+    (
+        "monitoring.sample_statements(timestamptz, timestamptz)",
+        "'2025-06-07 20:31+00', null",
+    ),
+    (
+        "monitoring.sample_tables(timestamptz, timestamptz)",
+        "'2025-06-07 20:31+00', null",
+    ),
+    ("monitoring.look_at_watched(integer)", "null"),
+    ("monitoring.note_changes(jsonb)", "null"),
+    (
+        "monitoring.note_differences(text[], boolean, monitoring.watched[])",
+        "'{rls}', false, '{}'",
+    ),
+    (
+        "monitoring.run_sampler_part(monitoring.sampler_parts, timestamptz, numeric)",
+        "row('size', 900, 0.1, null, null, null, null, 0, null, null)::monitoring.sampler_parts, '2025-06-07 20:31+00', 30",
+    ),
+    ("monitoring.health_status(integer)", "100"),
     ("monitoring.windows(integer)", "1"),
     ("monitoring.readiness(uuid)", "null"),
     (
@@ -78,8 +126,21 @@ set role monitoring_owner;
 insert into public.monitoring_events (id, event_type, event_data)
 values ('00000000-0000-4000-8000-000000000001', 'performance_alert', '{}');
 select monitoring.ensure_sample_partition('2025-06-07');
-insert into monitoring.samples values
-  ('2025-06-07 20:30+00', '2025-06-07 20:30+00', 1, 100, 'excellent', 0, 0, 0, 0, 0, 0, 0, 0, 0);
+insert into monitoring.samples (tick_at, sampled_at, duration_ms) values ('2025-06-07 20:30+00', '2025-06-07 20:30+00', 1);
+insert into monitoring.statement_samples
+select t, t, t, '{1}', '{10}', '{true}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}'
+from (values ('2025-06-07 20:30+00'::timestamptz)) v (t);
+insert into monitoring.table_samples
+select t, t, t, '{1}', '{public.guests}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}', '{1}', '{1}', '{1}'
+from (values ('2025-06-07 20:30+00'::timestamptz)) v (t);
+insert into monitoring.samples_hourly (at, samples) values ('2025-06-07 20:00+00', 1);
+insert into monitoring.samples_daily (at, samples) values ('2025-06-07 00:00+00', 1);
+insert into monitoring.statements_hourly values ('2025-06-07 20:00+00', 3600, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}');
+insert into monitoring.statements_daily values ('2025-06-07 00:00+00', 86400, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}');
+insert into monitoring.changes (kind, object, was, now) values ('rls', 'public.guests', 'on', 'off');
+insert into monitoring.watched values ('rls', '1', 'public.guests', 'off');
+insert into monitoring.statement_counters values (1, 10, true, 1, 1, 1, 1, 1, 1);
+insert into monitoring.table_counters values (1, 1, 1, 1, 1);
 insert into monitoring.statement_texts values (1, 'select ?', now());
 insert into monitoring.remembered values ('rls_status', now(), 'nothing');
 insert into monitoring.remembered_companions values (1, 1, 1, '3', '1');
