@@ -436,7 +436,9 @@ begin
     select g.kind, g.name, g.state, null from gone g where g.kind not in ('rls', 'grant')
   )
   insert into monitoring.changes (kind, object, was, now)
-  select c.kind, c.name, c.was, c.now from changed c where not v_is_first
+  -- Even a digest would help to guess.
+  select c.kind, c.name, regexp_replace(c.was, '^hidden, .*', 'hidden'), regexp_replace(c.now, '^hidden, .*', 'hidden')
+  from changed c where not v_is_first
   order by c.kind = 'grant', c.kind, c.name limit 1000;
   get diagnostics v_noted = row_count;
   return v_noted;
@@ -495,7 +497,7 @@ begin
       when 'texts' then perform monitoring.note_statement_texts();
       when 'tables' then perform monitoring.sample_tables(p_tick_at, p_part.last_at);
       when 'size' then database_size_bytes := pg_database_size(current_database());
-      when 'rollup' then perform monitoring.roll_up(p_tick_at);
+      when 'rollup' then perform monitoring.roll_up();
     end case;
   exception
     when query_canceled then
@@ -504,7 +506,7 @@ begin
     when others then
       problem := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
   end;
-  cost_ms := round((extract(epoch from clock_timestamp() - v_began_at) * 1000)::numeric, 3);
+  cost_ms := round(1000 * extract(epoch from clock_timestamp() - v_began_at)::numeric, 3);
   if problem is null then
     update monitoring.sampler_parts p
     set last_at = clock_timestamp(), last_tick_at = p_tick_at, cost_ms = run_sampler_part.cost_ms, failures = 0, problem = null, noted = v_noted,
@@ -622,7 +624,8 @@ begin
   v_sample.sampled_at := v_started_at;
   v_sample.late_ms := greatest(0, (extract(epoch from v_started_at - coalesce(p_tick_at, v_started_at)) * 1000)::bigint);
   v_sample.skipped := nullif(v_skipped, '[]');
-  v_sample.health_score := monitoring.health_score(v_seen -> 'findings');
+  -- What was not judged is not healthy.
+  v_sample.health_score := case when v_seen is not null then monitoring.health_score(v_seen -> 'findings') end;
   v_sample.status := monitoring.health_status(v_sample.health_score);
   v_sample.findings := (v_seen #>> '{metrics,findings}')::int;
   v_sample.slow_queries := (v_seen #>> '{metrics,slow_queries}')::int;
@@ -633,8 +636,12 @@ begin
   v_sample.total_connections := (v_seen #>> '{metrics,total_connections}')::int;
   v_sample.connection_utilization_percent := (v_seen #>> '{metrics,connection_utilization_percent}')::numeric;
   v_sample.longest_transaction_ms := (v_seen #>> '{metrics,longest_transaction_ms}')::bigint;
-  v_sample.duration_ms := round((extract(epoch from clock_timestamp() - v_started_at) * 1000)::numeric, 3);
+  v_sample.duration_ms := round(1000 * extract(epoch from clock_timestamp() - v_started_at)::numeric, 3);
   insert into monitoring.samples select v_sample.*;
+  -- A tick that comes after its hour was summed up.
+  if v_tick_at < to_timestamp(floor(extract(epoch from v_started_at) / 3600) * 3600) then
+    perform monitoring.roll_up_again(v_tick_at);
+  end if;
   return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at, 'late_ms', v_sample.late_ms,
     'health_score', v_sample.health_score, 'health_status', v_sample.status,
     'metrics', monitoring.sample_metrics(v_sample, v_seen), 'parts_ms', v_parts, 'skipped', v_skipped);

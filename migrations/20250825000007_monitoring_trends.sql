@@ -236,9 +236,27 @@ begin
 end
 $$;
 
+create or replace function monitoring.roll_up_again(p_tick_at timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_hour timestamptz := to_timestamp(floor(extract(epoch from p_tick_at) / 3600) * 3600);
+  v_day timestamptz := to_timestamp(floor(extract(epoch from p_tick_at) / 86400) * 86400);
+begin
+  if exists (select from monitoring.samples_hourly h where h.at >= v_hour) then
+    perform monitoring.roll_up_hour(v_hour);
+  end if;
+  if exists (select from monitoring.samples_daily d where d.at >= v_day) then
+    perform monitoring.roll_up_day(v_day);
+  end if;
+end
+$$;
+comment on function monitoring.roll_up_again(timestamptz) is 'Sums up once more the hour and the day of a tick, where they are summed up.';
+
 -- Sums up the hours and days that are over and have not been: after a pause of the sampler several, at most two days' worth a
--- time. A tick that comes late into an hour that was summed up has that done again.
-create or replace function monitoring.roll_up(p_tick_at timestamptz) returns void
+-- time.
+create or replace function monitoring.roll_up() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -267,7 +285,7 @@ begin
   end loop;
 end
 $$;
-comment on function monitoring.roll_up(timestamptz) is 'Sums up the hours and days that are over since it last did.';
+comment on function monitoring.roll_up() is 'Sums up the hours and days that are over since it last did.';
 
 -- At most 300 points, however long the time: gauges at their worst, so that a peak is seen, sessions on average, movements as rates.
 -- A time without samples has no point; where nothing could be compared, a rate is null.
@@ -350,7 +368,8 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.table_activity(timestamptz, timestamptz)',
   'function monitoring.roll_up_hour(timestamptz)',
   'function monitoring.roll_up_day(timestamptz)',
-  'function monitoring.roll_up(timestamptz)',
+  'function monitoring.roll_up()',
+  'function monitoring.roll_up_again(timestamptz)',
   'function monitoring.sample_metrics(monitoring.samples, jsonb)',
   'function monitoring.trends(interval)'); end $private$;
 grant execute on function monitoring.trends(interval) to monitoring_reader, monitoring_agent;

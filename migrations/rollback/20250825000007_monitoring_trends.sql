@@ -55,7 +55,7 @@ begin
   end loop;
 end
 $typed$;
-drop function if exists monitoring.trends(interval), monitoring.roll_up(timestamptz), monitoring.roll_up_day(timestamptz),
+drop function if exists monitoring.trends(interval), monitoring.roll_up(), monitoring.roll_up_again(timestamptz), monitoring.roll_up_day(timestamptz),
   monitoring.roll_up_hour(timestamptz), monitoring.table_activity(timestamptz, timestamptz), monitoring.statement_activity(timestamptz, timestamptz),
   monitoring.sum_up(int, timestamptz, timestamptz, bigint), monitoring.activity(timestamptz, timestamptz);
 do $forget$

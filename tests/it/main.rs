@@ -49,6 +49,8 @@ mod pgbouncer;
 mod statements;
 // A section that fails is empty and named; the others arrive.
 mod sections;
+// What a sample holds, and what it leaves out when it would cost too much.
+mod sampling;
 // Scheduled work is done once.
 mod tasks;
 // How often a request goes to the server and back.

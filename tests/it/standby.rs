@@ -57,6 +57,18 @@ async fn a_standby_is_watched_and_what_the_primary_keeps_is_named() {
                 .is_some_and(|reason| reason.contains("standby")),
             "{report}"
         );
+        if task == "sample" {
+            // What cannot be stored is told all the same.
+            let metrics = &report["metrics"];
+            for metric in [
+                "total_connections",
+                "active_sessions",
+                "xid_age",
+                "high_risk_tables",
+            ] {
+                assert!(metrics[metric].is_number(), "{metric} in {report}");
+            }
+        }
     }
     let refused = app
         .post_as(

@@ -114,6 +114,49 @@ async fn cleanup_drops_old_samples_by_partition() {
     assert_eq!(database.psql(SUPERUSER, count).as_deref(), Ok("2\n"));
 }
 
+/// All of it has its retention, and what was removed is told by kind.
+#[tokio::test]
+async fn cleanup_does_retention_for_all_of_the_history() {
+    let database = plain().database();
+    let setup = "
+        insert into monitoring.samples_hourly (at, samples) values (now() - interval '89 days', 1), (now() - interval '91 days', 1);
+        insert into monitoring.samples_daily (at, samples) values (now() - interval '399 days', 1), (now() - interval '401 days', 1);
+        insert into monitoring.statements_hourly
+        select now() - a, 1, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}' from (values (interval '1 day'), (interval '91 days'), (interval '92 days')) v (a);
+        insert into monitoring.statements_daily
+        select now() - a, 1, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}' from (values (interval '1 day'), (interval '401 days')) v (a);
+        insert into monitoring.changes select now() - a, 'rls', 'public.guests', 'on', 'off' from (values (interval '1 day'), (interval '401 days')) v (a);
+        insert into monitoring.statement_texts values (1, 'kept', now()), (2, 'gone', now() - interval '31 days');
+        select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - 8);";
+    database.psql(SUPERUSER, setup).expect("making a history");
+    let app = TestApp::new(&database).await;
+    let report = app.task(json!({"task": "cleanup"})).await;
+    for (kind, count) in [
+        ("sample_partitions", 1),
+        ("statement_sample_partitions", 1),
+        ("table_sample_partitions", 1),
+        ("sample_partitions_postponed", 0),
+        ("hourly_points", 3),
+        ("daily_points", 2),
+        ("changes", 1),
+        ("statement_texts", 1),
+    ] {
+        assert_eq!(report[kind], count, "{kind} in {report}");
+    }
+    let left = "select (select count(*) from monitoring.samples_hourly), (select count(*) from monitoring.samples_daily),
+        (select count(*) from monitoring.statements_hourly), (select count(*) from monitoring.changes)";
+    assert_eq!(database.psql(SUPERUSER, left).as_deref(), Ok("1|1|1|1\n"));
+    // Other retentions are rows, too.
+    let shorter = "update monitoring.settings set value = '30' where key in ('hourly_retention_days', 'daily_retention_days')";
+    database.psql(SUPERUSER, shorter).expect("setting");
+    let report = app.task(json!({"task": "cleanup"})).await;
+    assert_eq!(
+        (&report["hourly_points"], &report["daily_points"]),
+        (&json!(1), &json!(1)),
+        "{report}"
+    );
+}
+
 /// Dropping a partition waits behind one idle reader, and every insert waits behind the drop.
 #[tokio::test]
 async fn a_partition_in_use_is_left_for_the_next_cleanup() {

@@ -26,7 +26,7 @@ fn history(database: &TestDatabase, minutes: u32, condition: &str) {
 
 /// What the sampler does when an hour is over, as often as it takes to catch up.
 fn roll_up(database: &TestDatabase) {
-    let sql = "select count(monitoring.roll_up(now())) from generate_series(1, 20)";
+    let sql = "select count(monitoring.roll_up()) from generate_series(1, 20)";
     database.psql(SUPERUSER, sql).expect("summing up");
 }
 

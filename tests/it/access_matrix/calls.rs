@@ -74,7 +74,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.sum_up(integer, timestamptz, timestamptz, bigint)",
         "0, now() - interval '1 hour', now(), 60",
     ),
-    ("monitoring.roll_up(timestamptz)", "now()"),
+    (
+        "monitoring.roll_up_again(timestamptz)",
+        "'2025-06-07 20:31+00'",
+    ),
     (
         "monitoring.roll_up_hour(timestamptz)",
         "'2025-06-07 20:00+00'",

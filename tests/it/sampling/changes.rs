@@ -1,0 +1,202 @@
+//! A switched-off row-level security is known at the next sample; what did not change is no change.
+
+use super::{agent, execute, sample, statistics_arrive, text};
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER};
+
+/// What changed since the last time it was asked.
+async fn changes(client: &tokio_postgres::Client) -> Vec<String> {
+    let told = "select coalesce(string_agg(format('%s %s: %s > %s', kind, object, coalesce(was, '-'), coalesce(now, '-')), chr(10) order by kind, object), '')
+                from monitoring.changes";
+    let told = text(client, told).await.unwrap_or_default();
+    execute(client, "delete from monitoring.changes").await;
+    told.lines().map(str::to_owned).collect()
+}
+
+/// The counters say that somebody wrote; which takes up to a second.
+async fn counted(client: &tokio_postgres::Client, since: &str) {
+    let condition = format!(
+        "select monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members') is distinct from '{since}'"
+    );
+    statistics_arrive(client, &condition).await;
+}
+
+async fn written(client: &tokio_postgres::Client) -> String {
+    // What was written before has to have arrived, or it would be taken for what comes next.
+    tokio::time::sleep(std::time::Duration::from_millis(1600)).await;
+    execute(client, "select pg_stat_clear_snapshot()").await;
+    let written = "select monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members')";
+    text(client, written).await.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_changed_in_privileges_is_known_at_the_next_sample() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (agent, client, observer) = (
+        agent(&database).await,
+        database.superuser().await,
+        database.superuser().await,
+    );
+    execute(
+        &client,
+        "create table guests (id int primary key); alter table guests enable row level security;
+         create table vendors (id int); create policy everybody on guests using (id > 0); create role planner; create role caterer",
+    )
+    .await;
+    sample(&agent, 50).await;
+    assert!(
+        changes(&observer).await.is_empty(),
+        "the first look is what later ones are compared with"
+    );
+
+    let mut minutes_ago = 49;
+    for (change, expected) in [
+        (
+            "alter table guests disable row level security",
+            "rls public.guests: on > off",
+        ),
+        (
+            "alter table guests enable row level security",
+            "rls public.guests: off > on",
+        ),
+        (
+            "alter table guests force row level security",
+            "rls public.guests: on > on, forced",
+        ),
+        (
+            "grant select on guests to public",
+            "grant public.guests: owner only > {postgres=arwdDxt",
+        ),
+        (
+            "alter policy everybody on guests using (true)",
+            "policy policy everybody on public.guests: permissive, for all, to public, expression ",
+        ),
+        (
+            "drop policy everybody on guests",
+            "policy policy everybody on public.guests: permissive, for all, to public, expression ",
+        ),
+        (
+            "create policy own on guests as restrictive for select to planner using (id = 1)",
+            "policy policy own on public.guests: - > restrictive, for select, to planner, expression ",
+        ),
+        (
+            "alter role planner bypassrls",
+            "role planner: no login > no login, bypasses row-level security",
+        ),
+        (
+            "grant planner to caterer",
+            "membership caterer in planner: - > member",
+        ),
+        (
+            "revoke planner from caterer",
+            "membership caterer in planner: member > -",
+        ),
+        (
+            "grant create on schema public to planner",
+            "grant schema public: ",
+        ),
+        (
+            "alter role caterer login superuser",
+            "role caterer: no login > login, superuser",
+        ),
+    ] {
+        let before = written(&observer).await;
+        execute(&client, change).await;
+        counted(&observer, &before).await;
+        sample(&agent, minutes_ago).await;
+        minutes_ago -= 1;
+        let changes = changes(&observer).await;
+        assert_eq!(changes.len(), 1, "{change}: {changes:?}");
+        assert!(changes[0].starts_with(expected), "{change}: {changes:?}");
+    }
+
+    // A table that is new, or has another name, has not changed; nor has one that is gone.
+    for change in [
+        "create table venues (id int); grant select on venues to planner",
+        "alter table vendors rename to suppliers",
+        "analyze guests; vacuum guests",
+        "insert into suppliers values (1); create index on suppliers (id)",
+        "drop table suppliers",
+    ] {
+        for statement in change.split("; ") {
+            execute(&client, statement).await;
+        }
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(1600)).await;
+    sample(&agent, minutes_ago).await;
+    let changes = changes(&observer).await;
+    assert!(changes.is_empty(), "{changes:?}");
+}
+
+/// The counters are lost in a crash and can be reset; every hour everything is looked at whatever they say.
+#[tokio::test]
+async fn what_the_counters_did_not_tell_is_found_within_the_hour() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    execute(
+        &client,
+        "create table guests (id int); alter table guests enable row level security",
+    )
+    .await;
+    sample(&agent, 50).await;
+    // Now what the first one wrote itself is counted.
+    written(&client).await;
+    sample(&agent, 49).await;
+    let before = written(&client).await;
+    execute(&client, "alter table guests disable row level security").await;
+    counted(&client, &before).await;
+    // As if they had not been counted.
+    let noted = "update monitoring.sampler_parts set noted = noted || jsonb_build_object('written',
+        monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members')) where part = 'changes'";
+    execute(&client, noted).await;
+    sample(&agent, 48).await;
+    assert!(changes(&client).await.is_empty());
+    let an_hour_ago = "update monitoring.sampler_parts set noted = noted || jsonb_build_object('whole_at', now() - interval '61 minutes') where part = 'changes'";
+    execute(&client, an_hour_ago).await;
+    sample(&agent, 47).await;
+    assert_eq!(changes(&client).await, ["rls public.guests: on > off"]);
+}
+
+/// Of a setting that may hold a secret only that it changed.
+#[tokio::test]
+async fn settings_that_changed_are_told_without_secrets() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    sample(&agent, 50).await;
+    changes(&client).await;
+    for sql in [
+        "alter system set work_mem = '7MB'",
+        "alter system set restore_command = 'copy --password hunter2'",
+        "alter system set primary_conninfo = 'host=standby password=hunter2'",
+        "select pg_reload_conf()",
+    ] {
+        execute(&client, sql).await;
+    }
+    let reloaded = database.superuser().await;
+    super::statistics_arrive(
+        &reloaded,
+        "select setting = '7168' from pg_settings where name = 'work_mem'",
+    )
+    .await;
+    // The agent's session reads the new configuration before its next statement.
+    sample(&agent, 49).await;
+    let told = changes(&client).await;
+    assert!(
+        told.contains(&"setting work_mem: 4096 kB > 7168 kB".to_owned()),
+        "{told:?}"
+    );
+    for name in ["restore_command", "primary_conninfo"] {
+        let line = format!("setting {name}: hidden > hidden");
+        assert!(told.contains(&line), "{told:?}");
+    }
+    assert!(!told.join(" ").contains("hunter2"), "{told:?}");
+    let kept = database.psql(
+        SUPERUSER,
+        "select count(*) from monitoring.watched where state like '%hunter2%'",
+    );
+    assert_eq!(kept.as_deref(), Ok("0\n"));
+    sample(&agent, 48).await;
+    assert!(changes(&client).await.is_empty());
+}

@@ -1,0 +1,194 @@
+//! Costly parts have turns, budgets and failures of their own; the heartbeat has none of these.
+
+use super::{agent, execute, reason, sample, text};
+use crate::support::postgres::{Cluster, ClusterOptions, plain};
+
+#[tokio::test]
+async fn a_failing_part_costs_only_itself_and_is_tried_again_later_and_later() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    sample(&agent, 58).await;
+    execute(
+        &client,
+        "alter table monitoring.statement_samples rename to gone",
+    )
+    .await;
+    let report = sample(&agent, 57).await;
+    let why = reason(&report, "statements").unwrap_or_default();
+    assert!(
+        why.contains("42P01") && why.contains("statement_samples"),
+        "{report}"
+    );
+    assert!(
+        report["parts_ms"]["texts"].is_number() || reason(&report, "texts").is_some(),
+        "the others go on: {report}"
+    );
+    let stored = "select skipped::text from monitoring.samples order by tick_at desc limit 1";
+    assert!(
+        text(&client, stored)
+            .await
+            .is_some_and(|skipped| skipped.contains("42P01")),
+        "the sample says so"
+    );
+
+    // After the first failure two minutes, then four.
+    let report = sample(&agent, 56).await;
+    let why = reason(&report, "statements").unwrap_or_default();
+    assert!(
+        why.starts_with("failed 1 times, tried again at "),
+        "{report}"
+    );
+    let report = sample(&agent, 55).await;
+    assert!(
+        reason(&report, "statements")
+            .is_some_and(|why| why.contains("42P01") && !why.starts_with("failed")),
+        "{report}"
+    );
+    for minutes_ago in [54, 53, 52] {
+        let report = sample(&agent, minutes_ago).await;
+        let why = reason(&report, "statements").unwrap_or_default();
+        assert!(why.starts_with("failed 2 times"), "{minutes_ago}: {report}");
+    }
+    execute(
+        &client,
+        "alter table monitoring.gone rename to statement_samples",
+    )
+    .await;
+    let report = sample(&agent, 51).await;
+    assert_eq!(reason(&report, "statements"), None, "{report}");
+    assert!(report["parts_ms"]["statements"].is_number());
+    let failures = "select failures from monitoring.sampler_parts where part = 'statements'";
+    assert_eq!(text(&client, failures).await.as_deref(), Some("0"));
+}
+
+/// A time limit that took the sample with it would take every sample after it.
+#[tokio::test]
+async fn a_cancelled_part_does_not_take_the_heartbeat_with_it() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    execute(
+        &client,
+        "set role monitoring_owner; create or replace function monitoring.roll_up() returns void language sql as 'select pg_sleep(30)'; reset role",
+    )
+    .await;
+    execute(&agent, "set statement_timeout = '1s'").await;
+    let report = sample(&agent, 30).await;
+    assert!(
+        reason(&report, "rollup").is_some_and(|why| why.starts_with("cancelled after ")),
+        "{report}"
+    );
+    assert!(reason(&report, "what follows it").is_some(), "{report}");
+    assert!(report["health_score"].is_number());
+    assert_eq!(
+        text(&client, "select count(*) from monitoring.samples")
+            .await
+            .as_deref(),
+        Some("1")
+    );
+    let report = sample(&agent, 29).await;
+    assert!(
+        reason(&report, "rollup").is_some_and(|why| why.starts_with("failed 1 times")),
+        "{report}"
+    );
+    assert_eq!(
+        reason(&report, "what follows it"),
+        None,
+        "the others have their turn again: {report}"
+    );
+}
+
+#[tokio::test]
+async fn what_costs_more_than_its_share_is_done_less_often() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    execute(
+        &client,
+        "update monitoring.settings set value = '1' where key = 'sample_budget_ms'",
+    )
+    .await;
+    execute(
+        &client,
+        "update monitoring.sampler_parts set budget_share = 0.0001",
+    )
+    .await;
+    // The cheap part itself is over ten times this budget.
+    execute(
+        &client,
+        "update monitoring.sampler_parts set budget_share = null where part = 'statements'",
+    )
+    .await;
+    let report = sample(&agent, 30).await;
+    assert!(report["parts_ms"]["statements"].is_number(), "{report}");
+    execute(&client, "update monitoring.sampler_parts set budget_share = 0.0001 where part = 'statements'; update monitoring.settings set value = '10000' where key = 'sample_budget_ms'").await;
+    let report = sample(&agent, 29).await;
+    assert!(report["parts_ms"]["statements"].is_number(), "{report}");
+    execute(&client, "update monitoring.sampler_parts set cost_ms = 4000, next_at = last_tick_at + interval '4 minutes' where part = 'statements'").await;
+    for minutes_ago in [28, 27, 26] {
+        let report = sample(&agent, minutes_ago).await;
+        let why = reason(&report, "statements").unwrap_or_default();
+        assert!(
+            why.starts_with("takes 4000 ms, its turn is at "),
+            "{minutes_ago}: {report}"
+        );
+    }
+    assert!(sample(&agent, 25).await["parts_ms"]["statements"].is_number());
+    // By its cost: of a budget of 10 s a minute a ten-thousandth is 1 ms a minute.
+    let cost = "select abs(extract(epoch from next_at - last_tick_at) - greatest(60, 60 * cost_ms)) < 1 from monitoring.sampler_parts where part = 'statements'";
+    assert_eq!(text(&client, cost).await.as_deref(), Some("true"));
+}
+
+/// Above 90 percent of the connections a sample is a heartbeat and little more.
+#[tokio::test]
+async fn a_server_in_trouble_is_asked_for_less() {
+    let cluster = Cluster::start(ClusterOptions {
+        max_connections: 20,
+        ..ClusterOptions::default()
+    });
+    let database = cluster.database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    sample(&agent, 30).await;
+    let mut taken = Vec::new();
+    while taken.len() < 15 {
+        taken.push(database.superuser().await);
+    }
+    let report = sample(&agent, 29).await;
+    for part in ["remember", "statements"] {
+        let why = reason(&report, part).unwrap_or_default();
+        assert!(
+            why.ends_with(" percent of the connections are taken"),
+            "{part}: {report}"
+        );
+    }
+    assert!(
+        report["parts_ms"]["changes"].is_number(),
+        "what must not wait does not: {report}"
+    );
+    assert!(report["metrics"]["connection_utilization_percent"].as_f64() > Some(90.0));
+    drop(taken);
+    super::statistics_arrive(
+        &client,
+        "select count(*) < 10 from pg_stat_activity where backend_type = 'client backend'",
+    )
+    .await;
+    let report = sample(&agent, 28).await;
+    assert_eq!(reason(&report, "statements"), None, "{report}");
+}
+
+/// Who judges may fail: what was seen is kept.
+#[tokio::test]
+async fn a_sample_without_a_judgement_is_still_a_heartbeat() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    execute(&client, "alter table monitoring.thresholds rename to gone").await;
+    let report = sample(&agent, 10).await;
+    assert!(
+        reason(&report, "judgement").is_some_and(|why| why.contains("42P01")),
+        "{report}"
+    );
+    assert!(
+        report["health_score"].is_null() && report["metrics"]["active_sessions"].is_number(),
+        "{report}"
+    );
+    let row = "select health_score is null and active_sessions is not null from monitoring.samples";
+    assert_eq!(text(&client, row).await.as_deref(), Some("true"));
+}
