@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-matrix bench-sql bench-http check check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-matrix bench-sql bench-sample bench-http check check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,6 +23,10 @@ test-api: ## the API, asked everything by its own description, under an emulator
 bench-sql: ## what watching costs the server, beside its floor and the naive form (ONLY=large; small, events)
 	@script/setup build postgres
 	cargo bench --locked --bench sql -- $(ONLY)
+
+bench-sample: ## what sampling costs: an hour of it beside another exporter, and reading the history (ONLY=large; small, trends)
+	@script/setup build postgres exporter
+	cargo bench --locked --bench sample -- $(ONLY)
 
 bench-http: ## what a GET through AWS's emulator takes beside its statements alone (ONLY=large; small)
 	@script/setup build postgres moto lambda

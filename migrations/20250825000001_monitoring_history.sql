@@ -116,8 +116,9 @@ create table if not exists monitoring.statement_samples (
   toplevel           boolean[] not null,
   calls              bigint[] not null,
   calls_before       bigint[] not null,
-  exec_ms            float8[] not null,
-  exec_ms_before     float8[] not null,
+  -- Whole numbers: the last digits of a float are noise that takes room.
+  exec_us            bigint[] not null,
+  exec_us_before     bigint[] not null,
   rows               bigint[] not null,
   rows_before        bigint[] not null,
   blocks_hit         bigint[] not null,
@@ -208,6 +209,8 @@ create table if not exists monitoring.samples_hourly (
 );
 comment on table monitoring.samples_hourly is 'Samples by the hour: gauges at their worst, sessions on average, movements of counters.';
 
+create table if not exists monitoring.samples_half_daily (like monitoring.samples_hourly including all);
+comment on table monitoring.samples_half_daily is 'Samples by half a UTC day, kept as long as the hours: what a month is read from.';
 create table if not exists monitoring.samples_daily (like monitoring.samples_hourly including all);
 comment on table monitoring.samples_daily is 'Samples by the UTC day, summed up from the hours.';
 
@@ -341,6 +344,7 @@ declare
   v_dropped jsonb := '{"samples": 0, "statement_samples": 0, "table_samples": 0}';
   v_postponed int := 0;
   v_hourly int;
+  v_half_daily int;
   v_daily int;
   v_statements_hourly int;
   v_statements_daily int;
@@ -364,6 +368,8 @@ begin
   -- Few rows: one an hour, one a day.
   delete from monitoring.samples_hourly s where s.at < v_hourly_from;
   get diagnostics v_hourly = row_count;
+  delete from monitoring.samples_half_daily s where s.at < v_hourly_from;
+  get diagnostics v_half_daily = row_count;
   delete from monitoring.statements_hourly s where s.at < v_hourly_from;
   get diagnostics v_statements_hourly = row_count;
   delete from monitoring.samples_daily s where s.at < v_daily_from;
@@ -377,7 +383,7 @@ begin
     'statement_sample_partitions', v_dropped -> 'statement_samples',
     'table_sample_partitions', v_dropped -> 'table_samples',
     'sample_partitions_postponed', v_postponed,
-    'hourly_points', v_hourly + v_statements_hourly,
+    'hourly_points', v_hourly + v_half_daily + v_statements_hourly,
     'daily_points', v_daily + v_statements_daily,
     'changes', v_changes);
 end
@@ -536,6 +542,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.statement_samples',
   'table monitoring.table_samples',
   'table monitoring.samples_hourly',
+  'table monitoring.samples_half_daily',
   'table monitoring.samples_daily',
   'table monitoring.statements_hourly',
   'table monitoring.statements_daily',
@@ -553,7 +560,7 @@ declare
 begin
   if v_operator <> '' then
     execute pg_catalog.format('grant select on monitoring.samples, monitoring.statement_samples, monitoring.table_samples, '
-      'monitoring.samples_hourly, monitoring.samples_daily, monitoring.statements_hourly, monitoring.statements_daily, '
+      'monitoring.samples_hourly, monitoring.samples_half_daily, monitoring.samples_daily, monitoring.statements_hourly, monitoring.statements_daily, '
       'monitoring.statement_texts, monitoring.changes to %I', v_operator);
     execute pg_catalog.format('grant select, update on monitoring.sampler_parts to %I', v_operator);
     execute pg_catalog.format('grant select, delete on monitoring.remembered to %I', v_operator);

@@ -245,7 +245,7 @@ begin
     'insert into monitoring.statement_samples '
     'select $3, clock_timestamp(), $4, coalesce(array_agg(h.query_id), ''{}''), coalesce(array_agg(h.user_id), ''{}''), coalesce(array_agg(h.toplevel), ''{}''), '
       'coalesce(array_agg(h.calls), ''{}''), coalesce(array_agg(h.calls_b), ''{}''), '
-      'coalesce(array_agg(round(h.exec_ms::numeric, 3)::float8), ''{}''), coalesce(array_agg(round(h.exec_ms_b::numeric, 3)::float8), ''{}''), '
+      'coalesce(array_agg((1000 * h.exec_ms)::bigint), ''{}''), coalesce(array_agg((1000 * h.exec_ms_b)::bigint), ''{}''), '
       'coalesce(array_agg(h.rows), ''{}''), coalesce(array_agg(h.rows_b), ''{}''), '
       'coalesce(array_agg(h.hit), ''{}''), coalesce(array_agg(h.hit_b), ''{}''), coalesce(array_agg(h.read), ''{}''), coalesce(array_agg(h.read_b), ''{}''), '
       'coalesce(array_agg(h.temp), ''{}''), coalesce(array_agg(h.temp_b), ''{}'') '

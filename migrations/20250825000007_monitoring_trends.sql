@@ -99,8 +99,8 @@ $$;
 comment on function monitoring.activity(timestamptz, timestamptz) is
   'The samples of these ticks, oldest first, as rows of monitoring.samples_hourly: gauges as they were, counters as what they moved by since the sample before, null where that cannot be told.';
 
--- The same for any time, in points of so many seconds. p_level is what is read: 0 samples, 1 hours, 2 days, each with the finer
--- ones for what is not summed up yet. So a month costs no more than some hundred rows.
+-- The same for any time, in points of so many seconds. p_level is what is read: 0 samples, 1 hours, 2 half days, 3 days, each with the
+-- finer ones for what is not summed up yet. So a month costs what an hour costs.
 create or replace function monitoring.sum_up(p_level int, p_from timestamptz, p_to timestamptz, p_point_seconds bigint)
 returns setof monitoring.samples_hourly
 language plpgsql stable
@@ -109,8 +109,10 @@ set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 declare
-  v_hourly_from timestamptz := case when p_level = 2 then greatest(p_from,
+  v_half_daily_from timestamptz := case when p_level = 3 then greatest(p_from,
     (select max(d.at) + interval '1 day' from monitoring.samples_daily d where d.at >= p_from and d.at < p_to)) else p_from end;
+  v_hourly_from timestamptz := case when p_level >= 2 then greatest(v_half_daily_from,
+    (select max(h.at) + interval '12 hours' from monitoring.samples_half_daily h where h.at >= p_from and h.at < p_to)) else p_from end;
   v_raw_from timestamptz := case when p_level >= 1 then greatest(v_hourly_from,
     (select max(h.at) + interval '1 hour' from monitoring.samples_hourly h where h.at >= p_from and h.at < p_to)) else p_from end;
 begin
@@ -125,12 +127,14 @@ begin
       sum(r.active_on_ipc * r.samples) / sum(r.samples), sum(r.active_on_other * r.samples) / sum(r.samples),
       max(r.idle_in_transaction), max(r.autovacuum_workers), max(r.database_size_bytes), max(r.xid_age), max(r.multixact_age),
       min(r.standbys), max(r.replication_lag_bytes), max(r.replication_lag_seconds), max(r.inactive_slots), max(r.slot_retained_bytes),
-      sum(r.commits)::bigint, sum(r.rollbacks)::bigint, sum(r.blocks_read)::bigint, sum(r.blocks_hit)::bigint,
-      sum(r.tuples_returned)::bigint, sum(r.tuples_fetched)::bigint, sum(r.tuples_inserted)::bigint, sum(r.tuples_updated)::bigint,
-      sum(r.tuples_deleted)::bigint, sum(r.temp_files)::bigint, sum(r.temp_bytes)::bigint, sum(r.deadlocks)::bigint, sum(r.wal_bytes),
-      sum(r.checkpoints_timed)::bigint, sum(r.checkpoints_requested)::bigint, sum(r.checkpoint_write_ms), sum(r.checkpoint_sync_ms)
+      sum(r.commits::float8)::bigint, sum(r.rollbacks::float8)::bigint, sum(r.blocks_read::float8)::bigint, sum(r.blocks_hit::float8)::bigint,
+      sum(r.tuples_returned::float8)::bigint, sum(r.tuples_fetched::float8)::bigint, sum(r.tuples_inserted::float8)::bigint, sum(r.tuples_updated::float8)::bigint,
+      sum(r.tuples_deleted::float8)::bigint, sum(r.temp_files::float8)::bigint, sum(r.temp_bytes::float8)::bigint, sum(r.deadlocks::float8)::bigint, sum(r.wal_bytes),
+      sum(r.checkpoints_timed::float8)::bigint, sum(r.checkpoints_requested::float8)::bigint, sum(r.checkpoint_write_ms), sum(r.checkpoint_sync_ms)
     from (
-      select d.* from monitoring.samples_daily d where p_level = 2 and d.at >= p_from and d.at < p_to
+      select d.* from monitoring.samples_daily d where p_level = 3 and d.at >= p_from and d.at < p_to
+      union all
+      select h.* from monitoring.samples_half_daily h where p_level >= 2 and h.at >= v_half_daily_from and h.at < p_to
       union all
       select h.* from monitoring.samples_hourly h where p_level >= 1 and h.at >= v_hourly_from and h.at < p_to
       union all
@@ -159,7 +163,7 @@ declare
     (select max(h.at) + interval '1 hour' from monitoring.statements_hourly h where v_by_hour and h.at >= p_from and h.at + interval '1 hour' <= p_to), p_from);
 begin
   return query
-    select r.query_id, sum(r.calls)::bigint, sum(r.exec_ms), sum(r.rows)::bigint, sum(r.hit)::bigint, sum(r.read)::bigint, sum(r.temp)::bigint
+    select r.query_id, sum(r.calls::float8)::bigint, sum(r.exec_ms), sum(r.rows::float8)::bigint, sum(r.hit::float8)::bigint, sum(r.read::float8)::bigint, sum(r.temp::float8)::bigint
     from (
       select u.*
       from monitoring.statements_hourly h, unnest(h.query_ids, h.calls, h.exec_ms, h.rows, h.blocks_hit, h.blocks_read, h.temp_blocks)
@@ -167,11 +171,11 @@ begin
       where v_by_hour and h.at >= p_from and h.at < v_raw_from
       union all
       -- Without a before it began anew, and all of it came since.
-      select u.query_id, u.calls - coalesce(u.calls_b, 0), u.exec_ms - coalesce(u.exec_ms_b, 0), u.rows - coalesce(u.rows_b, 0),
+      select u.query_id, u.calls - coalesce(u.calls_b, 0), (u.exec_us - coalesce(u.exec_us_b, 0)) / 1000.0::float8, u.rows - coalesce(u.rows_b, 0),
         u.hit - coalesce(u.hit_b, 0), u.read - coalesce(u.read_b, 0), u.temp - coalesce(u.temp_b, 0)
-      from monitoring.statement_samples s, unnest(s.query_ids, s.calls, s.calls_before, s.exec_ms, s.exec_ms_before, s.rows, s.rows_before,
+      from monitoring.statement_samples s, unnest(s.query_ids, s.calls, s.calls_before, s.exec_us, s.exec_us_before, s.rows, s.rows_before,
           s.blocks_hit, s.blocks_hit_before, s.blocks_read, s.blocks_read_before, s.temp_blocks, s.temp_blocks_before)
-        as u (query_id, calls, calls_b, exec_ms, exec_ms_b, rows, rows_b, hit, hit_b, read, read_b, temp, temp_b)
+        as u (query_id, calls, calls_b, exec_us, exec_us_b, rows, rows_b, hit, hit_b, read, read_b, temp, temp_b)
       where s.tick_at >= v_raw_from and s.tick_at < p_to
     ) r
     group by r.query_id;
@@ -224,6 +228,8 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 begin
+  delete from monitoring.samples_half_daily h where h.at >= p_day and h.at < p_day + interval '1 day';
+  insert into monitoring.samples_half_daily select * from monitoring.sum_up(1, p_day, p_day + interval '1 day', 43200);
   delete from monitoring.samples_daily d where d.at = p_day;
   insert into monitoring.samples_daily select * from monitoring.sum_up(1, p_day, p_day + interval '1 day', 86400);
   delete from monitoring.statements_daily d where d.at = p_day;
@@ -292,12 +298,12 @@ comment on function monitoring.roll_up() is 'Sums up the hours and days that are
 create or replace function monitoring.trends(p_range interval) returns table (
   at timestamptz, samples bigint, health_score int, slow_queries int, blocked_sessions int, total_connections int,
   connection_utilization_percent numeric, longest_transaction_ms bigint, high_risk_tables int, tables_needing_vacuum int,
-  unresolved_events int, findings int, longest_statement_ms bigint, average_active_sessions numeric, active_on_cpu numeric,
-  active_on_lock numeric, active_on_lwlock numeric, active_on_io numeric, active_on_client numeric, active_on_ipc numeric, active_on_other numeric,
+  unresolved_events int, findings int, longest_statement_ms bigint, average_active_sessions float8, active_on_cpu float8,
+  active_on_lock float8, active_on_lwlock float8, active_on_io float8, active_on_client float8, active_on_ipc float8, active_on_other float8,
   idle_in_transaction int, autovacuum_workers int, database_size_bytes bigint, xid_age bigint, multixact_age bigint,
   standbys int, replication_lag_bytes bigint, replication_lag_seconds numeric, inactive_slots int, slot_retained_bytes bigint,
-  transactions_per_second numeric, rollbacks_per_second numeric, cache_hit_percent numeric, tuples_read_per_second numeric,
-  tuples_written_per_second numeric, temp_bytes_per_second numeric, wal_bytes_per_second numeric, deadlocks bigint,
+  transactions_per_second float8, rollbacks_per_second float8, cache_hit_percent float8, tuples_read_per_second float8,
+  tuples_written_per_second float8, temp_bytes_per_second float8, wal_bytes_per_second float8, deadlocks bigint,
   checkpoints_timed bigint, checkpoints_requested bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -308,9 +314,10 @@ as $$
 declare
   v_interval_seconds bigint := (monitoring.setting('sample_interval_seconds') #>> '{}')::bigint;
   v_range_seconds numeric := extract(epoch from p_range);
-  v_level int := case when p_range > interval '90 days' then 2 when p_range > interval '2 days' then 1 else 0 end;
-  -- A point stands for whole ticks, hours or days, for one at least.
-  v_unit_seconds bigint := case v_level when 2 then 86400 when 1 then 3600 else v_interval_seconds end;
+  v_level int := case when p_range > interval '90 days' then 3 when p_range > interval '10 days' then 2 when p_range > interval '2 days' then 1
+    else 0 end;
+  -- A point stands for whole ticks, hours, half days or days, for one at least.
+  v_unit_seconds bigint := case v_level when 3 then 86400 when 2 then 43200 when 1 then 3600 else v_interval_seconds end;
   v_point_seconds bigint := v_unit_seconds * greatest(1, ceil(v_range_seconds / 300 / v_unit_seconds))::bigint;
   v_newest bigint := floor(extract(epoch from now()) / v_point_seconds);
 begin
@@ -318,16 +325,16 @@ begin
   return query
     select p.at, p.samples, p.health_score, p.slow_queries, p.blocked_sessions, p.total_connections, p.connection_utilization_percent,
       p.longest_transaction_ms, p.high_risk_tables, p.tables_needing_vacuum, p.unresolved_events, p.findings, p.longest_statement_ms,
-      round(p.active_sessions::numeric, 2), round(p.active_on_cpu::numeric, 2), round(p.active_on_lock::numeric, 2),
-      round(p.active_on_lwlock::numeric, 2), round(p.active_on_io::numeric, 2), round(p.active_on_client::numeric, 2),
-      round(p.active_on_ipc::numeric, 2), round(p.active_on_other::numeric, 2),
+      round(p.active_sessions * 100) / 100, round(p.active_on_cpu * 100) / 100, round(p.active_on_lock * 100) / 100,
+      round(p.active_on_lwlock * 100) / 100, round(p.active_on_io * 100) / 100, round(p.active_on_client * 100) / 100,
+      round(p.active_on_ipc * 100) / 100, round(p.active_on_other * 100) / 100,
       p.idle_in_transaction, p.autovacuum_workers, p.database_size_bytes, p.xid_age, p.multixact_age, p.standbys, p.replication_lag_bytes,
       p.replication_lag_seconds, p.inactive_slots, p.slot_retained_bytes,
-      round(((p.commits + p.rollbacks) / nullif(p.seconds, 0))::numeric, 2), round((p.rollbacks / nullif(p.seconds, 0))::numeric, 2),
-      round(100.0 * p.blocks_hit / nullif(p.blocks_hit + p.blocks_read, 0), 2),
-      round(((p.tuples_returned + p.tuples_fetched) / nullif(p.seconds, 0))::numeric, 1),
-      round(((p.tuples_inserted + p.tuples_updated + p.tuples_deleted) / nullif(p.seconds, 0))::numeric, 1),
-      round((p.temp_bytes / nullif(p.seconds, 0))::numeric), round((p.wal_bytes / nullif(p.seconds, 0)::numeric)), p.deadlocks,
+      round((p.commits + p.rollbacks) / nullif(p.seconds, 0) * 100) / 100, round(p.rollbacks / nullif(p.seconds, 0) * 100) / 100,
+      round(p.blocks_hit::float8 / nullif(p.blocks_hit + p.blocks_read, 0) * 10000) / 100,
+      round((p.tuples_returned + p.tuples_fetched) / nullif(p.seconds, 0) * 10) / 10,
+      round((p.tuples_inserted + p.tuples_updated + p.tuples_deleted) / nullif(p.seconds, 0) * 10) / 10,
+      round(p.temp_bytes / nullif(p.seconds, 0)), round(p.wal_bytes::float8 / nullif(p.seconds, 0)), p.deadlocks,
       p.checkpoints_timed, p.checkpoints_requested
     from monitoring.sum_up(v_level,
       greatest(now() - p_range, to_timestamp((v_newest - 299) * v_point_seconds)), now() + interval '1 second', v_point_seconds) p;

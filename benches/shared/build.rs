@@ -147,8 +147,9 @@ pub(crate) async fn statements(database: &TestDatabase, scale: &Scale, wanted: u
     // Entries of the bench itself, and of statements that turned out to be the same, make it a few more or fewer.
     while first < wanted {
         let last = wanted.min(first + BATCH);
-        let batch: Vec<String> = (first..last).map(|n| statement(scale, n)).collect();
-        let sent = owner.batch_execute(&batch.join(";")).await;
+        let sent = owner
+            .batch_execute(&batch(scale, first, last - first))
+            .await;
         sent.expect("executing statements");
         first = last;
     }
@@ -158,6 +159,14 @@ pub(crate) async fn statements(database: &TestDatabase, scale: &Scale, wanted: u
         there >= wanted,
         "{there} of {wanted} entries in pg_stat_statements"
     );
+}
+
+/// Statements numbered from `first` on, so many of them, as one batch.
+pub(crate) fn batch(scale: &Scale, first: usize, count: usize) -> String {
+    let batch: Vec<String> = (first..first + count)
+        .map(|n| statement(scale, n))
+        .collect();
+    batch.join(";")
 }
 
 /// Statement number `n`: as long as those that a mapper of objects writes, and like no other, because what is compared is the

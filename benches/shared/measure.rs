@@ -158,6 +158,14 @@ impl Series {
         percentile(&self.cpu_ms, share)
     }
 
+    /// The mean of the CPU times: what many calls take in all.
+    pub(crate) fn cpu_mean(&self) -> Option<f64> {
+        let count = u32::try_from(self.cpu_ms.len())
+            .ok()
+            .filter(|count| *count > 0)?;
+        Some(self.cpu_ms.iter().sum::<f64>() / f64::from(count))
+    }
+
     pub(crate) fn wall(&self, share: f64) -> Option<f64> {
         percentile(&self.wall_ms, share)
     }

@@ -29,7 +29,7 @@ drop function if exists monitoring.is_remembered(text), monitoring.holds_while(t
 drop table if exists monitoring.remembered_rls_status, monitoring.remembered_column_grants, monitoring.remembered_tables, monitoring.remembered_companions,
   monitoring.remembered;
 drop table if exists monitoring.sampler_parts, monitoring.table_counters, monitoring.statement_counters, monitoring.watched, monitoring.changes;
-drop table if exists monitoring.statement_texts, monitoring.statements_daily, monitoring.statements_hourly, monitoring.samples_daily,
+drop table if exists monitoring.statement_texts, monitoring.statements_daily, monitoring.statements_hourly, monitoring.samples_daily, monitoring.samples_half_daily,
   monitoring.samples_hourly;
 drop table if exists monitoring.table_samples, monitoring.statement_samples, monitoring.samples;
 do $forget$

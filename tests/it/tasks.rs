@@ -120,6 +120,7 @@ async fn cleanup_does_retention_for_all_of_the_history() {
     let database = plain().database();
     let setup = "
         insert into monitoring.samples_hourly (at, samples) values (now() - interval '89 days', 1), (now() - interval '91 days', 1);
+        insert into monitoring.samples_half_daily (at, samples) values (now() - interval '91 days', 1);
         insert into monitoring.samples_daily (at, samples) values (now() - interval '399 days', 1), (now() - interval '401 days', 1);
         insert into monitoring.statements_hourly
         select now() - a, 1, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}' from (values (interval '1 day'), (interval '91 days'), (interval '92 days')) v (a);
@@ -136,7 +137,7 @@ async fn cleanup_does_retention_for_all_of_the_history() {
         ("statement_sample_partitions", 1),
         ("table_sample_partitions", 1),
         ("sample_partitions_postponed", 0),
-        ("hourly_points", 3),
+        ("hourly_points", 4),
         ("daily_points", 2),
         ("changes", 1),
         ("statement_texts", 1),

@@ -137,6 +137,7 @@ insert into monitoring.table_samples
 select t, t, t, '{1}', '{public.guests}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}', '{1}', '{0}', '{1}', '{1}', '{1}'
 from (values ('2025-06-07 20:30+00'::timestamptz)) v (t);
 insert into monitoring.samples_hourly (at, samples) values ('2025-06-07 20:00+00', 1);
+insert into monitoring.samples_half_daily (at, samples) values ('2025-06-07 12:00+00', 1);
 insert into monitoring.samples_daily (at, samples) values ('2025-06-07 00:00+00', 1);
 insert into monitoring.statements_hourly values ('2025-06-07 20:00+00', 3600, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}');
 insert into monitoring.statements_daily values ('2025-06-07 00:00+00', 86400, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}');
