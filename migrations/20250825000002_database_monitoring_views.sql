@@ -1284,6 +1284,7 @@ begin
     now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
   delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
   get diagnostics v_texts = row_count;
+  perform monitoring.forget_announced();
   v_samples := monitoring.drop_expired_samples();
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
     'statement_texts', v_texts,
@@ -1295,182 +1296,7 @@ comment on function public.cleanup_old_monitoring_data() is
 
 -- Judgement -----------------------------------------------------------------------------------------------------------
 
-insert into monitoring.thresholds (check_id, warning, critical, unit, description) values
-  ('slow-statement', 500, 5000, 'ms', 'A running statement has taken this long.'),
-  ('blocking-session', 1000, 10000, 'ms', 'Another session has waited this long for a lock that this one holds.'),
-  ('blind-spot', 1, 1, 'flag', 'The monitor cannot see something it needs.'),
-  ('idle-in-transaction', 30000, 300000, 'ms', 'A transaction has been open and idle this long.'),
-  ('connection-utilization', 70, 90, 'percent', 'Share of the connections ordinary roles can use that is taken.'),
-  ('dead-tuples', 20, 50, 'percent', 'Share of dead tuples in a table past its autovacuum threshold.'),
-  ('transaction-id-age', 500000000, 1200000000, 'transactions', 'Age of a table''s oldest transaction id; at 2 billion writing stops.'),
-  ('rls-exposed', 1, 2, 'level', '1: row-level security is off or hollow in an exposed schema; 2: and everybody can reach the table.')
-on conflict (check_id) do nothing;
-
--- One look at everything, from which findings and summary are told: each view is asked once. A hundred findings of a kind
--- are enough to know that there are too many; the metrics have the whole number.
-create or replace function monitoring.assess() returns jsonb
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-set work_mem = '16MB'
-set plan_cache_mode = force_generic_plan
-set jit = off
-as $$
-#variable_conflict use_column
-declare
-  v_xid_age_warning numeric := (select t.warning from monitoring.thresholds t where t.check_id = 'transaction-id-age');
-  v_result jsonb;
-begin
-  perform monitoring.authorize('read');
-    with slow as materialized (
-      select * from monitoring.slow_queries()
-    ), tables as materialized (
-      select * from monitoring.table_states t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
-    ), connections as materialized (
-      select * from monitoring.connections()
-    ), blind_spots as materialized (
-      select d.reason from monitoring.degraded('summary') d where d.section = 'summary'
-    ), rls as materialized (
-      select * from monitoring.rls_status() r where r.risk_rank <= 2
-    ), locks as materialized (
-      select * from monitoring.locks()
-    ), roots as (
-      select l.root_pid as pid, count(*) filter (where not l.is_root) as waiting, max(l.waiting_ms) as longest_wait_ms
-      from locks l
-      group by l.root_pid
-    ), seen as (
-      select 'slow-statement' as check_id, format('query %s', coalesce(s.query_id::text, md5(s.query_preview))) as object,
-        max(s.duration_ms)::numeric as value,
-        format('%s session(s), the longest for %s ms: %s', count(*), max(s.duration_ms), min(s.query_preview)) as detail,
-        case when bool_and(s.wait_event_category = 'Client')
-          then 'It waits for its client to send or fetch: look at the client and the network.'
-          else 'Look at its plan with EXPLAIN; an index on the columns it filters by is the usual answer.'
-        end as remediation
-      from slow s where s.blocked_by = '{}'
-      group by coalesce(s.query_id::text, md5(s.query_preview))
-      union all
-      select 'blocking-session', format('pid %s', r.pid), r.longest_wait_ms,
-        format('%s session(s) wait for it, the longest for %s ms; it is %s, in %s: %s', r.waiting,
-          r.longest_wait_ms, l.state, coalesce(nullif(l.application_name, ''), 'an application without a name'),
-          coalesce(l.query_preview, 'no statement')),
-        format('Commit or end its transaction sooner in the application; if it is stuck: select pg_terminate_backend(%s)', r.pid)
-      from roots r join locks l on l.root_pid = r.pid and l.is_root
-      union all
-      select 'idle-in-transaction', format('pid %s', a.pid), extract(epoch from clock_timestamp() - a.state_change) * 1000,
-        format('%s keeps a transaction open without a statement', coalesce(nullif(a.application_name, ''), 'a session')),
-        'Commit sooner in the application, or set idle_in_transaction_session_timeout.'
-      from pg_stat_activity a
-      where a.backend_type = 'client backend' and a.datname = current_database() and a.state like 'idle in transaction%'
-      union all
-      select 'connection-utilization', 'server', c.utilization_percent,
-        format('%s connections, %s of them idle; ordinary roles can use %s', c.total_connections, c.idle_connections,
-          round(100 * c.total_connections / nullif(c.utilization_percent, 0))),
-        'Close idle connections or put a pooler in front; raise max_connections only with the memory for it.'
-      from (select * from connections limit 1) c
-      union all
-      select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), case when t.live_tuples + t.dead_tuples > 0 then round(100.0 * t.dead_tuples / (t.live_tuples + t.dead_tuples), 2) end,
-        format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
-        format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
-      from (
-        select * from tables t where t.needs_vacuum and t.dead_tuples > 0
-        order by t.dead_tuples::float8 / (t.live_tuples + t.dead_tuples) desc limit 100
-      ) t
-      union all
-      select 'transaction-id-age', format('%I.%I', t.schemaname, t.tablename), t.xid_age,
-        format('its oldest transaction id is %s transactions old', t.xid_age),
-        format('VACUUM (FREEZE) %I.%I', t.schemaname, t.tablename)
-      from (select * from tables t where t.xid_age >= v_xid_age_warning order by t.xid_age desc limit 100) t
-      union all
-      select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
-        case when r.exposed_to && '{PUBLIC,anon,authenticated}' then 2 else 1 end,
-        array_to_string(r.reasons || case when r.exposed_to <> '{}'
-          then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
-        case when r.rls_enabled
-          then format('Create a policy that restricts on %I.%I, then drop the one that lets everybody through.', r.schemaname, r.tablename)
-          else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
-        end
-      from (
-        select * from rls r
-        where r.risk_rank = 1 or r.policy_count > 0 and r.exposed_to <> '{}'
-        order by r.risk_rank, r.exposed_to && '{PUBLIC,anon,authenticated}' desc, r.schemaname, r.tablename
-        limit 100
-      ) r
-      union all
-      -- What cannot be seen must not look like health, nor going blind like recovery.
-      select 'blind-spot', 'server', 1, string_agg(distinct d.reason, '; '),
-        'As a superuser: grant pg_monitor to monitoring_owner; and leave track_activities and track_counts on.'
-      from blind_spots d
-      having count(*) > 0
-    ), findings as (
-      select s.check_id, case when s.value >= t.critical then 'critical' else 'warning' end as severity, s.object,
-        round(s.value, 2) as value, case when s.value >= t.critical then t.critical else t.warning end as threshold,
-        s.detail, s.remediation, md5(s.check_id || ':' || s.object) as fingerprint,
-        row_number() over (order by s.value >= t.critical desc, s.value / nullif(t.warning, 0) desc, s.check_id, s.object) as place
-      from seen s join monitoring.thresholds t on t.check_id = s.check_id
-      where s.value >= t.warning
-    ), events as (
-      select count(*) as unresolved, count(*) filter (where e.severity = 'critical') as critical
-      from public.monitoring_events e where e.resolved_at is null
-    )
-    select jsonb_build_object(
-      'findings', coalesce((select jsonb_agg(to_jsonb(f) - 'place' order by f.place) from findings f), '[]'),
-      'degraded', coalesce((select jsonb_agg(d.reason) from blind_spots d), '[]'),
-      'metrics', jsonb_build_object(
-        'slow_queries', (select count(*) from slow),
-        'blocked_sessions', (select count(distinct l.pid) from locks l where not l.is_root),
-        'connection_utilization_percent', c.utilization_percent,
-        'total_connections', c.total_connections,
-        'active_connections', c.active_connections,
-        'idle_in_transaction', c.idle_in_transaction,
-        'longest_transaction_ms', c.longest_transaction_ms,
-        'high_risk_tables', (select count(*) from rls r where r.risk_rank = 1),
-        'tables_needing_vacuum', (select count(*) from tables t where t.needs_vacuum),
-        'unresolved_events', e.unresolved,
-        'critical_events', e.critical,
-        'findings', (select count(*) from findings),
-        'last_sample_at', (select max(m.sampled_at) from monitoring.samples m where m.tick_at > now() - interval '1 day')))
-    into v_result
-    from events e left join (select * from connections x where x.database_name = current_database()) c on true;
-  return v_result;
-end
-$$;
-
-create or replace function monitoring.findings() returns table (
-  check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
-  fingerprint text)
-language plpgsql stable security definer
-set search_path = pg_catalog, pg_temp
-set row_security = on
-as $$
-#variable_conflict use_column
-begin
-  perform monitoring.authorize('read');
-  return query
-    select f.check_id, f.severity, f.object, f.value, f.threshold, f.detail, f.remediation, f.fingerprint
-    from jsonb_to_recordset(monitoring.assess() -> 'findings') as f (
-      check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
-      fingerprint text);
-end
-$$;
-comment on function monitoring.findings() is
-  'What is wrong now, worst first: one row shape for every check. severity is warning or critical, fingerprint is stable per check and object.';
-
--- 100 less a penalty per check: 8 for a warning and 20 for a critical finding, at most 30 for one check, so that a single
--- subject repeated over many tables does not hide everything else. A new finding never raises the score.
-create or replace function monitoring.health_score(p_findings jsonb) returns int
-language plpgsql immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (
-    select greatest(0, 100 - coalesce(sum(p.penalty), 0))
-    from (
-      select least(30, sum(case f ->> 'severity' when 'critical' then 20 else 8 end)) as penalty
-      from jsonb_array_elements(p_findings) f
-      group by f ->> 'check_id'
-    ) p);
-end
-$$;
-comment on function monitoring.health_score(jsonb) is 'The score, 0 to 100, that these findings leave.';
+-- What is wrong, and how bad: monitoring.assess() and monitoring.health_score(), of 20250825000009.
 
 create or replace function monitoring.health_status(p_score int) returns text
 language sql immutable
@@ -1548,16 +1374,13 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
-  'function monitoring.assess()',
-  'function monitoring.health_score(jsonb)',
   'function monitoring.health_status(int)',
   'table monitoring.table_states',
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',
   'function monitoring.look_at_companion(oid, oid)',
   'function monitoring.look_at_tables()',
-  'function monitoring.tables()',
-  'function monitoring.findings()'); end $private$;
+  'function monitoring.tables()'); end $private$;
 
 -- Whoever has these still meets the guard. On Supabase the API runs as authenticated or service_role; anon gets nothing.
 do $grants$
@@ -1581,7 +1404,7 @@ begin
 end
 $grants$;
 
-grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.locks(int), monitoring.degraded(text), monitoring.findings(),
+grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.locks(int), monitoring.degraded(text),
   monitoring.resolve_event(uuid, text) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

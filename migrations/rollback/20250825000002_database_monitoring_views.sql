@@ -83,7 +83,7 @@ drop view if exists public.monitoring_slow_queries;
 drop table if exists public.monitoring_events;
 
 drop function if exists
-  monitoring.findings(), monitoring.health_score(jsonb), monitoring.assess(), monitoring.delete_events(text, timestamptz, timestamptz),
+  monitoring.delete_events(text, timestamptz, timestamptz),
   monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(text), monitoring.health_status(int),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.look_at_rls_status(),
   monitoring.compares_constant_with_itself(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid),
@@ -98,8 +98,6 @@ drop function if exists
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then
-    delete from monitoring.thresholds where check_id in ('slow-statement', 'blocking-session', 'blind-spot', 'idle-in-transaction',
-      'connection-utilization', 'dead-tuples', 'transaction-id-age', 'rls-exposed');
     delete from monitoring.migrations where version = '20250825000002';
   end if;
 end

@@ -47,6 +47,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20250825000006", "monitoring_metrics"),
     migration!("20250825000007", "monitoring_trends"),
     migration!("20250825000008", "monitoring_windows"),
+    migration!("20250825000009", "monitoring_checks"),
 ];
 
 /// What a run of `migrate` or `rollback` did.

@@ -1,0 +1,1562 @@
+-- pgvigil: the judgement. Checks, what they find, what becomes of it.
+--
+-- A check is a row in monitoring.checks, one in monitoring.thresholds, a section in docs/checks.md and a function
+-- monitoring.check_<id>() that answers candidates: what it looked at, how bad it is in the threshold's unit, in words, and the
+-- way out. Severity, threshold, fingerprint and suppression are added once, by monitoring.assess(). What several checks need
+-- is read once, by the runner, and handed to them; so they are pure where they can be, and cheap. One that fails is named by
+-- a finding of its own and costs no other check its findings.
+
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
+-- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
+-- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    or pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    return;
+  end if;
+  execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+    || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+  perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+exception when insufficient_privilege then
+  raise exception 'role "%" may not become monitoring_owner', current_user
+    using errcode = 'insufficient_privilege',
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_reader, '
+            'monitoring_agent to %I with admin option', current_user);
+end
+$become$;
+set role monitoring_owner;
+
+-- The registry --------------------------------------------------------------------------------------------------------
+
+create table if not exists monitoring.checks (
+  check_id text primary key check (check_id ~ '^[a-z]+(-[a-z]+)*$'),
+  -- Decides the type of the event: monitoring.event_type_of().
+  category text not null check (category in ('statements', 'sessions', 'tables', 'indexes', 'security', 'server', 'monitor')),
+  -- sample: cheap, with every sample. slow: reads whole catalogs or history, every 15 minutes.
+  cadence  text not null check (cadence in ('sample', 'slow')),
+  title    text not null
+);
+comment on table monitoring.checks is 'What is looked at: each check has a function monitoring.check_<id>(), a threshold and a section in docs/checks.md.';
+
+-- In a critical window a threshold is this much of itself, and what it finds is critical. 1: the hour makes no difference, as
+-- to an index that nobody uses.
+alter table monitoring.thresholds add column if not exists window_factor numeric not null default 0.5
+  constraint thresholds_window_factor_is_a_share check (window_factor > 0 and window_factor <= 1);
+
+insert into monitoring.checks (check_id, category, cadence, title) values
+  ('slow-statement', 'statements', 'sample', 'A statement has been running for long'),
+  ('blocking-session', 'sessions', 'sample', 'A session keeps others waiting for a lock'),
+  ('idle-in-transaction', 'sessions', 'sample', 'A transaction is open and nobody uses it'),
+  ('long-transaction', 'sessions', 'sample', 'A transaction has been open for long'),
+  ('prepared-transaction', 'sessions', 'sample', 'A prepared transaction was forgotten'),
+  ('connection-utilization', 'sessions', 'sample', 'Connections run out'),
+  ('dead-tuples', 'tables', 'sample', 'A table is not vacuumed'),
+  ('transaction-id-age', 'tables', 'sample', 'Transaction ids run out'),
+  ('multixact-age', 'tables', 'sample', 'Multixact ids run out'),
+  ('sequential-scans', 'tables', 'slow', 'A large table is read from end to end'),
+  ('sequence-exhaustion', 'tables', 'slow', 'A sequence nears its end'),
+  ('unused-index', 'indexes', 'slow', 'An index is written and never read'),
+  ('duplicate-index', 'indexes', 'slow', 'An index does what another does'),
+  ('invalid-index', 'indexes', 'slow', 'An index is broken'),
+  ('foreign-key-without-index', 'indexes', 'slow', 'A foreign key has no index'),
+  ('rls-exposed', 'security', 'sample', 'Row-level security is off or hollow'),
+  ('privileged-login', 'security', 'slow', 'A login is bound by no policy'),
+  ('definer-search-path', 'security', 'slow', 'A definer function trusts its caller''s search path'),
+  ('replication-slot', 'server', 'sample', 'A replication slot holds back WAL'),
+  ('replication-lag', 'server', 'sample', 'A standby is behind'),
+  ('unsafe-setting', 'server', 'slow', 'A setting is at fault'),
+  ('blind-spot', 'monitor', 'sample', 'The monitor cannot see'),
+  ('check-failed', 'monitor', 'sample', 'A check could not be made')
+on conflict (check_id) do nothing;
+
+insert into monitoring.thresholds (check_id, warning, critical, unit, window_factor, description) values
+  ('slow-statement', 500, 5000, 'ms', 0.5, 'A running statement has taken this long.'),
+  ('blocking-session', 1000, 10000, 'ms', 0.5, 'Another session has waited this long for a lock that this one holds.'),
+  ('idle-in-transaction', 30000, 300000, 'ms', 0.5, 'A transaction has been open and idle this long.'),
+  ('long-transaction', 300000, 3600000, 'ms', 0.5, 'A transaction that is not idle has been open this long.'),
+  ('prepared-transaction', 600000, 3600000, 'ms', 1, 'A transaction was prepared this long ago.'),
+  ('connection-utilization', 70, 90, 'percent', 0.9, 'Share of the connections ordinary roles can use that is taken.'),
+  ('dead-tuples', 20, 50, 'percent', 1, 'Share of dead tuples in a table past its autovacuum threshold.'),
+  ('transaction-id-age', 500000000, 1200000000, 'transactions', 1, 'Age of the oldest transaction id of a table or database; at 2 billion writing stops.'),
+  ('multixact-age', 500000000, 1200000000, 'multixacts', 1, 'Age of a database''s oldest multixact id; at 2 billion writing stops.'),
+  ('sequential-scans', 50, 101, 'percent', 1, 'Share of scans that read a large table from end to end; 101 is never.'),
+  ('sequence-exhaustion', 75, 90, 'percent', 1, 'Share of a sequence''s values, or of its column''s, that is used up.'),
+  ('unused-index', 10, 1000000, 'MB', 1, 'Size of an index that nothing has read.'),
+  ('duplicate-index', 1, 1000000, 'MB', 1, 'Size of an index that another one replaces.'),
+  ('invalid-index', 1, 2, 'level', 1, '1: an index is invalid; 2 is never.'),
+  ('foreign-key-without-index', 10, 1000000, 'MB', 1, 'Size of a table whose foreign key has no index.'),
+  ('rls-exposed', 1, 2, 'level', 1, '1: row-level security is off or hollow in an exposed schema; 2: and everybody can reach the table.'),
+  ('privileged-login', 1, 3, 'level', 1, '1: a login role has BYPASSRLS; 2: it is a superuser; 3 is never.'),
+  ('definer-search-path', 1, 2, 'level', 1, '1: a definer function has no search path of its own; 2: it runs as a superuser, for everybody.'),
+  ('replication-slot', 1024, 10240, 'MB', 1, 'WAL that a slot nobody uses holds back.'),
+  ('replication-lag', 64, 1024, 'MB', 0.5, 'WAL that a standby has not replayed yet.'),
+  ('unsafe-setting', 1, 2, 'level', 1, '1: a setting costs speed or hides trouble; 2: it can lose data.'),
+  ('blind-spot', 1, 1, 'flag', 1, 'The monitor cannot see something it needs.'),
+  ('check-failed', 1, 2, 'level', 1, '1: a check has failed; 2 is never.')
+on conflict (check_id) do nothing;
+
+-- What the runner hands to the checks, and what they answer. Types of our own and not the views': those may change.
+do $types$
+declare
+  v_type record;
+begin
+  for v_type in
+    select * from (values
+      ('candidate', 'check_id text, object text, value numeric, detail text, remediation text'),
+      ('seen_statement', 'query_id bigint, query_preview text, duration_ms bigint, wait_event_category text, is_blocked boolean'),
+      ('seen_session', 'pid int, application_name text, is_idle boolean, idle_ms numeric, transaction_ms numeric, query_preview text'),
+      ('seen_blocker', 'pid int, waiting bigint, longest_wait_ms bigint, state text, application_name text, query_preview text'),
+      ('seen_table', 'schemaname name, tablename name, live_tuples bigint, dead_tuples bigint, xid_age int, needs_vacuum boolean'),
+      ('seen_protection', 'schemaname name, tablename name, risk_rank int, rls_enabled boolean, exposed_to name[], reasons text[]')
+    ) as wanted (name, columns)
+  loop
+    if pg_catalog.to_regtype('monitoring.' || v_type.name) is null then
+      execute pg_catalog.format('create type monitoring.%I as (%s)', v_type.name, v_type.columns);
+    end if;
+  end loop;
+end
+$types$;
+
+-- Checks with every sample ------------------------------------------------------------------------------------------
+
+create or replace function monitoring.check_slow_statement(p_statements monitoring.seen_statement[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'slow-statement', format('query %s', coalesce(s.query_id::text, md5(s.query_preview))), max(s.duration_ms)::numeric,
+      format('%s session(s), the longest for %s ms: %s', count(*), max(s.duration_ms), min(s.query_preview)),
+      case when bool_and(s.wait_event_category = 'Client')
+        then 'It waits for its client to send or fetch: look at the client and the network.'
+        else 'Look at its plan with EXPLAIN; an index on the columns it filters by is the usual answer.'
+      end
+    from unnest(p_statements) s
+    where not s.is_blocked -- blocking-session tells of those
+    group by coalesce(s.query_id::text, md5(s.query_preview));
+end
+$$;
+
+create or replace function monitoring.check_blocking_session(p_blockers monitoring.seen_blocker[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'blocking-session', format('pid %s', b.pid), b.longest_wait_ms::numeric,
+      format('%s session(s) wait for it, the longest for %s ms; it is %s, in %s: %s', b.waiting, b.longest_wait_ms, b.state,
+        coalesce(nullif(b.application_name, ''), 'an application without a name'), coalesce(b.query_preview, 'no statement')),
+      format('Commit or end its transaction sooner in the application; if it is stuck: select pg_terminate_backend(%s)', b.pid)
+    from unnest(p_blockers) b;
+end
+$$;
+
+create or replace function monitoring.check_idle_in_transaction(p_sessions monitoring.seen_session[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'idle-in-transaction', format('pid %s', s.pid), s.idle_ms,
+      format('%s keeps a transaction open without a statement', coalesce(nullif(s.application_name, ''), 'a session')),
+      'Commit sooner in the application, or set idle_in_transaction_session_timeout.'
+    from unnest(p_sessions) s
+    where s.is_idle;
+end
+$$;
+
+create or replace function monitoring.check_long_transaction(p_sessions monitoring.seen_session[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'long-transaction', format('pid %s', s.pid), s.transaction_ms,
+      format('%s has had a transaction open for %s s: %s', coalesce(nullif(s.application_name, ''), 'a session'),
+        round(s.transaction_ms / 1000), coalesce(s.query_preview, 'no statement')),
+      'Do the work in smaller transactions: for as long as this one is open, VACUUM removes no row that it might see.'
+    from unnest(p_sessions) s
+    where not s.is_idle;
+end
+$$;
+
+create or replace function monitoring.check_prepared_transaction() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    -- Its name is its maker's and may hold anything.
+    select 'prepared-transaction', format('transaction %s', x.transaction), extract(epoch from clock_timestamp() - x.prepared) * 1000,
+      format('prepared by %s at %s and neither committed nor rolled back since: it keeps its locks, over restarts too', x.owner,
+        to_char(x.prepared at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+      format('Ask its transaction manager; then commit prepared or rollback prepared what pg_prepared_xacts names for transaction %s.', x.transaction)
+    from pg_prepared_xacts x
+    where x.database = current_database();
+end
+$$;
+
+create or replace function monitoring.check_connection_utilization(p_total bigint, p_idle bigint, p_percent numeric) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'connection-utilization', 'server', p_percent,
+      format('%s connections, %s of them idle; ordinary roles can use %s', p_total, p_idle, round(100 * p_total / p_percent)),
+      'Close idle connections or put a pooler in front; raise max_connections only with the memory for it.'
+    where p_percent > 0;
+end
+$$;
+
+create or replace function monitoring.check_dead_tuples(p_tables monitoring.seen_table[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), round(100.0 * t.dead_tuples / (t.live_tuples + t.dead_tuples), 2),
+      format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
+      format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
+    from unnest(p_tables) t
+    where t.needs_vacuum and t.dead_tuples > 0;
+end
+$$;
+
+-- Tables of this database, and other databases as a whole: the server stops for the oldest of all.
+create or replace function monitoring.check_transaction_id_age(p_tables monitoring.seen_table[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'transaction-id-age', format('%I.%I', t.schemaname, t.tablename), t.xid_age::numeric,
+      format('its oldest transaction id is %s transactions old', t.xid_age),
+      format('VACUUM (FREEZE) %I.%I', t.schemaname, t.tablename)
+    from unnest(p_tables) t
+    where t.xid_age is not null
+    union all
+    -- Of this database only where no watched table accounts for it: a system table, or one of a schema that is not watched.
+    select 'transaction-id-age', format('database %I', d.datname), age(d.datfrozenxid)::numeric,
+      format('its oldest transaction id is %s transactions old', age(d.datfrozenxid)),
+      format('VACUUM (FREEZE) in database %I, as its owner or a superuser', d.datname)
+    from pg_database d
+    where d.datname <> current_database()
+      or age(d.datfrozenxid) > coalesce((select max(t.xid_age) from unnest(p_tables) t), 0) + 1000000;
+end
+$$;
+
+create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'multixact-age', format('database %I', d.datname), mxid_age(d.datminmxid)::numeric,
+      format('its oldest multixact id is %s multixacts old', mxid_age(d.datminmxid)),
+      format('VACUUM (FREEZE) in database %I. They come of rows that several transactions lock at once, as foreign keys do.', d.datname)
+    from pg_database d;
+end
+$$;
+
+create or replace function monitoring.check_rls_exposed(p_tables monitoring.seen_protection[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
+      case when r.exposed_to && '{PUBLIC,anon,authenticated}' then 2.0 else 1.0 end,
+      array_to_string(r.reasons || case when r.exposed_to <> '{}'
+        then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
+      case when r.rls_enabled
+        then format('Create a policy that restricts on %I.%I, then drop the one that lets everybody through.', r.schemaname, r.tablename)
+        else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
+      end
+    from unnest(p_tables) r;
+end
+$$;
+
+-- WAL is kept from where the slot stands until the disk is full, and the server stops.
+create or replace function monitoring.check_replication_slot() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'replication-slot', format('slot %I', s.slot_name),
+      round(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, s.restart_lsn) / 1048576, 2),
+      format('a %s slot that nobody reads holds back WAL (%s)', s.slot_type, coalesce(s.wal_status, 'not reserved')),
+      format('Bring its consumer back, or, if that is gone for good: select pg_drop_replication_slot(%L). max_slot_wal_keep_size bounds what a slot may hold.',
+        s.slot_name)
+    from pg_replication_slots s
+    where not s.active and s.restart_lsn is not null;
+end
+$$;
+
+-- In bytes and not in time: the time is unknown as long as nothing arrives.
+create or replace function monitoring.check_replication_lag() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_is_in_recovery() then
+    return query
+      select 'replication-lag', 'this standby', round(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) / 1048576, 2),
+        'it has received more WAL than it has replayed',
+        'Look for what holds up the replay: a long query here (max_standby_streaming_delay), or a disk slower than the primary''s.'
+      where pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn();
+  else
+    return query
+      select 'replication-lag', format('standby %s', coalesce(nullif(r.application_name, ''), host(r.client_addr), r.pid::text)),
+        round(pg_wal_lsn_diff(pg_current_wal_lsn(), min(r.replay_lsn)) / 1048576, 2),
+        format('it is %s and has not replayed this much yet; by time: %s', min(r.state), coalesce(max(r.replay_lag)::text, 'unknown')),
+        'Look at the network, then at the standby: what holds up its replay, and whether its disk keeps up.'
+      from pg_stat_replication r
+      where r.replay_lsn is not null and r.state <> 'backup'
+      group by coalesce(nullif(r.application_name, ''), host(r.client_addr), r.pid::text);
+  end if;
+end
+$$;
+
+-- What cannot be seen must not look like health, nor going blind like recovery.
+create or replace function monitoring.check_blind_spot(p_reasons text[]) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'blind-spot', 'server', 1.0, (select string_agg(distinct r, '; ') from unnest(p_reasons) r),
+      'As a superuser: grant pg_monitor to monitoring_owner; and leave track_activities and track_counts on.'
+    where p_reasons <> '{}';
+end
+$$;
+
+-- Only the SQLSTATE: a message may quote data.
+create or replace function monitoring.check_check_failed(p_failed jsonb) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'check-failed', f.key, 1.0, format('it ended with SQLSTATE %s: what it would have found is unknown', f.value #>> '{}'),
+      'By the code: 42501 is a privilege that monitoring_owner lacks, 55P03 a lock that somebody held; for 42883 and 42P01, something of pgvigil''s is gone: apply the migrations again.'
+    from jsonb_each(p_failed) f;
+end
+$$;
+
+-- Checks every 15 minutes -------------------------------------------------------------------------------------------
+
+-- By the counters since they were last reset. Only where a scan reads many rows: LIMIT 1 on a large table is no loss.
+create or replace function monitoring.check_sequential_scans() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+begin
+  return query
+    select 'sequential-scans', format('%I.%I', s.schemaname, s.tablename), round(100.0 * s.scans / (s.scans + coalesce(s.index_scans, 0)), 2),
+      format('%s of %s scans read it from end to end, %s rows each on average of %s', s.scans, s.scans + coalesce(s.index_scans, 0),
+        round(s.rows_read / s.scans), s.live_tuples),
+      'Find the statements that filter it by columns without an index (monitoring.statements()) and create one; where most of the rows are wanted, a sequential scan is right: suppress this.'
+    from (
+      select t.schemaname, t.tablename, t.live_tuples, t.index_scans, pg_stat_get_numscans(t.oid) as scans,
+        pg_stat_get_tuples_returned(t.oid)::numeric as rows_read
+      from monitoring.table_states t
+      where t.live_tuples >= 10000
+    ) s
+    where s.scans >= 100 and s.rows_read >= s.scans * 1000::numeric and s.scans > coalesce(s.index_scans, 0) / 100
+    order by s.rows_read desc
+    limit 100;
+end
+$$;
+
+-- An int column is full long before the bigint sequence behind it.
+create or replace function monitoring.check_sequence_exhaustion() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+begin
+  return query
+    with sequences as materialized (
+      select c.oid, n.nspname, c.relname, s.seqmin, s.seqmax, s.seqincrement, o.table_name, o.column_name,
+        case o.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max,
+        r.is_readable, case when r.is_readable then pg_sequence_last_value(c.oid) end as last_value
+      from pg_sequence s
+        join pg_class c on c.oid = s.seqrelid
+        join pg_namespace n on n.oid = c.relnamespace
+        left join lateral (
+          select a.atttypid, format('%I.%I', tn.nspname, t.relname) as table_name, a.attname as column_name
+          from pg_depend d
+            join pg_class t on t.oid = d.refobjid
+            join pg_namespace tn on tn.oid = t.relnamespace
+            join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+          where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')
+          limit 1
+        ) o on true
+        cross join lateral (select case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'select') end as is_readable) r
+      where not s.seqcycle and c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
+    ), used as (
+      select s.*, round(case when s.seqincrement > 0
+          then 100 * (s.last_value::numeric - s.seqmin + 1) / (least(s.seqmax, coalesce(s.column_max, s.seqmax))::numeric - s.seqmin + 1)
+          else 100 * (s.seqmax::numeric - s.last_value + 1) / (s.seqmax::numeric - s.seqmin + 1) end, 2) as percent
+      from sequences s
+      where s.last_value is not null
+    )
+    select 'sequence-exhaustion', 'unreadable', null::numeric,
+      format('%s of %s sequences cannot be read: grant select on all sequences in schema ... to monitoring_owner',
+        count(*) filter (where not s.is_readable), count(*)), null
+    from sequences s
+    having count(*) filter (where not s.is_readable) > 0
+    union all
+    (select 'sequence-exhaustion', format('%I.%I', u.nspname, u.relname), u.percent,
+      format('it stands at %s; %s takes values up to %s', u.last_value,
+        coalesce(format('column %I of %s', u.column_name, u.table_name), 'it'),
+        case when u.seqincrement > 0 then least(u.seqmax, coalesce(u.column_max, u.seqmax)) else u.seqmin end),
+      case when u.column_max < u.seqmax or u.seqmax <= 2147483647 and u.table_name is not null
+        then format('alter table %s alter column %I type bigint (and the columns that refer to it); in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
+          u.table_name, u.column_name, u.nspname, u.relname)
+        else format('alter sequence %I.%I with a wider range, or start it anew where its old values are no longer in use.', u.nspname, u.relname) end
+    from used u
+    where u.percent >= 1
+    order by u.percent desc
+    limit 100);
+end
+$$;
+
+-- Reads count for as long as the statistics do, so an index says nothing before its table has been read often, nor in the
+-- first week after a reset. Never one that a constraint or a unique rule needs, whoever reads it.
+create or replace function monitoring.check_unused_index() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_reset_at timestamptz := (select s.stats_reset from pg_stat_database s where s.datname = current_database());
+begin
+  if v_reset_at > now() - interval '7 days' then
+    return;
+  end if;
+  return query
+    select 'unused-index', format('%I.%I', n.nspname, c.relname),
+      round(c.relpages * current_setting('block_size')::numeric / 1048576, 2),
+      format('an index on %I that nothing has read since %s, and that every write keeps up to date', t.relname,
+        coalesce('the statistics were reset at ' || to_char(v_reset_at at time zone 'UTC', 'YYYY-MM-DD'), 'counting began')),
+      format('drop index concurrently %I.%I, unless a standby reads it (they count for themselves) or it is for a rare hour.', n.nspname, c.relname)
+    from pg_index i
+      join pg_class c on c.oid = i.indexrelid
+      join pg_class t on t.oid = i.indrelid
+      join pg_namespace n on n.oid = c.relnamespace
+    where i.indrelid >= 16384 and not i.indisunique and not i.indisexclusion and not i.indisprimary and i.indisvalid and not i.indisreplident
+      and c.relkind = 'i' and c.relpages >= 16 and c.relpersistence <> 't'
+      and pg_stat_get_numscans(i.indexrelid) = 0
+      and pg_stat_get_numscans(i.indrelid) + (
+        select coalesce(sum(pg_stat_get_numscans(o.indexrelid)), 0) from pg_index o where o.indrelid = i.indrelid) >= 1000
+      and monitoring.is_application_schema(n.nspname, v_schemas)
+    order by c.relpages desc
+    limit 100;
+end
+$$;
+
+-- The same columns in the same order, or the first of another's. Of two that are the same the younger goes; one that a
+-- constraint or a unique rule needs stays.
+create or replace function monitoring.check_duplicate_index() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+begin
+  return query
+    with indexes as materialized (
+      select i.indexrelid, i.indrelid, c.relname, c.relnamespace, c.relam, c.relpages,
+        i.indisunique or i.indisprimary or i.indisexclusion or i.indisreplident as is_needed,
+        i.indnatts > i.indnkeyatts as includes,
+        i.indkey::text as columns, i.indclass::text as classes, i.indcollation::text as collations, i.indoption::text as options,
+        case when i.indexprs is null then '' else regexp_replace(i.indexprs::text, ' :location -?[0-9]+', '', 'g') end as expressions,
+        case when i.indpred is null then '' else regexp_replace(i.indpred::text, ' :location -?[0-9]+', '', 'g') end as condition
+      from pg_index i join pg_class c on c.oid = i.indexrelid
+      where i.indrelid >= 16384 and i.indisvalid and c.relkind = 'i' and c.relpersistence <> 't'
+    )
+    select 'duplicate-index', format('%I.%I', n.nspname, d.relname),
+      round(d.relpages * current_setting('block_size')::numeric / 1048576, 2),
+      case when d.columns = k.columns then format('%I has the same columns in the same order', k.relname)
+        else format('%I begins with the same columns', k.relname) end,
+      format('drop index concurrently %I.%I', n.nspname, d.relname)
+    from indexes d
+      cross join lateral (
+        select o.relname, o.columns from indexes o
+        where o.indrelid = d.indrelid and o.indexrelid <> d.indexrelid and o.relam = d.relam
+          and o.expressions = d.expressions and o.condition = d.condition
+          and case
+            when o.columns = d.columns then o.classes = d.classes and o.collations = d.collations and o.options = d.options
+              and o.includes = d.includes and (o.is_needed, -o.indexrelid::bigint) > (false, -d.indexrelid::bigint)
+            -- Only a B-tree can be searched by its first columns as well as by all. With expressions a column number is 0.
+            else o.relam = 403 and d.expressions = '' and not d.includes
+              and o.columns like d.columns || ' %' and o.classes like d.classes || ' %'
+              and o.collations like d.collations || ' %' and o.options like d.options || ' %'
+          end
+        order by o.indexrelid limit 1
+      ) k
+      join pg_namespace n on n.oid = d.relnamespace
+    where not d.is_needed and monitoring.is_application_schema(n.nspname, v_schemas)
+    order by d.relpages desc
+    limit 100;
+end
+$$;
+
+-- What CREATE INDEX CONCURRENTLY leaves behind when it fails: every write keeps it up to date, and no statement uses it.
+create or replace function monitoring.check_invalid_index() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+begin
+  return query
+    select 'invalid-index', format('%I.%I', n.nspname, c.relname), 1.0,
+      format('an index on %I that was not built to its end: it costs every write and serves no statement', t.relname),
+      format('drop index concurrently %I.%I, and create it again; or reindex index concurrently.', n.nspname, c.relname)
+    from pg_index i
+      join pg_class c on c.oid = i.indexrelid
+      join pg_class t on t.oid = i.indrelid
+      join pg_namespace n on n.oid = c.relnamespace
+    where not i.indisvalid and i.indrelid >= 16384 and c.relkind = 'i'
+      and monitoring.is_application_schema(n.nspname, v_schemas)
+      -- Not while somebody builds it.
+      and not exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid or p.relid = i.indrelid)
+    order by c.oid
+    limit 100;
+end
+$$;
+
+-- Every DELETE and every change of key in the parent looks for rows in this table, and reads all of it.
+create or replace function monitoring.check_foreign_key_without_index() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+begin
+  return query
+    select 'foreign-key-without-index', format('%I.%I %I', k.nspname, k.relname, k.conname),
+      round(k.relpages * current_setting('block_size')::numeric / 1048576, 2),
+      format('no index begins with (%s): a DELETE in %I.%I reads all of this table', k.columns, k.parent_schema, k.parent),
+      format('create index concurrently on %I.%I (%s)', k.nspname, k.relname, k.columns)
+    from (
+      select n.nspname, t.relname, t.relpages, c.conname, pn.nspname as parent_schema, p.relname as parent,
+        (select string_agg(quote_ident(a.attname), ', ' order by o.place)
+          from unnest(c.conkey) with ordinality o (attnum, place) join pg_attribute a on a.attrelid = c.conrelid and a.attnum = o.attnum) as columns
+      from pg_constraint c
+        join pg_class t on t.oid = c.conrelid
+        join pg_namespace n on n.oid = t.relnamespace
+        join pg_class p on p.oid = c.confrelid
+        join pg_namespace pn on pn.oid = p.relnamespace
+      where c.contype = 'f' and t.relkind = 'r' and monitoring.is_application_schema(n.nspname, v_schemas)
+        and not exists (
+          select from pg_index i
+          where i.indrelid = c.conrelid and i.indisvalid and i.indpred is null and i.indnkeyatts >= cardinality(c.conkey)
+            -- In any order.
+            and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey)
+      order by t.relpages desc
+      limit 100
+    ) k;
+end
+$$;
+
+-- Who signs in as a superuser or with BYPASSRLS reads past every policy. Not the one that made the cluster, which must
+-- be there, nor the platforms' own, nor the database's owner, who owns the tables as a rule.
+create or replace function monitoring.check_privileged_login() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'privileged-login', format('role %I', r.rolname), case when r.rolsuper then 2.0 else 1.0 end,
+      case when r.rolsuper then 'a superuser that can sign in: no policy and no privilege binds it'
+        else 'a login with BYPASSRLS: no policy binds it' end,
+      format('If an application signs in with it, give that a role of its own and: alter role %I %s. If it is for people or backups, suppress this with the reason.',
+        r.rolname, case when r.rolsuper then 'nosuperuser' else 'nobypassrls' end)
+    from pg_roles r
+    where r.rolcanlogin and (r.rolsuper or r.rolbypassrls) and r.oid <> 10
+      and r.oid <> (select d.datdba from pg_database d where d.datname = current_database())
+      and r.rolname !~ '^(pg_|rds|supabase_|cloudsql|alloydb|azure)'
+      and coalesce(r.rolvaliduntil > now(), true)
+    order by r.rolsuper desc, r.rolname
+    limit 100;
+end
+$$;
+
+-- A caller can put a schema of their own before the function's, and their operators and functions run as its owner.
+create or replace function monitoring.check_definer_search_path() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+begin
+  return query
+    select 'definer-search-path', format('%s', p.oid::regprocedure),
+      case when o.rolsuper and exists (
+        select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0 and a.privilege_type = 'EXECUTE')
+        then 2.0 else 1.0 end,
+      format('it runs as %I with the search path of whoever calls it', o.rolname),
+      format('alter %s %s set search_path = pg_catalog, pg_temp, and write schema names in its body', case p.prokind when 'p' then 'procedure' else 'function' end,
+        p.oid::regprocedure)
+    from pg_proc p
+      join pg_namespace n on n.oid = p.pronamespace
+      join pg_roles o on o.oid = p.proowner
+      join pg_language l on l.oid = p.prolang
+    where p.prosecdef and p.oid >= 16384 and l.lanname not in ('c', 'internal')
+      and monitoring.is_application_schema(n.nspname, v_schemas)
+      and not exists (select from unnest(p.proconfig) s where s like 'search\_path=%')
+      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
+    order by 3 desc, p.oid
+    limit 100;
+end
+$$;
+
+-- As the server has them: what a session, a role or this function sets for itself does not count.
+create or replace function monitoring.check_unsafe_setting() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+begin
+  return query
+    with s as materialized (
+      select g.name, g.reset_val as value from pg_settings g
+      where g.name in ('fsync', 'full_page_writes', 'autovacuum', 'zero_damaged_pages', 'ignore_checksum_failure', 'synchronous_commit',
+        'password_encryption', 'row_security', 'autovacuum_freeze_max_age', 'work_mem', 'max_connections', 'effective_cache_size',
+        'checkpoint_completion_target', 'maintenance_work_mem', 'shared_buffers', 'enable_indexscan', 'enable_seqscan')
+    ), numbers as (
+      -- work_mem in kB, effective_cache_size and shared_buffers in blocks.
+      select max(s.value::numeric) filter (where s.name = 'work_mem') / 1024 as work_mb,
+        max(s.value::numeric) filter (where s.name = 'max_connections') as connections,
+        max(s.value::numeric) filter (where s.name = 'effective_cache_size') * current_setting('block_size')::numeric / 1048576 as cache_mb
+      from s
+    )
+    select 'unsafe-setting', w.name, w.level, w.detail, w.remediation
+    from (
+      select s.name, w.level, w.detail, coalesce(w.remediation, format('alter system reset %I, then reload', s.name)) as remediation
+      from s join (values
+        ('fsync', 'off', 2.0, 'a crash of the machine can destroy the database', null),
+        ('full_page_writes', 'off', 2.0, 'a crash in the middle of a write can destroy a page', null),
+        ('autovacuum', 'off', 2.0, 'dead rows stay, statistics age, and transaction ids run out', null),
+        ('zero_damaged_pages', 'on', 2.0, 'a damaged page is emptied instead of reported', null),
+        ('ignore_checksum_failure', 'on', 2.0, 'damaged pages are read as if they were whole', null),
+        ('synchronous_commit', 'off', 1.0, 'the last transactions before a crash can be lost, though their commit was answered',
+          'alter system reset synchronous_commit; where the loss is acceptable set it for those transactions only'),
+        ('password_encryption', 'md5', 1.0, 'new passwords are stored in a form that is easily broken', 'alter system set password_encryption = ''scram-sha-256'', then set the passwords anew'),
+        ('row_security', 'off', 1.0, 'a statement that a policy would restrict ends in an error', null),
+        ('enable_indexscan', 'off', 1.0, 'no statement may use an index scan', null),
+        ('enable_seqscan', 'off', 1.0, 'the planner avoids sequential scans at any price', null)
+      ) as w (name, value, level, detail, remediation) on w.name = s.name and w.value = s.value
+      union all
+      select 'autovacuum_freeze_max_age', 1.0, format('%s: little is left before transaction ids run out at 2 billion', s.value),
+        'Lower it to 500 million or less; what comes near it is autovacuum''s work for weeks.'
+      from s where s.name = 'autovacuum_freeze_max_age' and s.value::bigint > 1000000000
+      union all
+      select 'checkpoint_completion_target', 1.0, format('%s: each checkpoint writes all at once', s.value), 'alter system set checkpoint_completion_target = 0.9, then reload'
+      from s where s.name = 'checkpoint_completion_target' and s.value::numeric < 0.5
+      union all
+      select 'work_mem', 1.0,
+        format('%s MB for each sort or hash of %s connections is %s times the memory that effective_cache_size assumes (%s MB)',
+          round(n.work_mb, 1), n.connections, round(n.work_mb * n.connections / n.cache_mb, 1), round(n.cache_mb)),
+        'Lower work_mem or max_connections, and set work_mem higher only where a statement needs it; or say how much memory there is: effective_cache_size.'
+      from numbers n where n.work_mb * n.connections > 4 * n.cache_mb
+    ) w;
+end
+$$;
+
+-- Running them ------------------------------------------------------------------------------------------------------
+
+-- What the slow checks found when they were last made. As they answered it: thresholds, windows and suppressions are
+-- applied anew whenever it is told.
+create table if not exists monitoring.remembered_checks (
+  check_id   text primary key,
+  checked_at timestamptz not null,
+  candidates monitoring.candidate[] not null,
+  -- The SQLSTATE it ended with; null: it was made.
+  failed     text
+);
+comment on table monitoring.remembered_checks is 'What the slow checks answered when the sampler last made them, every 15 minutes.';
+
+-- Makes these checks. What several need is read once, what fails costs only those that need it: its id is then in
+-- p_failed with the SQLSTATE, and not in p_run. A cancelled statement is no failure and ends everything.
+create or replace function monitoring.run_checks(p_check_ids text[],
+  out p_run text[], out p_failed jsonb, out p_found monitoring.candidate[], out p_blind text[], out p_metrics jsonb)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_xid_age_warning numeric := (select t.warning from monitoring.thresholds t where t.check_id = 'transaction-id-age');
+  v_own_logins oid[];
+  v_check_id text;
+  v_candidates monitoring.candidate[];
+  v_statements monitoring.seen_statement[];
+  v_sessions monitoring.seen_session[];
+  v_blockers monitoring.seen_blocker[];
+  v_tables monitoring.seen_table[];
+  v_protections monitoring.seen_protection[];
+  v_blocked_sessions bigint;
+  v_needing_vacuum bigint;
+  v_high_risk bigint;
+  v_total_connections bigint;
+  v_active_connections bigint;
+  v_idle_connections bigint;
+  v_idle_in_transaction bigint;
+  v_utilization_percent numeric;
+  v_longest_transaction_ms bigint;
+  v_failed_reads jsonb := '{}';
+begin
+  p_run := '{}';
+  p_failed := '{}';
+  p_found := '{}';
+  p_blind := '{}';
+  p_metrics := '{}';
+
+  if 'slow-statement' = any (p_check_ids) then
+    begin
+      v_statements := array(
+        select row(s.query_id, s.query_preview, s.duration_ms, s.wait_event_category, s.blocked_by <> '{}')::monitoring.seen_statement
+        from monitoring.slow_queries() s);
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('slow-statement', sqlstate);
+    end;
+  end if;
+  if p_check_ids && '{idle-in-transaction,long-transaction}' then
+    begin
+      v_own_logins := monitoring.own_logins();
+      v_sessions := array(
+        select row(s.pid, s.application_name, s.is_idle, s.idle_ms, s.transaction_ms,
+          case when not s.is_idle then monitoring.redact(s.query) end)::monitoring.seen_session
+        from (
+          select a.pid, a.application_name, a.state like 'idle in transaction%' as is_idle,
+            extract(epoch from clock_timestamp() - a.state_change) * 1000 as idle_ms,
+            extract(epoch from clock_timestamp() - a.xact_start) * 1000 as transaction_ms, a.query
+          from pg_stat_activity a
+          where a.backend_type = 'client backend' and a.datname = current_database() and a.pid <> pg_backend_pid()
+            and a.usesysid <> all (v_own_logins)
+            and (a.state like 'idle in transaction%' or a.xact_start < clock_timestamp() - interval '1 second')
+          order by a.xact_start
+          limit 200
+        ) s);
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('idle-in-transaction', sqlstate, 'long-transaction', sqlstate);
+    end;
+  end if;
+  if 'blocking-session' = any (p_check_ids) then
+    begin
+      with locks as materialized (
+        select * from monitoring.locks()
+      ), trees as (
+        select l.root_pid, count(*) filter (where not l.is_root) as waiting, max(l.waiting_ms) as longest_wait_ms
+        from locks l
+        group by l.root_pid
+      )
+      select (select count(distinct l.pid) from locks l where not l.is_root),
+        array(
+          select row(t.root_pid, t.waiting, t.longest_wait_ms, l.state, l.application_name, l.query_preview)::monitoring.seen_blocker
+          from trees t join locks l on l.root_pid = t.root_pid and l.is_root)
+        into v_blocked_sessions, v_blockers;
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('blocking-session', sqlstate);
+    end;
+  end if;
+  if 'connection-utilization' = any (p_check_ids) then
+    begin
+      select c.total_connections, c.active_connections, c.idle_connections, c.idle_in_transaction, c.utilization_percent,
+          case when c.database_name = current_database() then c.longest_transaction_ms end
+        into v_total_connections, v_active_connections, v_idle_connections, v_idle_in_transaction, v_utilization_percent,
+          v_longest_transaction_ms
+      from monitoring.connections() c
+      order by c.database_name = current_database() desc
+      limit 1;
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('connection-utilization', sqlstate);
+    end;
+  end if;
+  if p_check_ids && '{dead-tuples,transaction-id-age}' then
+    begin
+      -- The worst hundred of either kind; the rest are only counted.
+      with tables as materialized (
+        select t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.xid_age, t.needs_vacuum
+        from monitoring.table_states t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
+      ), ranked as (
+        select t.*, row_number() over (order by case when t.needs_vacuum and t.dead_tuples > 0
+            then t.dead_tuples::float8 / (t.live_tuples + t.dead_tuples) else -1 end desc) as by_dead,
+          row_number() over (order by t.xid_age desc nulls last) as by_age
+        from tables t
+      )
+      select (select count(*) from tables t where t.needs_vacuum),
+        array(
+          select row(r.schemaname, r.tablename, r.live_tuples, r.dead_tuples, r.xid_age, r.needs_vacuum)::monitoring.seen_table
+          from ranked r where r.by_dead <= 100 or r.by_age <= 100)
+        into v_needing_vacuum, v_tables;
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('dead-tuples', sqlstate, 'transaction-id-age', sqlstate);
+    end;
+  end if;
+  if 'rls-exposed' = any (p_check_ids) then
+    begin
+      with rls as materialized (
+        select * from monitoring.rls_status() r where r.risk_rank <= 2
+      )
+      select (select count(*) from rls r where r.risk_rank = 1),
+        array(
+          select row(r.schemaname, r.tablename, r.risk_rank, r.rls_enabled, r.exposed_to, r.reasons)::monitoring.seen_protection
+          from rls r
+          where r.risk_rank = 1 or r.policy_count > 0 and r.exposed_to <> '{}'
+          order by r.risk_rank, r.exposed_to && '{PUBLIC,anon,authenticated}' desc, r.schemaname, r.tablename
+          limit 100)
+        into v_high_risk, v_protections;
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('rls-exposed', sqlstate);
+    end;
+  end if;
+  if 'blind-spot' = any (p_check_ids) then
+    begin
+      p_blind := array(select d.reason from monitoring.degraded('summary') d where d.section = 'summary');
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('blind-spot', sqlstate);
+    end;
+  end if;
+
+  foreach v_check_id in array p_check_ids loop
+    -- The one that tells of the others comes last.
+    continue when v_check_id = 'check-failed';
+    if v_failed_reads ? v_check_id then
+      p_failed := p_failed || jsonb_build_object(v_check_id, v_failed_reads -> v_check_id);
+      continue;
+    end if;
+    begin
+      case v_check_id
+        when 'slow-statement' then v_candidates := array(select c from monitoring.check_slow_statement(v_statements) c);
+        when 'blocking-session' then v_candidates := array(select c from monitoring.check_blocking_session(v_blockers) c);
+        when 'idle-in-transaction' then v_candidates := array(select c from monitoring.check_idle_in_transaction(v_sessions) c);
+        when 'long-transaction' then v_candidates := array(select c from monitoring.check_long_transaction(v_sessions) c);
+        when 'prepared-transaction' then v_candidates := array(select c from monitoring.check_prepared_transaction() c);
+        when 'connection-utilization' then v_candidates := array(select c from monitoring.check_connection_utilization(
+          v_total_connections, v_idle_connections, v_utilization_percent) c);
+        when 'dead-tuples' then v_candidates := array(select c from monitoring.check_dead_tuples(v_tables) c);
+        when 'transaction-id-age' then v_candidates := array(select c from monitoring.check_transaction_id_age(v_tables) c);
+        when 'multixact-age' then v_candidates := array(select c from monitoring.check_multixact_age() c);
+        when 'sequential-scans' then v_candidates := array(select c from monitoring.check_sequential_scans() c);
+        when 'sequence-exhaustion' then v_candidates := array(select c from monitoring.check_sequence_exhaustion() c);
+        when 'unused-index' then v_candidates := array(select c from monitoring.check_unused_index() c);
+        when 'duplicate-index' then v_candidates := array(select c from monitoring.check_duplicate_index() c);
+        when 'invalid-index' then v_candidates := array(select c from monitoring.check_invalid_index() c);
+        when 'foreign-key-without-index' then v_candidates := array(select c from monitoring.check_foreign_key_without_index() c);
+        when 'rls-exposed' then v_candidates := array(select c from monitoring.check_rls_exposed(v_protections) c);
+        when 'privileged-login' then v_candidates := array(select c from monitoring.check_privileged_login() c);
+        when 'definer-search-path' then v_candidates := array(select c from monitoring.check_definer_search_path() c);
+        when 'replication-slot' then v_candidates := array(select c from monitoring.check_replication_slot() c);
+        when 'replication-lag' then v_candidates := array(select c from monitoring.check_replication_lag() c);
+        when 'unsafe-setting' then v_candidates := array(select c from monitoring.check_unsafe_setting() c);
+        when 'blind-spot' then v_candidates := array(select c from monitoring.check_blind_spot(p_blind) c);
+      end case;
+      p_found := p_found || v_candidates;
+      p_run := p_run || v_check_id;
+    exception when others then
+      p_failed := p_failed || jsonb_build_object(v_check_id, sqlstate);
+    end;
+  end loop;
+
+  -- What the summary counts, where it was read.
+  p_metrics := jsonb_build_object(
+    'slow_queries', cardinality(v_statements),
+    'blocked_sessions', v_blocked_sessions,
+    'connection_utilization_percent', v_utilization_percent,
+    'total_connections', v_total_connections,
+    'active_connections', v_active_connections,
+    'idle_in_transaction', v_idle_in_transaction,
+    'longest_transaction_ms', v_longest_transaction_ms,
+    'high_risk_tables', v_high_risk,
+    'tables_needing_vacuum', v_needing_vacuum);
+end
+$$;
+
+-- Makes the slow checks where they were last made 15 minutes ago, and keeps what they answer. The sampler calls it before
+-- monitoring.assess('sample'), in its own transaction: what is from now counts there as looked at.
+create or replace function monitoring.remember_checks() returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_due text[] := array(
+    select c.check_id from monitoring.checks c left join monitoring.remembered_checks r on r.check_id = c.check_id
+    -- A little less, so that the fifteenth tick after it is not missed by milliseconds; and a clock may have been set back.
+    where c.cadence = 'slow' and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
+    order by c.check_id);
+  v_answers record;
+begin
+  if v_due = '{}' then
+    return v_due;
+  end if;
+  select * into v_answers from monitoring.run_checks(v_due);
+  insert into monitoring.remembered_checks as r (check_id, checked_at, candidates, failed)
+  select d, now(), array(select c from unnest(v_answers.p_found) c where c.check_id = d), v_answers.p_failed ->> d
+  from unnest(v_due) d
+  on conflict (check_id) do update
+    set checked_at = excluded.checked_at, candidates = excluded.candidates, failed = excluded.failed;
+  delete from monitoring.remembered_checks r where not exists (select from monitoring.checks c where c.check_id = r.check_id);
+  return v_due;
+end
+$$;
+comment on function monitoring.remember_checks() is 'Makes the slow checks that are due, keeps their answers, and says which they were.';
+
+-- One look at everything, from which findings and summary are told. Slow checks are told from memory when the sampler asks
+-- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made now: only of those
+-- does no finding mean that all is well. A hundred findings of a check are enough to know that there are too many.
+create or replace function monitoring.assess(p_cadence text default null) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_told text[] := '{}'; -- from memory
+  v_run text[];
+  v_failed jsonb;
+  v_found monitoring.candidate[];
+  v_blind text[];
+  v_metrics jsonb;
+  v_in_window boolean := false;
+  v_result jsonb;
+begin
+  perform monitoring.authorize('read');
+  if p_cadence <> 'sample' then
+    raise exception 'cadence must be sample or null' using errcode = 'invalid_parameter_value';
+  end if;
+  if p_cadence = 'sample' or monitoring.is_remembered('companions') then
+    v_told := array(
+      select r.check_id from monitoring.remembered_checks r join monitoring.checks c on c.check_id = r.check_id
+      where r.checked_at between now() - interval '1 hour' and now());
+  end if;
+  select a.p_run, a.p_failed, a.p_found, a.p_blind, a.p_metrics into v_run, v_failed, v_found, v_blind, v_metrics
+  from monitoring.run_checks(array(
+    select c.check_id from monitoring.checks c
+    where c.cadence = 'sample' or p_cadence is null and c.check_id <> all (v_told)
+    order by c.check_id)) a;
+  if v_told <> '{}' then
+    select v_run || coalesce(array_agg(r.check_id) filter (where r.checked_at = now() and r.failed is null), '{}'),
+      v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}')
+      into v_run, v_failed
+    from monitoring.remembered_checks r where r.check_id = any (v_told);
+    v_found := v_found || array(
+      select c from monitoring.remembered_checks r cross join unnest(r.candidates) c where r.check_id = any (v_told));
+  end if;
+  v_found := v_found || array(select c from monitoring.check_check_failed(v_failed) c);
+  v_run := v_run || '{check-failed}'::text[];
+  begin
+    select w.in_window into v_in_window from monitoring.window_effect(now()) w;
+  exception when others then
+    v_blind := v_blind || format('whether this is a critical window is unknown: asking for it ended with SQLSTATE %s', sqlstate);
+  end;
+  -- A candidate without a value could not be looked at.
+  v_blind := v_blind || array(
+    select format('%s: %s', c.check_id, c.detail) from unnest(v_found) c where c.value is null order by c.check_id, c.object);
+
+    with judged as (
+      select c.check_id, c.object, round(c.value, 2) as value, c.detail, c.remediation, md5(c.check_id || ':' || c.object) as fingerprint,
+        trim_scale(t.warning * f.factor) as warning, trim_scale(t.critical * f.factor) as critical,
+        -- In a critical window severity rises by a level; there is one above warning.
+        c.value >= t.critical * f.factor as is_critical, f.factor < 1 as is_raised,
+        row_number() over (partition by c.check_id order by c.value desc, c.object) as nth,
+        row_number() over (partition by c.check_id, c.object order by c.value desc, c.detail) as same
+      from unnest(v_found) c
+        join monitoring.thresholds t on t.check_id = c.check_id
+        cross join lateral (select case when v_in_window then t.window_factor else 1 end as factor) f
+      where c.value >= t.warning * f.factor
+    ), told as (
+      select j.check_id, case when j.is_critical or j.is_raised then 'critical' else 'warning' end as severity, j.object,
+        j.value, case when j.is_critical then j.critical else j.warning end as threshold,
+        j.detail, j.remediation, j.fingerprint, s.reason, s.until,
+        row_number() over (order by j.is_critical or j.is_raised desc, j.value / nullif(j.warning, 0) desc, j.check_id, j.object) as place
+      from judged j
+        left join monitoring.suppressions s on s.fingerprint = j.fingerprint and s.until > now()
+      where j.nth <= 100 and j.same = 1
+    ), events as (
+      select count(*) as unresolved, count(*) filter (where e.severity = 'critical') as critical
+      from public.monitoring_events e where e.resolved_at is null
+    )
+    select jsonb_build_object(
+      'findings', coalesce((select jsonb_agg(to_jsonb(f) - '{place,reason,until}'::text[] order by f.place) from told f where f.until is null), '[]'),
+      'suppressed', coalesce((select jsonb_agg(to_jsonb(f) - '{place}'::text[] order by f.place) from told f where f.until is not null), '[]'),
+      'checks_run', to_jsonb(v_run),
+      'degraded', to_jsonb(v_blind),
+      'metrics', v_metrics || jsonb_build_object(
+        'unresolved_events', e.unresolved,
+        'critical_events', e.critical,
+        'findings', (select count(*) from told f where f.until is null),
+        'last_sample_at', (select max(m.sampled_at) from monitoring.samples m where m.tick_at > now() - interval '1 day')))
+    into v_result
+    from events e;
+  return v_result;
+end
+$$;
+comment on function monitoring.assess(text) is
+  'findings, suppressed, degraded and metrics, and checks_run: which checks were made now. sample: slow checks are told from memory.';
+
+create or replace function monitoring.findings() returns table (
+  check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
+  fingerprint text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set row_security = on
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  return query
+    select f.check_id, f.severity, f.object, f.value, f.threshold, f.detail, f.remediation, f.fingerprint
+    from jsonb_to_recordset(monitoring.assess() -> 'findings') as f (
+      check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
+      fingerprint text);
+end
+$$;
+comment on function monitoring.findings() is
+  'What is wrong now, worst first: one row shape for every check. severity is warning or critical, fingerprint is stable per check and object.';
+
+-- 100 less a penalty per check: 8 for a warning and 20 for a critical finding, at most 30 for one check, so that a single
+-- subject repeated over many tables does not hide everything else. A new finding never raises the score.
+create or replace function monitoring.health_score(p_findings jsonb) returns int
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select greatest(0, 100 - coalesce(sum(p.penalty), 0))
+    from (
+      select least(30, sum(case f ->> 'severity' when 'critical' then 20 else 8 end)) as penalty
+      from jsonb_array_elements(p_findings) f
+      group by f ->> 'check_id'
+    ) p);
+end
+$$;
+comment on function monitoring.health_score(jsonb) is 'The score, 0 to 100, that these findings leave.';
+
+-- Thresholds and suppressions -----------------------------------------------------------------------------------------
+
+create table if not exists monitoring.suppressions (
+  fingerprint text primary key check (fingerprint ~ '^[0-9a-f]{32}$'),
+  reason      text not null check (pg_catalog.length(reason) between 1 and 500),
+  -- Never for ever: somebody looks again.
+  until       timestamptz not null check (pg_catalog.isfinite(until)),
+  -- The subject of the claims; null where somebody did it in SQL.
+  created_by  uuid,
+  created_at  timestamptz not null default pg_catalog.now(),
+  -- What it is, where an event told it.
+  check_id    text,
+  object      text,
+  constraint suppressions_end_within_a_year check (until <= created_at + interval '366 days')
+);
+comment on table monitoring.suppressions is 'Findings that are known and accepted, by fingerprint, until a date: they count in no score and open no event.';
+
+create or replace function monitoring.suppress(p_fingerprint text, p_reason text, p_until timestamptz) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = on
+as $$
+declare
+  v_reason text := btrim(p_reason);
+begin
+  perform monitoring.authorize('configure');
+  if p_fingerprint is null or p_fingerprint !~ '^[0-9a-f]{32}$' then
+    raise exception 'fingerprint must be that of a finding' using errcode = 'invalid_parameter_value';
+  end if;
+  if v_reason is null or length(v_reason) not between 1 and 500 then
+    raise exception 'reason must have 1 to 500 characters' using errcode = 'invalid_parameter_value';
+  end if;
+  if p_until is null or not isfinite(p_until) or p_until <= now() or p_until > now() + interval '366 days' then
+    raise exception 'until must be in the future, by 366 days at most' using errcode = 'invalid_parameter_value';
+  end if;
+  insert into monitoring.suppressions as s (fingerprint, reason, until, created_by, check_id, object)
+  values (p_fingerprint, v_reason, p_until, monitoring.caller_subject(),
+    (select e.event_data ->> 'check_id' from public.monitoring_events e where e.fingerprint = p_fingerprint order by e.last_seen_at desc limit 1),
+    (select e.event_data ->> 'object' from public.monitoring_events e where e.fingerprint = p_fingerprint order by e.last_seen_at desc limit 1))
+  on conflict (fingerprint) do update
+    set reason = excluded.reason, until = excluded.until, created_by = excluded.created_by, created_at = excluded.created_at,
+      check_id = coalesce(excluded.check_id, s.check_id), object = coalesce(excluded.object, s.object);
+end
+$$;
+comment on function monitoring.suppress(text, text, timestamptz) is
+  'Accepts a finding, by its fingerprint, for a reason and until a time at most 366 days away; again: reason and end are replaced. Admin and owner; 42501 for others, 22023 for a bad argument.';
+
+create or replace function monitoring.unsuppress(p_fingerprint text) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('configure');
+  delete from monitoring.suppressions s where s.fingerprint = p_fingerprint;
+  if not found then
+    raise exception 'there is no suppression of %', p_fingerprint using errcode = 'no_data_found';
+  end if;
+end
+$$;
+comment on function monitoring.unsuppress(text) is 'Ends a suppression. Admin and owner; P0002 when there is none.';
+
+create or replace function monitoring.suppressions() returns table (
+  fingerprint text, check_id text, object text, reason text, until timestamptz, created_at timestamptz, created_by uuid)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  return query
+    select s.fingerprint, s.check_id, s.object, s.reason, s.until, s.created_at, s.created_by
+    from monitoring.suppressions s
+    where s.until > now()
+    order by s.until, s.fingerprint;
+end
+$$;
+comment on function monitoring.suppressions() is 'The suppressions that hold, the next to end first. check_id and object where an event told them.';
+
+create or replace function monitoring.set_threshold(p_check_id text, p_warning numeric, p_critical numeric) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('configure');
+  -- NaN is greater than every number.
+  if p_warning is null or p_critical is null or p_warning < 0 or p_critical < p_warning or p_critical > 1e18 then
+    raise exception 'warning must be 0 or more, and critical not less than warning' using errcode = 'invalid_parameter_value';
+  end if;
+  update monitoring.thresholds t set warning = p_warning, critical = p_critical where t.check_id = p_check_id;
+  if not found then
+    raise exception 'there is no check %', p_check_id using errcode = 'no_data_found';
+  end if;
+end
+$$;
+comment on function monitoring.set_threshold(text, numeric, numeric) is
+  'From which values a finding of this check is a warning and critical. Admin and owner; 42501 for others, 22023 for a bad argument, P0002 for an unknown check.';
+
+create or replace function monitoring.thresholds_list() returns table (
+  check_id text, category text, title text, cadence text, unit text, warning numeric, critical numeric, window_factor numeric,
+  description text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  return query
+    select c.check_id, c.category, c.title, c.cadence, t.unit, t.warning, t.critical, t.window_factor, t.description
+    from monitoring.checks c join monitoring.thresholds t on t.check_id = c.check_id
+    order by c.category, c.check_id;
+end
+$$;
+comment on function monitoring.thresholds_list() is 'Every check with its thresholds, by category.';
+
+-- Events --------------------------------------------------------------------------------------------------------------
+
+-- What the reconciler knows of a fingerprint beyond its event.
+create table if not exists monitoring.event_states (
+  fingerprint  text primary key,
+  check_id     text not null,
+  event_id     uuid not null,
+  last_seen_at timestamptz not null,
+  -- Samples in a row that looked and did not find it.
+  misses       int not null default 0,
+  -- How often the event was opened again after it had resolved itself.
+  reopened     int not null default 0,
+  -- Null while the event is open.
+  resolved_by  text check (resolved_by in ('itself', 'somebody')),
+  resolved_at  timestamptz
+);
+comment on table monitoring.event_states is 'What monitoring.reconcile() remembers of each fingerprint from sample to sample.';
+
+create or replace function monitoring.event_type_of(p_category text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case p_category
+    when 'statements' then 'slow_query' when 'sessions' then 'connection_issue'
+    when 'tables' then 'table_health' when 'indexes' then 'table_health' when 'security' then 'rls_violation'
+    else 'performance_alert' end
+$$;
+
+-- low < medium < high < critical; a severity that is none of them is the least.
+create or replace function monitoring.severity_rank(p_severity text) returns int
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select coalesce(array_position('{low,medium,high,critical}'::text[], p_severity), 0) $$;
+
+-- Brings the events to what a sample found, in one statement; monitoring.sample() calls it, once a tick, under its lock.
+--
+-- Found and no event: one is opened. Found again: counted; its severity rises with the finding's and does not fall, so that
+-- what goes up and down is announced once. Not found by a check that was made, three samples running: resolved by itself.
+-- Back within an hour: the same event again, which then waits twice as long before it resolves itself, and twice as long
+-- again the next time (up to 96 samples), so that what flaps is announced ever more rarely. Resolved by somebody: nothing more
+-- is heard of it until it has been gone for three samples and comes back.
+create or replace function monitoring.reconcile(p_findings jsonb, p_checks_run text[], p_at timestamptz default now()) returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = on
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_counts jsonb;
+begin
+  perform monitoring.authorize('operate');
+  if p_findings is null or jsonb_typeof(p_findings) <> 'array' or p_checks_run is null or p_at is null then
+    raise exception 'findings must be a JSON array, checks_run and at not null' using errcode = 'invalid_parameter_value';
+  end if;
+  with found as materialized (
+    select distinct on (f.fingerprint) f.fingerprint, f.check_id, monitoring.event_type_of(c.category) as event_type,
+      case when f.severity = 'critical' then 'critical' when c.category = 'security' then 'high' else 'medium' end as severity,
+      jsonb_build_object('check_id', f.check_id, 'object', left(f.object, 500), 'value', f.value, 'threshold', f.threshold,
+        'detail', left(f.detail, 4000), 'remediation', left(f.remediation, 4000)) as event_data
+    from jsonb_to_recordset(p_findings) as f (
+        check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text, fingerprint text)
+      join monitoring.checks c on c.check_id = f.check_id
+    where f.fingerprint is not null
+    order by f.fingerprint, f.severity -- critical comes before warning
+  ), subjects as materialized (
+    select coalesce(f.fingerprint, s.fingerprint) as fingerprint, coalesce(f.check_id, s.check_id) as check_id,
+      f.fingerprint is not null as is_found, coalesce(s.check_id = any (p_checks_run), false) as is_looked_for,
+      f.event_type, f.severity, f.event_data, s.fingerprint is not null as is_known, s.last_seen_at, coalesce(s.misses, 0) as misses,
+      coalesce(s.reopened, 0) as reopened, s.resolved_by, s.resolved_at, s.event_id as known_id, o.id as open_id, o.severity as open_severity,
+      k.id is not null as is_kept, gen_random_uuid() as new_id
+    from found f
+      full join monitoring.event_states s on s.fingerprint = f.fingerprint
+      left join public.monitoring_events o on o.fingerprint = coalesce(f.fingerprint, s.fingerprint) and o.resolved_at is null
+      left join public.monitoring_events k on k.id = s.event_id
+  ), decided as materialized (
+    select s.*,
+      case
+        when s.is_found and s.open_id is not null and monitoring.severity_rank(s.severity) > monitoring.severity_rank(s.open_severity)
+          then 'escalated'
+        when s.is_found and s.open_id is not null then 'firing'
+        when s.is_found and s.resolved_by = 'itself' and s.is_kept and s.resolved_at > p_at - interval '1 hour' then 'reopened'
+        -- Somebody has resolved it; it is not over for that, but it was answered.
+        when s.is_found and (s.resolved_by = 'somebody' or s.is_known and s.resolved_by is null and s.is_kept) then 'answered'
+        when s.is_found then 'opened'
+        -- Nobody has looked, or will ever again.
+        when not s.is_looked_for then case when s.open_id is null and s.last_seen_at < p_at - interval '31 days' then 'forgotten' end
+        when s.open_id is not null and s.misses + 1 >= 3 * (1 << least(s.reopened, 5)) then 'resolved'
+        when s.open_id is not null then 'missed'
+        when s.resolved_by = 'itself' then case when s.resolved_at <= p_at - interval '1 hour' then 'forgotten' end
+        when s.misses + 1 >= 3 then 'forgotten'
+        else 'missed'
+      end as decision
+    from subjects s
+  ), opened as (
+    insert into public.monitoring_events (id, event_type, event_data, severity, created_at, last_seen_at, fingerprint)
+    select d.new_id, d.event_type, d.event_data, d.severity, p_at, p_at, d.fingerprint
+    from decided d where d.decision = 'opened'
+  ), changed as (
+    update public.monitoring_events e
+    set last_seen_at = case when d.is_found then greatest(e.last_seen_at, p_at) else e.last_seen_at end,
+      occurrences = e.occurrences + d.is_found::int,
+      event_data = coalesce(d.event_data, e.event_data),
+      severity = case when d.decision in ('escalated', 'reopened') then d.severity else e.severity end,
+      resolved_at = case d.decision when 'resolved' then p_at when 'reopened' then null else e.resolved_at end,
+      resolution_notes = case d.decision
+        when 'resolved' then coalesce(
+          (select 'suppressed: ' || s.reason from monitoring.suppressions s where s.fingerprint = d.fingerprint and s.until > now()),
+          format('gone by itself, for %s samples', d.misses + 1))
+        when 'reopened' then null
+        else e.resolution_notes end
+    from decided d
+    where d.decision in ('escalated', 'firing', 'reopened', 'resolved')
+      and e.id = case when d.decision = 'reopened' then d.known_id else d.open_id end
+      -- Somebody may have resolved it this very moment.
+      and (d.decision = 'reopened' or e.resolved_at is null)
+  ), kept as (
+    insert into monitoring.event_states as s (fingerprint, check_id, event_id, last_seen_at, misses, reopened, resolved_by, resolved_at)
+    select d.fingerprint, d.check_id,
+      case d.decision when 'opened' then d.new_id else coalesce(d.open_id, d.known_id) end,
+      case when d.is_found then p_at else coalesce(d.last_seen_at, p_at) end,
+      case when d.decision = 'missed' then d.misses + 1 else 0 end,
+      case d.decision when 'opened' then 0 when 'reopened' then d.reopened + 1 else d.reopened end,
+      case when d.decision = 'resolved' then 'itself' when d.decision = 'answered' then 'somebody'
+        when d.decision = 'missed' and d.open_id is null then 'somebody' end,
+      case when d.decision = 'resolved' then p_at when d.decision in ('answered', 'missed') then d.resolved_at end
+    from decided d
+    where d.decision not in ('forgotten')
+    on conflict (fingerprint) do update
+      set check_id = excluded.check_id, event_id = excluded.event_id, last_seen_at = excluded.last_seen_at, misses = excluded.misses,
+        reopened = excluded.reopened, resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+  ), forgotten as (
+    delete from monitoring.event_states s using decided d where d.decision = 'forgotten' and s.fingerprint = d.fingerprint
+  )
+  select jsonb_build_object(
+      'opened', count(*) filter (where d.decision = 'opened'),
+      'escalated', count(*) filter (where d.decision = 'escalated'),
+      'firing', count(*) filter (where d.decision = 'firing'),
+      'reopened', count(*) filter (where d.decision = 'reopened'),
+      'resolved', count(*) filter (where d.decision = 'resolved'))
+    into v_counts
+  from decided d;
+  return v_counts;
+end
+$$;
+comment on function monitoring.reconcile(jsonb, text[], timestamptz) is
+  'Opens, counts, escalates, reopens and resolves events by what the checks that were made have found; says how many of each. Service only.';
+
+-- The outbox ----------------------------------------------------------------------------------------------------------
+
+-- What is to be announced, written in the transaction of the change itself: what is rolled back was never announced, what is
+-- committed is announced at last.
+create table if not exists monitoring.outbox (
+  id           uuid primary key default pg_catalog.gen_random_uuid(),
+  -- The order of the changes.
+  place        bigint not null generated always as identity,
+  created_at   timestamptz not null default pg_catalog.now(),
+  -- pgvigil.event.<change>.v1; another shape of detail is another version.
+  detail_type  text not null,
+  -- The same however often it is delivered.
+  dedup_key    text not null unique,
+  detail       jsonb not null,
+  attempts     int not null default 0,
+  last_error   text,
+  -- Whoever took it has until then to say how it went.
+  leased_until timestamptz,
+  published_at timestamptz
+);
+create index if not exists outbox_unpublished_idx on monitoring.outbox (place) where published_at is null;
+create index if not exists outbox_published_at_idx on monitoring.outbox (published_at) where published_at is not null;
+comment on table monitoring.outbox is 'Changes of events that are to be announced, each until it is published; published ones are kept for 7 days.';
+
+-- A trigger, so that no way of changing an event can leave it out. Only what checks made is told in words: what a person or
+-- program recorded may be anything, and whoever is announced to can look it up.
+create or replace function monitoring.announce() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_change text := case
+    when tg_op = 'INSERT' then 'opened'
+    when old.resolved_at is null and new.resolved_at is not null then 'resolved'
+    when old.resolved_at is not null and new.resolved_at is null then 'reopened'
+    when monitoring.severity_rank(new.severity) > monitoring.severity_rank(old.severity) then 'escalated'
+  end;
+begin
+  if v_change is null then
+    return null;
+  end if;
+  insert into monitoring.outbox (detail_type, dedup_key, detail)
+  values (format('pgvigil.event.%s.v1', v_change),
+    -- Whatever happens to an event again, it has occurred more often by then.
+    concat_ws(':', new.id, v_change, case when v_change <> 'opened' then new.occurrences end),
+    jsonb_build_object('event_id', new.id, 'change', v_change, 'event_type', new.event_type, 'severity', new.severity,
+      'fingerprint', new.fingerprint, 'database', current_database(), 'occurrences', new.occurrences, 'created_at', new.created_at,
+      'last_seen_at', new.last_seen_at, 'resolved_at', new.resolved_at,
+      'finding', case when new.fingerprint is not null and new.event_data ? 'check_id' then new.event_data end))
+  on conflict (dedup_key) do nothing;
+  return null;
+end
+$$;
+create or replace trigger monitoring_events_announce_new after insert on public.monitoring_events
+  for each row when (new.resolved_at is null) execute function monitoring.announce();
+create or replace trigger monitoring_events_announce_change after update of resolved_at, severity on public.monitoring_events
+  for each row when (old.resolved_at is distinct from new.resolved_at or old.severity is distinct from new.severity)
+  execute function monitoring.announce();
+
+-- A lease and not a lock: publishing takes longer than a transaction should. Whoever dies with a batch gives it back by
+-- letting the lease run out; then it is published twice under one dedup_key. After a failure it rests, ever longer up to an hour.
+create or replace function monitoring.outbox_batch(p_limit int default 10) returns table (
+  id uuid, created_at timestamptz, detail_type text, dedup_key text, detail jsonb, attempts int)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('operate');
+  if p_limit is null or p_limit not between 1 and 1000 then
+    raise exception 'limit must be 1 to 1000' using errcode = 'invalid_parameter_value';
+  end if;
+  return query
+    with taken as (
+      update monitoring.outbox o
+      set leased_until = clock_timestamp() + interval '1 minute', attempts = o.attempts + 1
+      from (
+        select d.id from monitoring.outbox d
+        where d.published_at is null and (d.leased_until is null or d.leased_until <= clock_timestamp())
+        order by d.place
+        limit p_limit
+        for update skip locked
+      ) due
+      where o.id = due.id
+      returning o.*
+    )
+    select t.id, t.created_at, t.detail_type, t.dedup_key, t.detail || jsonb_build_object('place', t.place), t.attempts
+    from taken t
+    order by t.place;
+end
+$$;
+comment on function monitoring.outbox_batch(int) is
+  'Takes what is to be announced, oldest first, for a minute in which nobody else gets it. Service only.';
+
+create or replace function monitoring.outbox_mark(p_results jsonb) returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_counts jsonb;
+begin
+  perform monitoring.authorize('operate');
+  if p_results is null or jsonb_typeof(p_results) <> 'array' then
+    raise exception 'results must be a JSON array of objects with id and error' using errcode = 'invalid_parameter_value';
+  end if;
+  with results as (
+    select distinct on (r.id) r.id, r.error
+    from jsonb_to_recordset(p_results) as r (id uuid, error text)
+    order by r.id, r.error nulls first -- published once is published
+  ), marked as (
+    update monitoring.outbox o
+    set published_at = case when r.error is null then clock_timestamp() end, last_error = left(r.error, 500),
+      leased_until = case when r.error is not null
+        then clock_timestamp() + least(interval '1 hour', interval '10 seconds' * (1 << least(o.attempts, 10))) end
+    from results r
+    where o.id = r.id and o.published_at is null
+    returning o.published_at is not null as is_published
+  )
+  select jsonb_build_object('published', count(*) filter (where m.is_published), 'failed', count(*) filter (where not m.is_published))
+    into v_counts
+  from marked m;
+  return v_counts;
+end
+$$;
+comment on function monitoring.outbox_mark(jsonb) is
+  'How announcing went: [{"id": ..., "error": null or text}]. Without an error it is published, with one it is due again after a rest. Service only.';
+
+-- What was announced is kept for a week, so that a doubt can be settled. What nobody fetches, as where there is no bus, is
+-- kept for a month.
+create or replace function monitoring.forget_announced() returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_forgotten bigint;
+begin
+  delete from monitoring.outbox o
+  where o.published_at < now() - interval '7 days' or o.published_at is null and o.created_at < now() - interval '30 days';
+  get diagnostics v_forgotten = row_count;
+  delete from monitoring.suppressions s where s.until < now() - interval '30 days';
+  return v_forgotten;
+end
+$$;
+comment on function monitoring.forget_announced() is 'Deletes from the outbox what is past its time, and suppressions that ended a month ago; for the clean-up.';
+
+-- Privileges ----------------------------------------------------------------------------------------------------------
+
+do $private$ begin perform monitoring.make_private(
+  'table monitoring.checks',
+  'table monitoring.remembered_checks',
+  'table monitoring.suppressions',
+  'table monitoring.event_states',
+  'table monitoring.outbox',
+  'sequence monitoring.outbox_place_seq',
+  'type monitoring.candidate',
+  'type monitoring.seen_statement',
+  'type monitoring.seen_session',
+  'type monitoring.seen_blocker',
+  'type monitoring.seen_table',
+  'type monitoring.seen_protection',
+  'function monitoring.check_slow_statement(monitoring.seen_statement[])',
+  'function monitoring.check_blocking_session(monitoring.seen_blocker[])',
+  'function monitoring.check_idle_in_transaction(monitoring.seen_session[])',
+  'function monitoring.check_long_transaction(monitoring.seen_session[])',
+  'function monitoring.check_prepared_transaction()',
+  'function monitoring.check_connection_utilization(bigint, bigint, numeric)',
+  'function monitoring.check_dead_tuples(monitoring.seen_table[])',
+  'function monitoring.check_transaction_id_age(monitoring.seen_table[])',
+  'function monitoring.check_multixact_age()',
+  'function monitoring.check_rls_exposed(monitoring.seen_protection[])',
+  'function monitoring.check_replication_slot()',
+  'function monitoring.check_replication_lag()',
+  'function monitoring.check_blind_spot(text[])',
+  'function monitoring.check_check_failed(jsonb)',
+  'function monitoring.check_sequential_scans()',
+  'function monitoring.check_sequence_exhaustion()',
+  'function monitoring.check_unused_index()',
+  'function monitoring.check_duplicate_index()',
+  'function monitoring.check_invalid_index()',
+  'function monitoring.check_foreign_key_without_index()',
+  'function monitoring.check_privileged_login()',
+  'function monitoring.check_definer_search_path()',
+  'function monitoring.check_unsafe_setting()',
+  'function monitoring.run_checks(text[])',
+  'function monitoring.remember_checks()',
+  'function monitoring.assess(text)',
+  'function monitoring.findings()',
+  'function monitoring.health_score(jsonb)',
+  'function monitoring.suppress(text, text, timestamptz)',
+  'function monitoring.unsuppress(text)',
+  'function monitoring.suppressions()',
+  'function monitoring.set_threshold(text, numeric, numeric)',
+  'function monitoring.thresholds_list()',
+  'function monitoring.event_type_of(text)',
+  'function monitoring.severity_rank(text)',
+  'function monitoring.reconcile(jsonb, text[], timestamptz)',
+  'function monitoring.announce()',
+  'function monitoring.outbox_batch(int)',
+  'function monitoring.outbox_mark(jsonb)',
+  'function monitoring.forget_announced()'); end $private$;
+
+grant execute on function monitoring.findings(), monitoring.suppress(text, text, timestamptz), monitoring.unsuppress(text),
+  monitoring.suppressions(), monitoring.set_threshold(text, numeric, numeric), monitoring.thresholds_list()
+  to monitoring_reader, monitoring_agent;
+grant execute on function monitoring.reconcile(jsonb, text[], timestamptz), monitoring.outbox_batch(int), monitoring.outbox_mark(jsonb)
+  to monitoring_agent;
+
+-- Who migrated sets up, too.
+do $operator$
+declare
+  v_operator text := pg_catalog.current_setting('pgvigil.became_owner');
+begin
+  if v_operator <> '' then
+    -- Taken back first, so that a second run leaves the same order in the access list.
+    execute pg_catalog.format('revoke all on monitoring.checks, monitoring.suppressions, monitoring.outbox from %I', v_operator);
+    execute pg_catalog.format('grant select on monitoring.checks, monitoring.outbox to %I', v_operator);
+    execute pg_catalog.format('grant select, insert, update, delete on monitoring.suppressions to %I', v_operator);
+  end if;
+end
+$operator$;
+
+insert into monitoring.migrations (version, name, sha256)
+values ('20250825000009', 'monitoring_checks', nullif(pg_catalog.current_setting('pgvigil.sha256', true), ''))
+on conflict (version) do nothing;
+
+-- The role is put back to what it was: `reset role` would also undo a SET ROLE of the tool that runs this file.
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;

@@ -1,0 +1,89 @@
+-- Undoes 20250825000009_monitoring_checks.sql: checks, thresholds, suppressions, and what was to be announced.
+
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
+-- Undone by who did it: the rolling back role becomes a member of monitoring_owner for as long as this takes.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if not exists (select from pg_catalog.pg_roles where rolname = 'monitoring_owner') then
+    return;
+  end if;
+  if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    and not pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+      || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+    perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+  end if;
+  perform pg_catalog.set_config('role', 'monitoring_owner', false);
+end
+$become$;
+
+-- Asked by each file before it, too, so that a refusal comes before anything is undone.
+do $critical$
+declare
+  v_critical bigint := 0;
+begin
+  if pg_catalog.to_regclass('public.monitoring_events') is not null
+    and lower(coalesce(pg_catalog.current_setting('pgvigil.discard_events', true), '')) <> 'yes'
+  then
+    select count(*) into v_critical from public.monitoring_events where severity = 'critical' and resolved_at is null;
+  end if;
+  if v_critical > 0 then
+    raise exception 'monitoring_events holds % unresolved critical event(s)', v_critical
+      using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Resolve them, or lose them knowingly: set pgvigil.discard_events = ''yes''; then roll back again.';
+  end if;
+end
+$critical$;
+
+do $triggers$
+begin
+  if pg_catalog.to_regclass('public.monitoring_events') is not null then
+    drop trigger if exists monitoring_events_announce_new on public.monitoring_events;
+    drop trigger if exists monitoring_events_announce_change on public.monitoring_events;
+  end if;
+end
+$triggers$;
+drop function if exists
+  monitoring.forget_announced(), monitoring.outbox_mark(jsonb), monitoring.outbox_batch(int), monitoring.announce(),
+  monitoring.reconcile(jsonb, text[], timestamptz), monitoring.severity_rank(text), monitoring.event_type_of(text),
+  monitoring.thresholds_list(), monitoring.set_threshold(text, numeric, numeric), monitoring.suppressions(),
+  monitoring.unsuppress(text), monitoring.suppress(text, text, timestamptz), monitoring.health_score(jsonb),
+  monitoring.findings(), monitoring.assess(text), monitoring.remember_checks(), monitoring.run_checks(text[]),
+  monitoring.check_unsafe_setting(), monitoring.check_definer_search_path(), monitoring.check_privileged_login(),
+  monitoring.check_foreign_key_without_index(), monitoring.check_invalid_index(), monitoring.check_duplicate_index(),
+  monitoring.check_unused_index(), monitoring.check_sequence_exhaustion(), monitoring.check_sequential_scans(),
+  monitoring.check_check_failed(jsonb), monitoring.check_blind_spot(text[]), monitoring.check_replication_lag(),
+  monitoring.check_replication_slot(), monitoring.check_rls_exposed(monitoring.seen_protection[]),
+  monitoring.check_multixact_age(), monitoring.check_transaction_id_age(monitoring.seen_table[]),
+  monitoring.check_dead_tuples(monitoring.seen_table[]), monitoring.check_connection_utilization(bigint, bigint, numeric),
+  monitoring.check_prepared_transaction(), monitoring.check_long_transaction(monitoring.seen_session[]),
+  monitoring.check_idle_in_transaction(monitoring.seen_session[]),
+  monitoring.check_blocking_session(monitoring.seen_blocker[]), monitoring.check_slow_statement(monitoring.seen_statement[]);
+drop table if exists monitoring.outbox, monitoring.event_states, monitoring.suppressions, monitoring.remembered_checks, monitoring.checks;
+drop type if exists monitoring.seen_protection, monitoring.seen_table, monitoring.seen_blocker,
+  monitoring.seen_session, monitoring.seen_statement, monitoring.candidate;
+do $forget$
+begin
+  if pg_catalog.to_regclass('monitoring.migrations') is not null then
+    delete from monitoring.thresholds;
+    alter table monitoring.thresholds drop column if exists window_factor;
+    delete from monitoring.migrations where version = '20250825000009';
+  end if;
+end
+$forget$;
+
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;
