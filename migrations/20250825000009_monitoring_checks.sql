@@ -53,6 +53,7 @@ alter table monitoring.thresholds add column if not exists window_factor numeric
 
 insert into monitoring.checks (check_id, category, cadence, title) values
   ('slow-statement', 'statements', 'sample', 'A statement has been running for long'),
+  ('statement-regression', 'statements', 'slow', 'A statement takes longer than it did'),
   ('blocking-session', 'sessions', 'sample', 'A session keeps others waiting for a lock'),
   ('idle-in-transaction', 'sessions', 'sample', 'A transaction is open and nobody uses it'),
   ('long-transaction', 'sessions', 'sample', 'A transaction has been open for long'),
@@ -68,17 +69,25 @@ insert into monitoring.checks (check_id, category, cadence, title) values
   ('invalid-index', 'indexes', 'slow', 'An index is broken'),
   ('foreign-key-without-index', 'indexes', 'slow', 'A foreign key has no index'),
   ('rls-exposed', 'security', 'sample', 'Row-level security is off or hollow'),
+  ('rls-changed', 'security', 'sample', 'Row-level security was changed'),
   ('privileged-login', 'security', 'slow', 'A login is bound by no policy'),
   ('definer-search-path', 'security', 'slow', 'A definer function trusts its caller''s search path'),
   ('replication-slot', 'server', 'sample', 'A replication slot holds back WAL'),
   ('replication-lag', 'server', 'sample', 'A standby is behind'),
+  ('archiving-failed', 'server', 'sample', 'WAL is not archived'),
+  ('frequent-checkpoints', 'server', 'sample', 'Checkpoints come too often'),
+  ('temp-files', 'server', 'sample', 'Statements work on disk'),
+  ('cache-misses', 'server', 'sample', 'Data is read from disk'),
+  ('deadlocks', 'server', 'sample', 'Transactions deadlock'),
   ('unsafe-setting', 'server', 'slow', 'A setting is at fault'),
+  ('sampler-gap', 'monitor', 'sample', 'Nobody has watched'),
   ('blind-spot', 'monitor', 'sample', 'The monitor cannot see'),
   ('check-failed', 'monitor', 'sample', 'A check could not be made')
 on conflict (check_id) do nothing;
 
 insert into monitoring.thresholds (check_id, warning, critical, unit, window_factor, description) values
   ('slow-statement', 500, 5000, 'ms', 0.5, 'A running statement has taken this long.'),
+  ('statement-regression', 3, 10, 'times', 0.7, 'How many times its mean of the week before a statement has taken in the last hour.'),
   ('blocking-session', 1000, 10000, 'ms', 0.5, 'Another session has waited this long for a lock that this one holds.'),
   ('idle-in-transaction', 30000, 300000, 'ms', 0.5, 'A transaction has been open and idle this long.'),
   ('long-transaction', 300000, 3600000, 'ms', 0.5, 'A transaction that is not idle has been open this long.'),
@@ -94,11 +103,18 @@ insert into monitoring.thresholds (check_id, warning, critical, unit, window_fac
   ('invalid-index', 1, 2, 'level', 1, '1: an index is invalid; 2 is never.'),
   ('foreign-key-without-index', 10, 1000000, 'MB', 1, 'Size of a table whose foreign key has no index.'),
   ('rls-exposed', 1, 2, 'level', 1, '1: row-level security is off or hollow in an exposed schema; 2: and everybody can reach the table.'),
+  ('rls-changed', 1, 2, 'level', 1, '1: row-level security or a policy is not what it was a day ago; 2: it protects less, or a role got past all of it.'),
   ('privileged-login', 1, 3, 'level', 1, '1: a login role has BYPASSRLS; 2: it is a superuser; 3 is never.'),
   ('definer-search-path', 1, 2, 'level', 1, '1: a definer function has no search path of its own; 2: it runs as a superuser, for everybody.'),
   ('replication-slot', 1024, 10240, 'MB', 1, 'WAL that a slot nobody uses holds back.'),
   ('replication-lag', 64, 1024, 'MB', 0.5, 'WAL that a standby has not replayed yet.'),
+  ('archiving-failed', 5, 60, 'min', 1, 'Archiving has failed, and not succeeded for this long.'),
+  ('frequent-checkpoints', 12, 60, 'checkpoints', 1, 'Checkpoints in the last hour that WAL forced before their time.'),
+  ('temp-files', 1024, 10240, 'MB', 0.7, 'What statements have written to temporary files in the last hour.'),
+  ('cache-misses', 20, 60, 'percent', 0.8, 'Share of blocks that were not in the cache in the last hour.'),
+  ('deadlocks', 1, 10, 'deadlocks', 0.9, 'Deadlocks in the last hour.'),
   ('unsafe-setting', 1, 2, 'level', 1, '1: a setting costs speed or hides trouble; 2: it can lose data.'),
+  ('sampler-gap', 3, 15, 'ticks', 0.9, 'No sample was taken for this many sampling intervals.'),
   ('blind-spot', 1, 1, 'flag', 1, 'The monitor cannot see something it needs.'),
   ('check-failed', 1, 2, 'level', 1, '1: a check has failed; 2 is never.')
 on conflict (check_id) do nothing;
@@ -115,6 +131,7 @@ begin
       ('seen_session', 'pid int, application_name text, is_idle boolean, idle_ms numeric, transaction_ms numeric, query_preview text'),
       ('seen_blocker', 'pid int, waiting bigint, longest_wait_ms bigint, state text, application_name text, query_preview text'),
       ('seen_table', 'schemaname name, tablename name, live_tuples bigint, dead_tuples bigint, xid_age int, needs_vacuum boolean'),
+      ('seen_hour', 'seconds float8, temp_files bigint, temp_bytes bigint, blocks_read bigint, blocks_hit bigint, deadlocks bigint, checkpoints_timed bigint, checkpoints_requested bigint'),
       ('seen_protection', 'schemaname name, tablename name, risk_rank int, rls_enabled boolean, exposed_to name[], reasons text[]')
     ) as wanted (name, columns)
   loop
@@ -285,6 +302,39 @@ begin
 end
 $$;
 
+-- What was changed in the last day and is not again as it was. Less protection: off, no longer forced, a restrictive policy gone,
+-- a permissive one new. That a role got past all policies is told here too, whatever it is for.
+create or replace function monitoring.check_rls_changed() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select 'rls-changed', format('%s %s', c.kind, c.object),
+      case
+        when c.kind = 'rls' and (c.now = 'off' or c.was = 'on, forced') then 2.0
+        when c.kind = 'policy' and (c.was like 'restrictive%' and c.now is distinct from c.was or c.now like 'permissive%' and c.was is null) then 2.0
+        when c.kind = 'role' then 2.0
+        else 1.0
+      end,
+      format('it was %s and is %s since %s', coalesce(c.was, 'not there'), coalesce(c.now, 'gone'),
+        to_char(c.changed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+      'If a migration meant this, suppress it for a day; otherwise put it back, and find out who did it.'
+    from (
+      select distinct c.kind, c.object, first_value(c.was) over (partition by c.kind, c.object order by c.id) as was,
+        first_value(c.now) over (partition by c.kind, c.object order by c.id desc) as now,
+        max(c.observed_at) over (partition by c.kind, c.object) as changed_at
+      from monitoring.changes c
+      where c.observed_at > now() - interval '1 day' and c.kind in ('rls', 'policy', 'role')
+    ) c
+    where c.was is distinct from c.now
+      and (c.kind <> 'role' or c.now ~ '(superuser|bypasses)' and coalesce(c.was, '') !~ '(superuser|bypasses)')
+    order by 3 desc, 2
+    limit 100;
+end
+$$;
+
 -- WAL is kept from where the slot stands until the disk is full, and the server stops.
 create or replace function monitoring.check_replication_slot() returns setof monitoring.candidate
 language plpgsql stable
@@ -327,6 +377,93 @@ begin
 end
 $$;
 
+create or replace function monitoring.check_archiving_failed() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'archiving-failed', 'server',
+      round(extract(epoch from now() - coalesce(greatest(a.last_archived_time, a.stats_reset), a.last_failed_time))::numeric / 60, 2),
+      format('%s attempts have failed; WAL piles up until the disk is full, and a restore ends where the archive does', a.failed_count),
+      'Look into the server''s log for what archive_command (or archive_library) says, and at the room and rights of where it writes.'
+    from pg_stat_archiver a
+    where current_setting('archive_mode') <> 'off'
+      and a.last_failed_time > coalesce(a.last_archived_time, '-infinity');
+end
+$$;
+
+-- The next four judge the last hour by the samples' counters; of less than ten minutes nothing is said.
+create or replace function monitoring.check_frequent_checkpoints(p_hour monitoring.seen_hour) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'frequent-checkpoints', 'server', p_hour.checkpoints_requested::numeric,
+      format('%s checkpoints were forced, %s came in time; each one makes the next writes of every page twice as large',
+        p_hour.checkpoints_requested, p_hour.checkpoints_timed),
+      format('Raise max_wal_size (%s now) until checkpoints come by checkpoint_timeout (%s).', current_setting('max_wal_size'), current_setting('checkpoint_timeout'))
+    where p_hour.seconds >= 600 and p_hour.checkpoints_requested > 0;
+end
+$$;
+
+create or replace function monitoring.check_temp_files(p_hour monitoring.seen_hour) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'temp-files', 'database', round(p_hour.temp_bytes / 1048576.0, 2),
+      format('sorts and hashes that did not fit into work_mem wrote %s files', p_hour.temp_files),
+      'Find the statements (monitoring.statements(), temp_blocks_written); an index or fewer rows first, then work_mem for those alone.'
+    where p_hour.seconds >= 600 and p_hour.temp_bytes > 0;
+end
+$$;
+
+create or replace function monitoring.check_cache_misses(p_hour monitoring.seen_hour) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'cache-misses', 'database', round(100.0 * p_hour.blocks_read / (p_hour.blocks_read + p_hour.blocks_hit), 2),
+      format('%s of %s blocks were read from disk or from the system''s cache', p_hour.blocks_read, p_hour.blocks_read + p_hour.blocks_hit),
+      format('Find the statements that read most (monitoring.statements(), cache_hit_percent); then see whether shared_buffers (%s) fits what is in use.',
+        current_setting('shared_buffers'))
+    -- A database that hardly reads misses nothing.
+    where p_hour.seconds >= 600 and p_hour.blocks_read >= 50000;
+end
+$$;
+
+create or replace function monitoring.check_deadlocks(p_hour monitoring.seen_hour) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'deadlocks', 'database', p_hour.deadlocks::numeric,
+      format('%s times the server has ended a transaction that waited in a circle', p_hour.deadlocks),
+      'The server''s log has both statements of each. Take locks in one order everywhere (by primary key, say), and try again on SQLSTATE 40P01.'
+    where p_hour.deadlocks > 0;
+end
+$$;
+
+-- Told by whoever looks, and by the first sample after the gap. Before the first sample ever there is none.
+create or replace function monitoring.check_sampler_gap(p_last_sample_at timestamptz) returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select 'sampler-gap', 'sampler',
+      extract(epoch from clock_timestamp() - p_last_sample_at) / (monitoring.setting('sample_interval_seconds') #>> '{}')::numeric,
+      format('the last sample was taken at %s', to_char(p_last_sample_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+      'Look at the schedule that sends {"task":"sample"} and at the log of the function.'
+    where p_last_sample_at is not null;
+end
+$$;
+
 -- What cannot be seen must not look like health, nor going blind like recovery.
 create or replace function monitoring.check_blind_spot(p_reasons text[]) returns setof monitoring.candidate
 language plpgsql stable
@@ -355,6 +492,37 @@ $$;
 
 -- Checks every 15 minutes -------------------------------------------------------------------------------------------
 
+-- By its own week, and only where there is enough of both: a statement that runs rarely, or in no time, may vary as it likes.
+create or replace function monitoring.check_statement_regression() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+begin
+  return query
+    with hour as materialized (
+      select a.query_id, a.calls, a.exec_ms / a.calls as mean_ms
+      from monitoring.statement_activity(now() - interval '1 hour', now()) a
+      where a.calls >= 20 and a.exec_ms >= 5 * a.calls and a.exec_ms >= 1000
+    )
+    select 'statement-regression', format('query %s', h.query_id), round((h.mean_ms / w.mean_ms)::numeric, 2),
+      format('%s ms on average in the last hour, %s ms in the week before: %s', round(h.mean_ms::numeric, 1), round(w.mean_ms::numeric, 1),
+        coalesce(t.query_preview, 'its text is not known')),
+      'See what changed: its plan (EXPLAIN; statistics that an ANALYZE renews), the rows it finds, an index that is gone, waiting for locks.'
+    from hour h
+      join (
+        select a.query_id, a.exec_ms / a.calls as mean_ms
+        from monitoring.statement_activity(now() - interval '7 days', now() - interval '1 hour') a
+        where a.calls >= 100 and a.exec_ms > 0
+      ) w on w.query_id = h.query_id
+      left join monitoring.statement_texts t on t.query_id = h.query_id
+    where h.mean_ms > w.mean_ms
+    order by h.mean_ms / w.mean_ms desc
+    limit 100;
+end
+$$;
+
 -- By the counters since they were last reset. Only where a scan reads many rows: LIMIT 1 on a large table is no loss.
 create or replace function monitoring.check_sequential_scans() returns setof monitoring.candidate
 language plpgsql stable
@@ -380,33 +548,50 @@ begin
 end
 $$;
 
--- An int column is full long before the bigint sequence behind it.
+-- An int column is full long before the bigint sequence behind it. To read a sequence is to lock it until the transaction ends,
+-- and locks are few: only those of the 200 largest tables are read, and 50 that belong to no table; none that DDL has locked.
 create or replace function monitoring.check_sequence_exhaustion() returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '100ms'
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_locked oid[] := array(
+    select l.relation from pg_locks l
+    where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.pid is distinct from pg_backend_pid()
+      and l.database = (select d.oid from pg_database d where d.datname = current_database()));
 begin
   return query
-    with sequences as materialized (
-      select c.oid, n.nspname, c.relname, s.seqmin, s.seqmax, s.seqincrement, o.table_name, o.column_name,
-        case o.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max,
-        r.is_readable, case when r.is_readable then pg_sequence_last_value(c.oid) end as last_value
-      from pg_sequence s
+    with owned as materialized (
+      select d.objid as sequence_oid, format('%I.%I', t.nspname, t.relname) as table_name, a.attname as column_name,
+        case a.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max
+      from (
+          select c.oid, n.nspname, c.relname
+          from pg_class c join pg_namespace n on n.oid = c.relnamespace
+          where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and monitoring.is_application_schema(n.nspname, v_schemas)
+          order by c.reltuples desc
+          limit 200
+        ) t
+        join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = t.oid and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
+        join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
+    ), sequences as materialized (
+      select n.nspname, c.relname, s.seqmin, s.seqmax, s.seqincrement, k.table_name, k.column_name, k.column_max, r.is_readable,
+        case when r.is_readable and s.seqrelid <> all (v_locked) then pg_sequence_last_value(s.seqrelid) end as last_value
+      from (
+          select o.* from owned o
+          union all
+          (select f.seqrelid, null, null, null
+          from pg_sequence f
+          where not exists (
+            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = f.seqrelid and d.deptype in ('a', 'i'))
+          limit 50)
+        ) k
+        join pg_sequence s on s.seqrelid = k.sequence_oid
         join pg_class c on c.oid = s.seqrelid
         join pg_namespace n on n.oid = c.relnamespace
-        left join lateral (
-          select a.atttypid, format('%I.%I', tn.nspname, t.relname) as table_name, a.attname as column_name
-          from pg_depend d
-            join pg_class t on t.oid = d.refobjid
-            join pg_namespace tn on tn.oid = t.relnamespace
-            join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
-          where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')
-          limit 1
-        ) o on true
         cross join lateral (select case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'select') end as is_readable) r
       where not s.seqcycle and c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
     ), used as (
@@ -426,8 +611,8 @@ begin
       format('it stands at %s; %s takes values up to %s', u.last_value,
         coalesce(format('column %I of %s', u.column_name, u.table_name), 'it'),
         case when u.seqincrement > 0 then least(u.seqmax, coalesce(u.column_max, u.seqmax)) else u.seqmin end),
-      case when u.column_max < u.seqmax or u.seqmax <= 2147483647 and u.table_name is not null
-        then format('alter table %s alter column %I type bigint (and the columns that refer to it); in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
+      case when u.table_name is not null and coalesce(u.column_max, u.seqmax) <= 2147483647
+        then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
           u.table_name, u.column_name, u.nspname, u.relname)
         else format('alter sequence %I.%I with a wider range, or start it anew where its old values are no longer in use.', u.nspname, u.relname) end
     from used u
@@ -498,26 +683,27 @@ begin
     )
     select 'duplicate-index', format('%I.%I', n.nspname, d.relname),
       round(d.relpages * current_setting('block_size')::numeric / 1048576, 2),
-      case when d.columns = k.columns then format('%I has the same columns in the same order', k.relname)
-        else format('%I begins with the same columns', k.relname) end,
+      case when d.is_same then format('%I has the same columns in the same order', d.other)
+        else format('%I begins with the same columns', d.other) end,
       format('drop index concurrently %I.%I', n.nspname, d.relname)
-    from indexes d
-      cross join lateral (
-        select o.relname, o.columns from indexes o
-        where o.indrelid = d.indrelid and o.indexrelid <> d.indexrelid and o.relam = d.relam
+    from (
+      select distinct on (d.indexrelid) d.relname, d.relnamespace, d.relpages, o.relname as other, o.columns = d.columns as is_same
+      from indexes d
+        join indexes o on o.indrelid = d.indrelid and o.indexrelid <> d.indexrelid and o.relam = d.relam
           and o.expressions = d.expressions and o.condition = d.condition
-          and case
-            when o.columns = d.columns then o.classes = d.classes and o.collations = d.collations and o.options = d.options
-              and o.includes = d.includes and (o.is_needed, -o.indexrelid::bigint) > (false, -d.indexrelid::bigint)
-            -- Only a B-tree can be searched by its first columns as well as by all. With expressions a column number is 0.
-            else o.relam = 403 and d.expressions = '' and not d.includes
-              and o.columns like d.columns || ' %' and o.classes like d.classes || ' %'
-              and o.collations like d.collations || ' %' and o.options like d.options || ' %'
-          end
-        order by o.indexrelid limit 1
-      ) k
+      where not d.is_needed
+        and case
+          when o.columns = d.columns then o.classes = d.classes and o.collations = d.collations and o.options = d.options
+            and o.includes = d.includes and (o.is_needed or o.indexrelid < d.indexrelid)
+          -- Only a B-tree can be searched by its first columns as well as by all. With expressions a column number is 0.
+          else o.relam = 403 and d.expressions = '' and not d.includes
+            and o.columns like d.columns || ' %' and o.classes like d.classes || ' %'
+            and o.collations like d.collations || ' %' and o.options like d.options || ' %'
+        end
+      order by d.indexrelid, o.indexrelid
+    ) d
       join pg_namespace n on n.oid = d.relnamespace
-    where not d.is_needed and monitoring.is_application_schema(n.nspname, v_schemas)
+    where monitoring.is_application_schema(n.nspname, v_schemas)
     order by d.relpages desc
     limit 100;
 end
@@ -696,11 +882,13 @@ $$;
 -- What the slow checks found when they were last made. As they answered it: thresholds, windows and suppressions are
 -- applied anew whenever it is told.
 create table if not exists monitoring.remembered_checks (
-  check_id   text primary key,
-  checked_at timestamptz not null,
-  candidates monitoring.candidate[] not null,
+  check_id      text primary key,
+  checked_at    timestamptz not null,
+  candidates    monitoring.candidate[] not null,
   -- The SQLSTATE it ended with; null: it was made.
-  failed     text
+  failed        text,
+  -- Whether monitoring.reconcile() has heard of it: one look is one look, however often it is told.
+  is_reconciled boolean not null default false
 );
 comment on table monitoring.remembered_checks is 'What the slow checks answered when the sampler last made them, every 15 minutes.';
 
@@ -733,6 +921,8 @@ declare
   v_idle_in_transaction bigint;
   v_utilization_percent numeric;
   v_longest_transaction_ms bigint;
+  v_hour monitoring.seen_hour;
+  v_last_sample_at timestamptz;
   v_failed_reads jsonb := '{}';
 begin
   p_run := '{}';
@@ -840,6 +1030,24 @@ begin
       v_failed_reads := v_failed_reads || jsonb_build_object('rls-exposed', sqlstate);
     end;
   end if;
+  if p_check_ids && '{frequent-checkpoints,temp-files,cache-misses,deadlocks}' then
+    begin
+      select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
+          sum(a.checkpoints_timed), sum(a.checkpoints_requested)
+        into v_hour
+      from monitoring.activity(now() - interval '1 hour', now()) a;
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('frequent-checkpoints', sqlstate, 'temp-files', sqlstate,
+        'cache-misses', sqlstate, 'deadlocks', sqlstate);
+    end;
+  end if;
+  if 'sampler-gap' = any (p_check_ids) then
+    begin
+      select s.sampled_at into v_last_sample_at from monitoring.samples s order by s.tick_at desc limit 1;
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('sampler-gap', sqlstate);
+    end;
+  end if;
   if 'blind-spot' = any (p_check_ids) then
     begin
       p_blind := array(select d.reason from monitoring.degraded('summary') d where d.section = 'summary');
@@ -879,6 +1087,14 @@ begin
         when 'replication-slot' then v_candidates := array(select c from monitoring.check_replication_slot() c);
         when 'replication-lag' then v_candidates := array(select c from monitoring.check_replication_lag() c);
         when 'unsafe-setting' then v_candidates := array(select c from monitoring.check_unsafe_setting() c);
+        when 'statement-regression' then v_candidates := array(select c from monitoring.check_statement_regression() c);
+        when 'rls-changed' then v_candidates := array(select c from monitoring.check_rls_changed() c);
+        when 'archiving-failed' then v_candidates := array(select c from monitoring.check_archiving_failed() c);
+        when 'frequent-checkpoints' then v_candidates := array(select c from monitoring.check_frequent_checkpoints(v_hour) c);
+        when 'temp-files' then v_candidates := array(select c from monitoring.check_temp_files(v_hour) c);
+        when 'cache-misses' then v_candidates := array(select c from monitoring.check_cache_misses(v_hour) c);
+        when 'deadlocks' then v_candidates := array(select c from monitoring.check_deadlocks(v_hour) c);
+        when 'sampler-gap' then v_candidates := array(select c from monitoring.check_sampler_gap(v_last_sample_at) c);
         when 'blind-spot' then v_candidates := array(select c from monitoring.check_blind_spot(p_blind) c);
       end case;
       p_found := p_found || v_candidates;
@@ -902,8 +1118,7 @@ begin
 end
 $$;
 
--- Makes the slow checks where they were last made 15 minutes ago, and keeps what they answer. The sampler calls it before
--- monitoring.assess('sample'), in its own transaction: what is from now counts there as looked at.
+-- Makes the slow checks where they were last made 15 minutes ago, and keeps what they answer, for monitoring.assess().
 create or replace function monitoring.remember_checks() returns text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -924,7 +1139,7 @@ begin
   select d, now(), array(select c from unnest(v_answers.p_found) c where c.check_id = d), v_answers.p_failed ->> d
   from unnest(v_due) d
   on conflict (check_id) do update
-    set checked_at = excluded.checked_at, candidates = excluded.candidates, failed = excluded.failed;
+    set checked_at = excluded.checked_at, candidates = excluded.candidates, failed = excluded.failed, is_reconciled = false;
   delete from monitoring.remembered_checks r where not exists (select from monitoring.checks c where c.check_id = r.check_id);
   return v_due;
 end
@@ -932,8 +1147,8 @@ $$;
 comment on function monitoring.remember_checks() is 'Makes the slow checks that are due, keeps their answers, and says which they were.';
 
 -- One look at everything, from which findings and summary are told. Slow checks are told from memory when the sampler asks
--- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made now: only of those
--- does no finding mean that all is well. A hundred findings of a check are enough to know that there are too many.
+-- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made since the events
+-- were last reconciled: only of those does no finding mean that all is well. A hundred findings of a check are enough to know that there are too many.
 create or replace function monitoring.assess(p_cadence text default null) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -967,7 +1182,7 @@ begin
     where c.cadence = 'sample' or p_cadence is null and c.check_id <> all (v_told)
     order by c.check_id)) a;
   if v_told <> '{}' then
-    select v_run || coalesce(array_agg(r.check_id) filter (where r.checked_at = now() and r.failed is null), '{}'),
+    select v_run || coalesce(array_agg(r.check_id) filter (where not r.is_reconciled and r.failed is null), '{}'),
       v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}')
       into v_run, v_failed
     from monitoring.remembered_checks r where r.check_id = any (v_told);
@@ -1024,7 +1239,7 @@ begin
 end
 $$;
 comment on function monitoring.assess(text) is
-  'findings, suppressed, degraded and metrics, and checks_run: which checks were made now. sample: slow checks are told from memory.';
+  'findings, suppressed, degraded and metrics, and checks_run: which checks were made since the last reconciliation. sample: slow checks are told from memory.';
 
 create or replace function monitoring.findings() returns table (
   check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
@@ -1309,6 +1524,8 @@ begin
     on conflict (fingerprint) do update
       set check_id = excluded.check_id, event_id = excluded.event_id, last_seen_at = excluded.last_seen_at, misses = excluded.misses,
         reopened = excluded.reopened, resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+  ), heard as (
+    update monitoring.remembered_checks r set is_reconciled = true where not r.is_reconciled and r.check_id = any (p_checks_run)
   ), forgotten as (
     delete from monitoring.event_states s using decided d where d.decision = 'forgotten' and s.fingerprint = d.fingerprint
   )
@@ -1485,6 +1702,7 @@ do $private$ begin perform monitoring.make_private(
   'type monitoring.seen_session',
   'type monitoring.seen_blocker',
   'type monitoring.seen_table',
+  'type monitoring.seen_hour',
   'type monitoring.seen_protection',
   'function monitoring.check_slow_statement(monitoring.seen_statement[])',
   'function monitoring.check_blocking_session(monitoring.seen_blocker[])',
@@ -1496,10 +1714,18 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_transaction_id_age(monitoring.seen_table[])',
   'function monitoring.check_multixact_age()',
   'function monitoring.check_rls_exposed(monitoring.seen_protection[])',
+  'function monitoring.check_rls_changed()',
   'function monitoring.check_replication_slot()',
   'function monitoring.check_replication_lag()',
+  'function monitoring.check_archiving_failed()',
+  'function monitoring.check_frequent_checkpoints(monitoring.seen_hour)',
+  'function monitoring.check_temp_files(monitoring.seen_hour)',
+  'function monitoring.check_cache_misses(monitoring.seen_hour)',
+  'function monitoring.check_deadlocks(monitoring.seen_hour)',
+  'function monitoring.check_sampler_gap(timestamptz)',
   'function monitoring.check_blind_spot(text[])',
   'function monitoring.check_check_failed(jsonb)',
+  'function monitoring.check_statement_regression()',
   'function monitoring.check_sequential_scans()',
   'function monitoring.check_sequence_exhaustion()',
   'function monitoring.check_unused_index()',

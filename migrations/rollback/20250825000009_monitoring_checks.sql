@@ -59,16 +59,20 @@ drop function if exists
   monitoring.check_unsafe_setting(), monitoring.check_definer_search_path(), monitoring.check_privileged_login(),
   monitoring.check_foreign_key_without_index(), monitoring.check_invalid_index(), monitoring.check_duplicate_index(),
   monitoring.check_unused_index(), monitoring.check_sequence_exhaustion(), monitoring.check_sequential_scans(),
-  monitoring.check_check_failed(jsonb), monitoring.check_blind_spot(text[]), monitoring.check_replication_lag(),
-  monitoring.check_replication_slot(), monitoring.check_rls_exposed(monitoring.seen_protection[]),
-  monitoring.check_multixact_age(), monitoring.check_transaction_id_age(monitoring.seen_table[]),
-  monitoring.check_dead_tuples(monitoring.seen_table[]), monitoring.check_connection_utilization(bigint, bigint, numeric),
-  monitoring.check_prepared_transaction(), monitoring.check_long_transaction(monitoring.seen_session[]),
+  monitoring.check_statement_regression(), monitoring.check_check_failed(jsonb), monitoring.check_blind_spot(text[]),
+  monitoring.check_sampler_gap(timestamptz), monitoring.check_deadlocks(monitoring.seen_hour),
+  monitoring.check_cache_misses(monitoring.seen_hour), monitoring.check_temp_files(monitoring.seen_hour),
+  monitoring.check_frequent_checkpoints(monitoring.seen_hour), monitoring.check_archiving_failed(),
+  monitoring.check_replication_lag(), monitoring.check_replication_slot(), monitoring.check_rls_changed(),
+  monitoring.check_rls_exposed(monitoring.seen_protection[]), monitoring.check_multixact_age(),
+  monitoring.check_transaction_id_age(monitoring.seen_table[]), monitoring.check_dead_tuples(monitoring.seen_table[]),
+  monitoring.check_connection_utilization(bigint, bigint, numeric), monitoring.check_prepared_transaction(),
+  monitoring.check_long_transaction(monitoring.seen_session[]),
   monitoring.check_idle_in_transaction(monitoring.seen_session[]),
   monitoring.check_blocking_session(monitoring.seen_blocker[]), monitoring.check_slow_statement(monitoring.seen_statement[]);
 drop table if exists monitoring.outbox, monitoring.event_states, monitoring.suppressions, monitoring.remembered_checks, monitoring.checks;
-drop type if exists monitoring.seen_protection, monitoring.seen_table, monitoring.seen_blocker,
-  monitoring.seen_session, monitoring.seen_statement, monitoring.candidate;
+drop type if exists monitoring.seen_protection, monitoring.seen_hour, monitoring.seen_table,
+  monitoring.seen_blocker, monitoring.seen_session, monitoring.seen_statement, monitoring.candidate;
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then
