@@ -322,8 +322,9 @@ begin
         to_char(c.changed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
       'If a migration meant this, suppress it for a day; otherwise put it back, and find out who did it.'
     from (
-      select distinct c.kind, c.object, first_value(c.was) over (partition by c.kind, c.object order by c.id) as was,
-        first_value(c.now) over (partition by c.kind, c.object order by c.id desc) as now,
+      -- Dropped and made anew is gone and new at once.
+      select distinct c.kind, c.object, first_value(c.was) over (partition by c.kind, c.object order by c.observed_at, c.was is null) as was,
+        first_value(c.now) over (partition by c.kind, c.object order by c.observed_at desc, c.now is null) as now,
         max(c.observed_at) over (partition by c.kind, c.object) as changed_at
       from monitoring.changes c
       where c.observed_at > now() - interval '1 day' and c.kind in ('rls', 'policy', 'role')

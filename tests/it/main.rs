@@ -9,6 +9,8 @@
 mod access;
 // Who may what: every caller, every object, every action, as two files a person can read.
 mod access_matrix;
+// What is looked at, what is found, and what becomes of it.
+mod checks;
 // The binary under AWS's emulator, with every event file.
 mod emulator;
 // The API's description of itself, against what it does.

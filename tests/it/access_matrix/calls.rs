@@ -119,6 +119,73 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.remove_window(uuid)",
         "'00000000-0000-4000-8000-000000000002'",
     ),
+    ("monitoring.assess(text)", "null"),
+    ("monitoring.event_type_of(text)", "'tables'"),
+    ("monitoring.severity_rank(text)", "'high'"),
+    ("monitoring.outbox_batch(integer)", "1"),
+    ("monitoring.outbox_mark(jsonb)", "'[]'"),
+    (
+        "monitoring.reconcile(jsonb, text[], timestamptz)",
+        "'[]', '{}', now()",
+    ),
+    ("monitoring.run_checks(text[])", "'{prepared-transaction}'"),
+    (
+        "monitoring.set_threshold(text, numeric, numeric)",
+        "'dead-tuples', 20, 50",
+    ),
+    (
+        "monitoring.suppress(text, text, timestamptz)",
+        "'0123456789abcdef0123456789abcdef', 'a reason', now() + interval '1 day'",
+    ),
+    (
+        "monitoring.unsuppress(text)",
+        "'00000000000000000000000000000000'",
+    ),
+    (
+        "monitoring.check_slow_statement(monitoring.seen_statement[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_blocking_session(monitoring.seen_blocker[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_idle_in_transaction(monitoring.seen_session[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_long_transaction(monitoring.seen_session[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_connection_utilization(bigint, bigint, numeric)",
+        "1, 1, 1",
+    ),
+    (
+        "monitoring.check_dead_tuples(monitoring.seen_table[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_transaction_id_age(monitoring.seen_table[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_rls_exposed(monitoring.seen_protection[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_frequent_checkpoints(monitoring.seen_hour)",
+        "null",
+    ),
+    ("monitoring.check_temp_files(monitoring.seen_hour)", "null"),
+    (
+        "monitoring.check_cache_misses(monitoring.seen_hour)",
+        "null",
+    ),
+    ("monitoring.check_deadlocks(monitoring.seen_hour)", "null"),
+    ("monitoring.check_sampler_gap(timestamptz)", "now()"),
+    ("monitoring.check_blind_spot(text[])", "'{}'"),
+    ("monitoring.check_check_failed(jsonb)", "'{}'"),
     ("monitoring.validation(jsonb)", "null"),
 ];
 
@@ -155,5 +222,9 @@ values ('00000000-0000-4000-8000-000000000002', now(), now() + interval '1 hour'
 insert into monitoring.request_turns values ('nobody', 'GET', array[now()], array[gen_random_uuid()]);
 insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
 insert into monitoring.remembered_rls_status values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}');
+insert into monitoring.suppressions (fingerprint, reason, until) values ('00000000000000000000000000000000', 'a reason', now() + interval '1 day');
+insert into monitoring.remembered_checks values ('dead-tuples', now(), '{}');
+insert into monitoring.event_states values ('a fingerprint', 'dead-tuples', gen_random_uuid(), now());
+insert into monitoring.outbox (detail_type, dedup_key, detail) values ('pgvigil.event.opened.v1', 'a key', '{}');
 reset role;
 ";

@@ -29,6 +29,14 @@ select format('grant %I to %I', rolname, :'login')
 from pg_roles where rolname in ('monitoring_reader', 'monitoring_agent') \gexec
 "#;
 
+/// What a throw-away cluster trades for speed would be findings in every database: accepted here, as an operator would.
+pub(crate) const ACCEPT_SETTINGS: &str = "
+insert into monitoring.suppressions (fingerprint, reason, until)
+select md5('unsafe-setting:' || name), 'a throw-away cluster', now() + interval '300 days'
+from unnest('{fsync,full_page_writes,autovacuum,synchronous_commit}'::text[]) name
+on conflict (fingerprint) do nothing;
+";
+
 /// Which templates exist already, or why they do not.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
@@ -134,6 +142,7 @@ impl Server {
         for path in migrations() {
             self.psql_file(self.migrator(), "migrated", &path)?;
         }
+        self.administer("migrated", ACCEPT_SETTINGS)?;
         self.create_monitor_login(MONITOR)?;
         self.seal("migrated")
     }

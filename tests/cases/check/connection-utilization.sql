@@ -1,0 +1,24 @@
+-- cluster: max_connections = 16
+-- then: none
+-- given: half a dozen idle connections
+-- session a: select 1
+-- session b: select 1
+-- session c: select 1
+-- session d: select 1
+-- session e: select 1
+-- session f: select 1
+-- session g: select 1
+-- session h: select 1
+-- session i: select 1
+-- then: warning server
+-- given: they are closed
+-- end: a
+-- end: b
+-- end: c
+-- end: d
+-- end: e
+-- end: f
+-- end: g
+-- end: h
+-- end: i
+-- then: none

@@ -1,0 +1,29 @@
+-- given: an operator who counts every page, and two indexes that differ
+update monitoring.thresholds set warning = 0.01 where check_id = 'duplicate-index';
+create table guests (id int primary key, wedding int, name text); insert into guests select n, n, md5(n::text) from generate_series(1, 2000) n;
+create index guests_wedding_name_idx on guests (wedding, name);
+create index guests_name_wedding_idx on guests (name, wedding);
+create index guests_partly_idx on guests (wedding) where wedding > 5;
+create unique index guests_wedding_key on guests (wedding);
+create index guests_lower_idx on guests (lower(name)); create index guests_upper_idx on guests (upper(name));
+create index guests_down_idx on guests (wedding desc);
+vacuum analyze guests;
+-- then: none
+-- given: one that is the beginning of another
+create index guests_name_idx on guests (name);
+-- then: warning public.guests_name_idx
+-- given: it is dropped
+drop index guests_name_idx;
+-- then: none
+-- given: the same twice
+create index guests_lower_again_idx on guests (lower(name));
+-- then: warning public.guests_lower_again_idx
+-- given: the younger is dropped
+drop index guests_lower_again_idx;
+-- then: none
+-- given: what the primary key does already
+create index guests_id_idx on guests (id);
+-- then: warning public.guests_id_idx
+-- given: it is dropped
+drop index guests_id_idx;
+-- then: none

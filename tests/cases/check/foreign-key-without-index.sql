@@ -1,0 +1,14 @@
+-- given: guests of weddings, found by an index
+update monitoring.thresholds set warning = 0.01 where check_id = 'foreign-key-without-index';
+create table weddings (id int, day date, primary key (id, day)); insert into weddings select n, 'today' from generate_series(1, 1000) n;
+create table guests (id int, day date, wedding int, constraint at_wedding foreign key (wedding, day) references weddings);
+insert into guests select n, 'today', n from generate_series(1, 1000) n;
+create index guests_wedding_idx on guests (day, wedding, id); create index guests_part_idx on guests (wedding, day) where id > 5;
+vacuum analyze;
+-- then: none
+-- given: the index is gone, but for one of only some rows
+drop index guests_wedding_idx;
+-- then: warning public.guests at_wedding
+-- given: an index
+create index on guests (wedding, day);
+-- then: none

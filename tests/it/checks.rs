@@ -1,0 +1,283 @@
+//! What is looked at, and what is made of it.
+
+// Findings become events, and events end.
+mod events;
+// What is announced, once.
+mod outbox;
+// What is accepted, and where the lines are.
+mod suppressions;
+// A case file, step by step.
+mod walk;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use crate::support::database::TestDatabase;
+use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::project_file;
+use crate::support::random::Random;
+
+async fn json_of(client: &Client, expression: &str) -> Value {
+    let row = client
+        .query_one(&format!("select ({expression})::text"), &[])
+        .await;
+    let row = row.unwrap_or_else(|error| panic!("{expression}: {error:?}"));
+    serde_json::from_str(row.get(0)).expect("parsing an answer")
+}
+
+fn lines(database: &TestDatabase, sql: &str) -> BTreeSet<String> {
+    let told = database.psql(SUPERUSER, sql);
+    let told = told.unwrap_or_else(|problem| panic!("{sql}: {problem}"));
+    told.lines().map(str::to_owned).collect()
+}
+
+/// The case files, by the check that they walk through.
+fn cases() -> Vec<(String, String)> {
+    let folder = fs::read_dir(project_file("tests/cases/check")).expect("listing cases");
+    let mut cases: Vec<_> = folder
+        .map(|entry| entry.expect("listing cases").path())
+        .map(|path| {
+            let name = path
+                .file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            (name, fs::read_to_string(path).expect("reading a case"))
+        })
+        .collect();
+    cases.sort();
+    cases
+}
+
+/// One share of the cases; `PGVIGIL_CHECK=<id>` picks one.
+async fn walk_share(share: usize) {
+    let only = std::env::var("PGVIGIL_CHECK").ok();
+    for (number, (check_id, case)) in cases().iter().enumerate() {
+        if number % 3 == share && only.as_ref().is_none_or(|only| only == check_id) {
+            let steps = walk::walk(check_id, case).await;
+            assert!(steps >= 3, "{check_id} walks from none to one to none");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_check_finds_nothing_then_something_then_nothing() {
+    walk_share(0).await;
+}
+
+#[tokio::test]
+async fn each_check_finds_nothing_then_something_then_nothing_second_share() {
+    walk_share(1).await;
+}
+
+#[tokio::test]
+async fn each_check_finds_nothing_then_something_then_nothing_third_share() {
+    walk_share(2).await;
+}
+
+#[tokio::test]
+async fn every_check_has_a_threshold_a_function_a_section_and_a_case() {
+    let database = plain().database();
+    let checks = lines(&database, "select check_id from monitoring.checks");
+    assert!(checks.len() >= 30, "{checks:?}");
+    let thresholds = lines(&database, "select check_id from monitoring.thresholds");
+    assert_eq!(checks, thresholds);
+    let functions = "select replace(substr(proname, 7), '_', '-') from pg_proc
+        where pronamespace = 'monitoring'::regnamespace and proname like 'check\\_%'";
+    assert_eq!(checks, lines(&database, functions));
+    let page = fs::read_to_string(project_file("docs/checks.md")).expect("reading the page");
+    let sections = page.lines().filter_map(|line| line.strip_prefix("### "));
+    assert_eq!(checks, sections.map(str::to_owned).collect());
+    assert_eq!(
+        checks,
+        cases().into_iter().map(|(check_id, _)| check_id).collect()
+    );
+    // And the runner knows it.
+    let run = "select jsonb_array_elements_text(monitoring.assess() -> 'checks_run')";
+    assert_eq!(checks, lines(&database, run));
+}
+
+#[tokio::test]
+async fn the_page_says_the_thresholds_that_are_there() {
+    let database = plain().database();
+    let told = "select format('`%s` | %s | %s | %s | %s', check_id, warning, critical, unit, window_factor) from monitoring.thresholds_list()";
+    let page = fs::read_to_string(project_file("docs/checks.md")).expect("reading the page");
+    for line in lines(&database, told) {
+        assert!(page.contains(&line), "docs/checks.md lacks: {line}");
+    }
+}
+
+/// One statement for all checks would fail with the first of them.
+#[tokio::test]
+async fn a_check_that_fails_is_named_and_costs_no_other_its_findings() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let break_some = "create table guests (id int); grant select on guests to public;
+        create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate language plpgsql stable
+            as $$ begin raise exception 'a secret' using errcode = '22012'; end $$;
+        alter function monitoring.locks(int) rename to elsewhere;
+        alter function monitoring.check_unused_index() rename to elsewhere_too";
+    client
+        .batch_execute(break_some)
+        .await
+        .expect("breaking checks");
+    let seen = json_of(&client, "monitoring.assess()").await;
+    let findings = seen["findings"].as_array().expect("findings");
+    let of = |check_id: &str| {
+        let all = findings
+            .iter()
+            .filter(|finding| finding["check_id"] == check_id);
+        let mut objects: Vec<_> = all
+            .filter_map(|finding| finding["object"].as_str())
+            .collect();
+        objects.sort_unstable();
+        objects
+    };
+    assert_eq!(of("rls-exposed"), ["public.guests"]);
+    assert_eq!(
+        of("check-failed"),
+        ["blocking-session", "multixact-age", "unused-index"]
+    );
+    assert!(!seen.to_string().contains("a secret") && seen.to_string().contains("22012"));
+    let run = seen["checks_run"].to_string();
+    assert!(
+        !run.contains("multixact-age")
+            && !run.contains("blocking-session")
+            && run.contains("rls-exposed")
+    );
+    assert_eq!(
+        seen["metrics"]["blocked_sessions"],
+        Value::Null,
+        "not zero: unknown"
+    );
+}
+
+/// A statement that is cancelled is no failed check: it ends.
+#[tokio::test]
+async fn a_time_limit_ends_the_whole_look() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let slow = "create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate language plpgsql stable
+            as $$ begin perform pg_sleep(60); end $$; set statement_timeout = '300ms'";
+    client
+        .batch_execute(slow)
+        .await
+        .expect("slowing a check down");
+    let error = client.query_one("select monitoring.assess()", &[]).await;
+    let error = error.expect_err("a look that takes too long");
+    assert_eq!(
+        error.code().map(tokio_postgres::error::SqlState::code),
+        Some("57014")
+    );
+}
+
+/// Whatever is wrong, one thing more never makes the score better.
+#[tokio::test]
+async fn a_new_finding_never_raises_the_score() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let mut random = Random::new();
+    let mut all = Vec::new();
+    for _ in 0..60 {
+        let mut findings = Vec::new();
+        for _ in 0..20 {
+            findings.push(json!({
+                "check_id": format!("check-{}", random.below(6)),
+                "severity": if random.below(3) == 0 { "critical" } else { "warning" },
+            }));
+        }
+        all.push(Value::Array(findings));
+    }
+    let sql = "select array_agg(monitoring.health_score(
+            (select coalesce(jsonb_agg(f order by o), '[]') from jsonb_array_elements(w) with ordinality f (f, o) where o <= n)) order by n)
+        from jsonb_array_elements($1::text::jsonb) w, generate_series(0, 20) n group by w";
+    let rows = client.query(sql, &[&Value::Array(all).to_string()]).await;
+    let rows = rows.expect("scoring");
+    assert!(rows.len() >= 50);
+    for row in rows {
+        let scores: Vec<i32> = row.get(0);
+        assert_eq!(scores[0], 100);
+        assert!(
+            scores.iter().all(|score| (0..=100).contains(score)),
+            "{scores:?}"
+        );
+        assert!(
+            scores.is_sorted_by(|one, next| one >= next),
+            "{scores:?}, PGVIGIL_SEED={}",
+            random.seed()
+        );
+        assert!(scores[20] < scores[0], "{scores:?}");
+    }
+}
+
+/// Between two looks at the catalogs the slow checks are told from memory, and look fresh once.
+#[tokio::test]
+async fn slow_checks_are_made_every_quarter_of_an_hour() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let setup = "update monitoring.thresholds set warning = 0 where check_id = 'duplicate-index';
+        create table guests (id int primary key); alter table guests enable row level security;
+        create index twice on guests (id)";
+    client.batch_execute(setup).await.expect("creating a table");
+    let has = |seen: &Value, what: &str| {
+        (
+            seen["checks_run"].to_string().contains(what),
+            seen["findings"].to_string().contains(what),
+        )
+    };
+    let sample = "monitoring.assess('sample')";
+    assert_eq!(
+        has(&json_of(&client, sample).await, "duplicate-index"),
+        (false, false)
+    );
+    let due = json_of(&client, "to_jsonb(monitoring.remember_checks())").await;
+    assert!(
+        due.as_array()
+            .is_some_and(|due| due.contains(&json!("duplicate-index")))
+    );
+    assert_eq!(
+        has(&json_of(&client, sample).await, "duplicate-index"),
+        (true, true)
+    );
+    let reconcile = "select monitoring.reconcile(s -> 'findings', array(select jsonb_array_elements_text(s -> 'checks_run')))
+        from monitoring.assess('sample') s";
+    client.batch_execute(reconcile).await.expect("reconciling");
+    // Gone meanwhile, and nobody has looked: still told, and not as a new look.
+    client
+        .batch_execute("drop index twice")
+        .await
+        .expect("dropping");
+    assert_eq!(
+        json_of(&client, "to_jsonb(monitoring.remember_checks())").await,
+        json!([])
+    );
+    assert_eq!(
+        has(&json_of(&client, sample).await, "duplicate-index"),
+        (false, true)
+    );
+    // Who asks without a sampler's haste sees what is.
+    assert_eq!(
+        has(
+            &json_of(&client, "monitoring.assess()").await,
+            "duplicate-index"
+        ),
+        (true, false)
+    );
+    let later =
+        "update monitoring.remembered_checks set checked_at = now() - interval '15 minutes'";
+    client
+        .batch_execute(later)
+        .await
+        .expect("letting time pass");
+    assert_ne!(
+        json_of(&client, "to_jsonb(monitoring.remember_checks())").await,
+        json!([])
+    );
+    assert_eq!(
+        has(&json_of(&client, sample).await, "duplicate-index"),
+        (true, false)
+    );
+}

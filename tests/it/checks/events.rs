@@ -1,0 +1,312 @@
+//! Findings become events; events are counted, escalated, resolved and opened again.
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use super::json_of;
+use crate::support::database::TestDatabase;
+use crate::support::postgres::{SUPERUSER, plain};
+
+const CHECK: &str = "connection-utilization";
+
+/// A database and what its sampler finds, minute by minute.
+struct Watch {
+    database: TestDatabase,
+    client: Client,
+    minute: i32,
+}
+
+impl Watch {
+    async fn new() -> Self {
+        let database = plain().database();
+        let client = database.superuser().await;
+        Self {
+            database,
+            client,
+            minute: 0,
+        }
+    }
+
+    /// The next sample: `severity object` each.
+    async fn sample(&mut self, found: &[&str]) -> Value {
+        self.sample_by(found, &[CHECK]).await
+    }
+
+    async fn sample_by(&mut self, found: &[&str], checks_run: &[&str]) -> Value {
+        self.minute += 1;
+        let findings: Vec<Value> = found
+            .iter()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(severity, object)| {
+                json!({"check_id": CHECK, "severity": severity, "object": object, "value": self.minute, "threshold": 70,
+                    "detail": "many", "remediation": "close some", "fingerprint": format!("fingerprint of {object}")})
+            })
+            .collect();
+        let sql = "select monitoring.reconcile($1::text::jsonb, $2, timestamptz '2025-06-07 20:30+00' + $3 * interval '1 minute')::text";
+        let findings = Value::Array(findings).to_string();
+        let checks_run: Vec<String> = checks_run.iter().map(ToString::to_string).collect();
+        let row = self
+            .client
+            .query_one(sql, &[&findings, &checks_run, &f64::from(self.minute)])
+            .await;
+        serde_json::from_str(row.expect("reconciling").get(0)).expect("parsing the counts")
+    }
+
+    /// `object severity occurrences open|resolved`, the oldest first.
+    async fn events(&self) -> Vec<String> {
+        let sql = "select format('%s %s %s %s', event_data ->> 'object', severity, occurrences, case when resolved_at is null then 'open' else 'resolved' end)
+            from public.monitoring_events order by created_at, id";
+        let rows = self.client.query(sql, &[]).await.expect("reading events");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    async fn announced(&self) -> Vec<String> {
+        let sql = "select split_part(detail_type, '.', 3) || ' ' || (detail #>> '{finding,object}') from monitoring.outbox order by place";
+        let rows = self
+            .client
+            .query(sql, &[])
+            .await
+            .expect("reading the outbox");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    fn psql(&self, sql: &str) {
+        self.database
+            .psql(SUPERUSER, sql)
+            .unwrap_or_else(|problem| panic!("{sql}: {problem}"));
+    }
+}
+
+fn counts(opened: i32, escalated: i32, firing: i32, reopened: i32, resolved: i32) -> Value {
+    json!({"opened": opened, "escalated": escalated, "firing": firing, "reopened": reopened, "resolved": resolved})
+}
+
+#[tokio::test]
+async fn a_finding_opens_one_event_that_counts_escalates_and_ends() {
+    let mut watch = Watch::new().await;
+    assert_eq!(watch.sample(&["warning a"]).await, counts(1, 0, 0, 0, 0));
+    assert_eq!(watch.sample(&["warning a"]).await, counts(0, 0, 1, 0, 0));
+    assert_eq!(watch.events().await, ["a medium 2 open"]);
+    assert_eq!(
+        watch.sample(&["critical a", "warning b"]).await,
+        counts(1, 1, 0, 0, 0)
+    );
+    // It has been critical: that it is less now is no news, nor that it is critical again.
+    assert_eq!(
+        watch.sample(&["warning a", "warning b"]).await,
+        counts(0, 0, 2, 0, 0)
+    );
+    assert_eq!(
+        watch.sample(&["critical a", "warning b"]).await,
+        counts(0, 0, 2, 0, 0)
+    );
+    assert_eq!(
+        watch.events().await,
+        ["a critical 5 open", "b medium 3 open"]
+    );
+    for _ in 0..2 {
+        assert_eq!(watch.sample(&["warning b"]).await, counts(0, 0, 1, 0, 0));
+    }
+    assert_eq!(watch.sample(&["warning b"]).await, counts(0, 0, 1, 0, 1));
+    assert_eq!(
+        watch.events().await,
+        ["a critical 5 resolved", "b medium 6 open"]
+    );
+    assert_eq!(
+        watch.announced().await,
+        ["opened a", "escalated a", "opened b", "resolved a"]
+    );
+    let event = json_of(
+        &watch.client,
+        "(select to_jsonb(e) from public.monitoring_events e where e.resolved_at is not null)",
+    )
+    .await;
+    assert_eq!(
+        (
+            &event["event_type"],
+            &event["last_seen_at"],
+            &event["event_data"]["value"]
+        ),
+        (
+            &json!("connection_issue"),
+            &json!("2025-06-07T20:35:00+00:00"),
+            &json!(5)
+        )
+    );
+    assert_eq!(event["resolution_notes"], "gone by itself, for 3 samples");
+}
+
+/// Every other sample is not three without.
+#[tokio::test]
+async fn what_comes_and_goes_is_one_event_and_one_announcement() {
+    let mut watch = Watch::new().await;
+    for _ in 0..20 {
+        watch.sample(&["warning a"]).await;
+        watch.sample(&[]).await;
+        watch.sample(&[]).await;
+    }
+    assert_eq!(watch.events().await, ["a medium 20 open"]);
+    assert_eq!(watch.announced().await, ["opened a"]);
+}
+
+/// Gone for just long enough each time, for a whole day: without a brake 360 times two announcements.
+#[tokio::test]
+async fn flapping_does_not_storm() {
+    let mut watch = Watch::new().await;
+    let mut gone_for = 0;
+    for minute in 0..1440 {
+        let is_open = watch
+            .events()
+            .await
+            .last()
+            .is_some_and(|event| event.ends_with("open"));
+        // As spiteful as can be: it comes back as soon as it is resolved.
+        let found: &[&str] = if minute == 0 || !is_open {
+            &["warning a"]
+        } else {
+            &[]
+        };
+        gone_for = if found.is_empty() { gone_for + 1 } else { 0 };
+        watch.sample(found).await;
+    }
+    assert_eq!(
+        watch.events().await.len(),
+        1,
+        "the same event again and again"
+    );
+    let announced = watch.announced().await;
+    assert!((10..50).contains(&announced.len()), "{}", announced.len());
+    assert!(gone_for < 97);
+}
+
+#[tokio::test]
+async fn back_within_an_hour_is_the_same_event_and_later_another() {
+    let mut watch = Watch::new().await;
+    watch.sample(&["critical a"]).await;
+    for _ in 0..3 {
+        watch.sample(&[]).await;
+    }
+    watch.minute += 30;
+    assert_eq!(watch.sample(&["warning a"]).await, counts(0, 0, 0, 1, 0));
+    assert_eq!(watch.events().await, ["a medium 2 open"]);
+    // And may escalate again.
+    assert_eq!(watch.sample(&["critical a"]).await, counts(0, 1, 0, 0, 0));
+    for _ in 0..5 {
+        assert_eq!(watch.sample(&[]).await, counts(0, 0, 0, 0, 0));
+    }
+    assert_eq!(
+        watch.sample(&[]).await,
+        counts(0, 0, 0, 0, 1),
+        "twice as patient"
+    );
+    watch.minute += 60;
+    assert_eq!(watch.sample(&["warning a"]).await, counts(1, 0, 0, 0, 0));
+    assert_eq!(
+        watch.events().await,
+        ["a critical 3 resolved", "a medium 1 open"]
+    );
+    let announced = watch.announced().await;
+    assert_eq!(
+        announced,
+        [
+            "opened a",
+            "resolved a",
+            "reopened a",
+            "escalated a",
+            "resolved a",
+            "opened a"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_humans_resolution_stays_until_the_finding_vanishes_and_returns() {
+    let mut watch = Watch::new().await;
+    watch.sample(&["warning a"]).await;
+    watch.psql(
+        "select monitoring.resolve_event((select id from public.monitoring_events), 'we know')",
+    );
+    for _ in 0..5 {
+        assert_eq!(watch.sample(&["critical a"]).await, counts(0, 0, 0, 0, 0));
+    }
+    // Two samples without are not enough to say that it is over.
+    for _ in 0..2 {
+        watch.sample(&[]).await;
+    }
+    assert_eq!(watch.sample(&["critical a"]).await, counts(0, 0, 0, 0, 0));
+    assert_eq!(watch.events().await, ["a medium 1 resolved"]);
+    // Even when the clean-up has taken the event.
+    watch.psql("delete from public.monitoring_events");
+    assert_eq!(watch.sample(&["critical a"]).await, counts(0, 0, 0, 0, 0));
+    for _ in 0..3 {
+        watch.sample(&[]).await;
+    }
+    assert_eq!(watch.sample(&["critical a"]).await, counts(1, 0, 0, 0, 0));
+    assert_eq!(watch.events().await, ["a critical 1 open"]);
+    assert_eq!(
+        watch.announced().await,
+        ["opened a", "resolved a", "opened a"]
+    );
+}
+
+/// Nobody has looked: that is not recovery.
+#[tokio::test]
+async fn a_check_that_was_not_made_resolves_nothing() {
+    let mut watch = Watch::new().await;
+    watch.sample(&["warning a"]).await;
+    for _ in 0..10 {
+        assert_eq!(
+            watch.sample_by(&[], &["dead-tuples"]).await,
+            counts(0, 0, 0, 0, 0)
+        );
+    }
+    assert_eq!(watch.events().await, ["a medium 1 open"]);
+}
+
+#[tokio::test]
+async fn an_event_that_somebody_deleted_is_opened_anew() {
+    let mut watch = Watch::new().await;
+    watch.sample(&["warning a"]).await;
+    watch.psql("delete from public.monitoring_events");
+    assert_eq!(watch.sample(&["warning a"]).await, counts(1, 0, 0, 0, 0));
+    // One that was there before anything was remembered is taken over.
+    watch.psql("truncate monitoring.event_states");
+    assert_eq!(watch.sample(&["warning a"]).await, counts(0, 0, 1, 0, 0));
+    assert_eq!(watch.events().await, ["a medium 2 open"]);
+}
+
+#[tokio::test]
+async fn what_is_rolled_back_was_neither_opened_nor_announced() {
+    let mut watch = Watch::new().await;
+    watch
+        .client
+        .batch_execute("begin")
+        .await
+        .expect("beginning");
+    watch.sample(&["warning a"]).await;
+    watch
+        .client
+        .batch_execute("rollback")
+        .await
+        .expect("rolling back");
+    assert!(watch.events().await.is_empty() && watch.announced().await.is_empty());
+}
+
+#[tokio::test]
+async fn odd_findings_are_refused_or_left_out() {
+    let mut watch = Watch::new().await;
+    // Twice the same, an unknown check, no fingerprint.
+    assert_eq!(
+        watch.sample(&["warning a", "critical a"]).await,
+        counts(1, 0, 0, 0, 0)
+    );
+    assert_eq!(watch.events().await, ["a critical 1 open"]);
+    let unknown = r#"monitoring.reconcile('[{"check_id": "nobody-knows", "severity": "warning", "fingerprint": "f"},
+        {"check_id": "dead-tuples", "severity": "warning"}]', '{}')"#;
+    assert_eq!(json_of(&watch.client, unknown).await, counts(0, 0, 0, 0, 0));
+    for call in ["'{}', '{}'", "null, '{}'", "'[]', null", "'[]', '{}', null"] {
+        let sql = format!("select monitoring.reconcile({call})");
+        let refused = watch.database.psql(SUPERUSER, &sql).expect_err(call);
+        assert!(refused.contains("must be a JSON array"), "{refused}");
+    }
+}

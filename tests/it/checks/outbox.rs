@@ -1,0 +1,169 @@
+//! What is to be announced: everything, in order, and by one publisher at a time.
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use super::json_of;
+use crate::support::database::TestDatabase;
+use crate::support::postgres::{SUPERUSER, plain};
+
+async fn batch(client: &Client, limit: i32) -> Vec<Value> {
+    let sql =
+        format!("(select coalesce(jsonb_agg(b), '[]') from monitoring.outbox_batch({limit}) b)");
+    let batch = json_of(client, &sql).await;
+    batch.as_array().expect("a batch").clone()
+}
+
+async fn mark(client: &Client, results: &Value) -> Value {
+    json_of(client, &format!("monitoring.outbox_mark('{results}')")).await
+}
+
+fn record(database: &TestDatabase, count: i32) {
+    let sql = format!(
+        "select record_monitoring_event('slow_query', '{{\"secret\": \"x\"}}', 'high') from generate_series(1, {count})"
+    );
+    database.psql(SUPERUSER, &sql).expect("recording");
+}
+
+#[tokio::test]
+async fn each_change_is_announced_whoever_makes_it_and_without_what_people_wrote() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    record(&database, 1);
+    for sql in [
+        "update monitoring_events set occurrences = 2, last_seen_at = now()",
+        "select monitoring.resolve_event((select id from monitoring_events), 'a secret note')",
+        "select monitoring.resolve_event((select id from monitoring_events), 'again')",
+        "insert into monitoring_events (event_type, event_data, resolved_at) values ('slow_query', '{}', now())",
+    ] {
+        database.psql(SUPERUSER, sql).expect(sql);
+    }
+    let told = batch(&client, 10).await;
+    let types: Vec<_> = told
+        .iter()
+        .filter_map(|row| row["detail_type"].as_str())
+        .collect();
+    assert_eq!(
+        types,
+        ["pgvigil.event.opened.v1", "pgvigil.event.resolved.v1"]
+    );
+    let (opened, resolved) = (&told[0]["detail"], &told[1]["detail"]);
+    assert_eq!(opened["event_id"], resolved["event_id"]);
+    assert_eq!(
+        (&opened["severity"], &opened["finding"]),
+        (&json!("high"), &Value::Null)
+    );
+    assert_eq!(
+        (&opened["change"], &opened["database"]),
+        (&json!("opened"), &json!(database.name))
+    );
+    assert!(
+        resolved["resolved_at"].is_string()
+            && !Value::from(told.clone()).to_string().contains("secret")
+    );
+    assert_ne!(told[0]["dedup_key"], told[1]["dedup_key"]);
+}
+
+#[tokio::test]
+async fn a_batch_is_one_publishers_until_its_time_is_over() {
+    let database = plain().database();
+    let (one, other) = (database.superuser().await, database.superuser().await);
+    record(&database, 5);
+    one.batch_execute("begin").await.expect("beginning");
+    let first = batch(&one, 2).await;
+    // While the first is still at it the second takes what is left, and does not wait.
+    other
+        .batch_execute("set lock_timeout = '1s'")
+        .await
+        .expect("setting a limit");
+    let second = batch(&other, 10).await;
+    one.batch_execute("commit").await.expect("committing");
+    let place = |row: &Value| row["detail"]["place"].as_i64().expect("a place");
+    assert_eq!((first.len(), second.len()), (2, 3));
+    assert!(first.iter().chain(&second).map(place).is_sorted());
+    assert!(batch(&other, 10).await.is_empty(), "all are taken");
+    // Whoever took the first has died.
+    let later = "update monitoring.outbox set leased_until = leased_until - interval '61 seconds' where place in (select min(place) from monitoring.outbox)";
+    database.psql(SUPERUSER, later).expect("letting time pass");
+    let again = batch(&other, 10).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!(
+        (&again[0]["dedup_key"], &again[0]["attempts"]),
+        (&first[0]["dedup_key"], &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_after_a_rest_and_what_was_published_never() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    record(&database, 2);
+    let taken = batch(&client, 10).await;
+    let results = json!([{"id": taken[0]["id"], "error": "ThrottlingException"}, {"id": taken[1]["id"], "error": null},
+        {"id": "00000000-0000-4000-8000-000000000009", "error": null}]);
+    assert_eq!(
+        mark(&client, &results).await,
+        json!({"published": 1, "failed": 1})
+    );
+    assert!(batch(&client, 10).await.is_empty(), "it rests");
+    let state = "(select jsonb_build_object('error', last_error, 'rests', leased_until between now() + interval '15 seconds' and now() + interval '25 seconds')
+        from monitoring.outbox where published_at is null)";
+    assert_eq!(
+        json_of(&client, state).await,
+        json!({"error": "ThrottlingException", "rests": true})
+    );
+    // The news that it failed after all comes too late.
+    let late = json!([{"id": taken[1]["id"], "error": "too late"}]);
+    assert_eq!(
+        mark(&client, &late).await,
+        json!({"published": 0, "failed": 0})
+    );
+    let often = "update monitoring.outbox set leased_until = now(), attempts = 40 where published_at is null";
+    database.psql(SUPERUSER, often).expect("letting time pass");
+    let again = batch(&client, 10).await;
+    assert_eq!(again.len(), 1);
+    let failed = json!([{"id": again[0]["id"], "error": "x".repeat(9000)}]);
+    assert_eq!(
+        mark(&client, &failed).await,
+        json!({"published": 0, "failed": 1})
+    );
+    let bounded = "(select to_jsonb(length(last_error) = 500 and leased_until < now() + interval '61 minutes') from monitoring.outbox where published_at is null)";
+    assert_eq!(json_of(&client, bounded).await, json!(true));
+}
+
+#[tokio::test]
+async fn the_outbox_is_emptied_by_the_clean_up() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    record(&database, 4);
+    let ages = "with numbered as (select id, row_number() over (order by place) as n from monitoring.outbox)
+        update monitoring.outbox o set published_at = now() - case n when 1 then interval '8 days' when 2 then interval '6 days' end,
+          created_at = now() - case n when 3 then interval '31 days' else interval '29 days' end
+        from numbered where numbered.id = o.id";
+    database.psql(SUPERUSER, ages).expect("letting time pass");
+    database
+        .psql(SUPERUSER, "select cleanup_old_monitoring_data()")
+        .expect("cleaning up");
+    let left = json_of(&client, "(select to_jsonb(array_agg(published_at is not null order by place)) from monitoring.outbox)").await;
+    assert_eq!(left, json!([true, false]), "published lately, or not yet");
+}
+
+#[tokio::test]
+async fn odd_results_are_refused() {
+    let database = plain().database();
+    for (sql, reason) in [
+        (
+            "select monitoring.outbox_mark('{}')",
+            "must be a JSON array",
+        ),
+        (
+            "select monitoring.outbox_mark(null)",
+            "must be a JSON array",
+        ),
+        ("select monitoring.outbox_batch(0)", "limit must be"),
+        ("select monitoring.outbox_batch(null)", "limit must be"),
+    ] {
+        let refused = database.psql(SUPERUSER, sql).expect_err(sql);
+        assert!(refused.contains(reason), "{refused}");
+    }
+}
