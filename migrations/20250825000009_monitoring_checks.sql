@@ -1197,6 +1197,8 @@ begin
   exception when others then
     v_blind := v_blind || format('whether this is a critical window is unknown: asking for it ended with SQLSTATE %s', sqlstate);
   end;
+  v_blind := v_blind || array(
+    select format('check %s failed with SQLSTATE %s', f.key, f.value #>> '{}') from jsonb_each(v_failed) f order by f.key);
   -- A candidate without a value could not be looked at.
   v_blind := v_blind || array(
     select format('%s: %s', c.check_id, c.detail) from unnest(v_found) c where c.value is null order by c.check_id, c.object);

@@ -8,7 +8,7 @@ use crate::support::app::TestApp;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain, supabase};
 use crate::support::project_file;
-use crate::support::templates::migrations;
+use crate::support::templates::{ACCEPT_SETTINGS, migrations};
 
 pub(crate) fn rollbacks() -> Vec<PathBuf> {
     let twin = |path: PathBuf| {
@@ -81,6 +81,8 @@ async fn the_last_database_takes_the_roles_with_it() {
         Ok("3\n"),
         "the other database needs them"
     );
+    let accepted = other.psql(SUPERUSER, ACCEPT_SETTINGS);
+    accepted.expect("accepting the settings");
     let summary = other.psql(
         SUPERUSER,
         "select get_database_monitoring_summary() ->> 'status'",
@@ -354,6 +356,8 @@ async fn another_role_may_migrate_a_second_database() {
         second.psql(SUPERUSER, grant).expect("granting");
     }
     run().unwrap_or_else(|error| panic!("{error}"));
+    let accepted = second.psql(SUPERUSER, ACCEPT_SETTINGS);
+    accepted.expect("accepting the settings");
     let status = "set role master; select get_database_monitoring_summary() ->> 'status'";
     assert_eq!(second.psql(SUPERUSER, status).as_deref(), Ok("excellent\n"));
 }

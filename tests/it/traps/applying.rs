@@ -36,11 +36,15 @@ async fn create_index_concurrently_is_in_no_migration() {
     );
     for path in migrations().into_iter().chain(rollbacks()) {
         let text = std::fs::read_to_string(&path).expect("reading a migration");
-        assert!(
-            !text.to_lowercase().contains("concurrently"),
-            "{}",
-            path.display()
-        );
+        // What a check advises is a string; what a migration does is none.
+        for line in text.lines().filter(|line| !line.starts_with("--")) {
+            let done: String = line.split('\'').step_by(2).collect();
+            assert!(
+                !done.to_lowercase().contains("concurrently"),
+                "{}: {line}",
+                path.display()
+            );
+        }
     }
 }
 
