@@ -652,7 +652,10 @@ begin
     ), namespaces as materialized (
       select n.relnamespace as oid, monitoring.schema_users(n.relnamespace) as users from (select distinct v.relnamespace from views v) n
     ), column_grants as materialized (
-      select c.* from monitoring.column_grants() c where c.table_oid in (select v.oid from views v)
+      -- Those of a few relations are by index.
+      select distinct v.oid as table_oid, g.grantee
+      from views v join pg_attribute a on a.attrelid = v.oid, aclexplode(a.attacl) g
+      where a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ), reads as materialized (
       select distinct v.oid as view_oid, d.refobjid as relation_oid
       from views v
@@ -663,12 +666,12 @@ begin
       select v.oid, array_agg(distinct r.name) as names
       from views v join namespaces n on n.oid = v.relnamespace
         cross join lateral (
-          select a.grantee, a.privilege_type from aclexplode(v.relacl) a
-          union all
-          select c.grantee, c.privilege_type from column_grants c where c.table_oid = v.oid
+          select a.grantee from aclexplode(v.relacl) a where a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+          union
+          select c.grantee from column_grants c where c.table_oid = v.oid
         ) g
         cross join unnest(monitoring.reachers(g.grantee, v.relowner, n.users)) as r (name)
-      where g.grantee <> v.relowner and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+      where g.grantee <> v.relowner
       group by v.oid
     ), paths as (
       -- From each view that somebody may read down to tables; null: with the reader's own rights. A security_invoker view takes
@@ -696,7 +699,7 @@ $$;
 
 -- Reads pg_policy itself: printing a policy's expression opens its table and would wait for DDL on it. Thousands of tables
 -- are alike in owner, grants, switches and shape of policies: what follows from these is worked out once for each kind.
-create or replace function monitoring.look_at_rls_status() returns setof monitoring.remembered_rls_status
+create or replace function monitoring.look_at_rls_status(p_limit int default null) returns setof monitoring.remembered_rls_status
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
@@ -720,6 +723,7 @@ declare
     select r.oid from pg_roles r
     where r.oid >= 16384 and not r.rolsuper and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage')));
   v_unbound oid[] := array(select r.oid from pg_roles r where r.rolsuper or r.rolbypassrls);
+  v_hollow_reason constant text := 'lets everybody through: policy %s';
 begin
   return query
     with namespaces as materialized (
@@ -743,42 +747,58 @@ begin
         end as is_true
       from pg_policy p,
         lateral (select case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end as expression) q
-    ), policy_shapes as materialized (
-      select p.polrelid, count(*) as policy_count,
-        string_agg(concat(p.polcmd, p.polpermissive, p.polroles::text, case when p.is_true then quote_ident(p.polname) end), ' ') as shape
+    ), hollow as materialized (
+      select p.polrelid, string_agg(p.polname, ', ' order by p.polname) as names
       from policies p
+      where p.is_true and p.polpermissive and p.polroles && v_everybody
+        -- A restrictive policy narrows it only if it covers the same commands and roles, and is not constant true itself.
+        and not exists (
+          select from policies r
+          where r.polrelid = p.polrelid and not r.polpermissive and not r.is_true
+            and r.polcmd in ('*', p.polcmd) and (0::oid = any (r.polroles) or p.polroles <@ r.polroles))
       group by p.polrelid
     ), bypasses as materialized (
       select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views
       from monitoring.look_at_bypassing_views() v
       group by v.table_oid
-    ), kinds as materialized (
-      select row_number() over () as kind, k.*
+    ), marks as materialized (
+      -- What sets a table apart from others of its schema, owner, access list and switches. Not what its policies are called:
+      -- those names come back at the very end.
+      select m.table_oid, array_to_string(array_agg(m.mark), ' ') as marks, sum(m.policies) as policies, max(m.hollow) as hollow, max(m.views) as views
       from (
-        select c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
-          s.policy_count, s.shape, b.views,
-          -- A table with column grants is a kind of its own.
-          case when c.oid in (select g.table_oid from column_grants g) then c.oid end as own_oid,
-          min(c.oid) as example_oid, array_agg(c.relname) as tables
-        from pg_class c
-          left join policy_shapes s on s.polrelid = c.oid
-          left join bypasses b on b.table_oid = c.oid
+        select p.polrelid as table_oid, p.polcmd::text || p.polpermissive || p.polroles::text || p.is_true as mark, 1 as policies, null as hollow, null as views
+        from policies p
+        union all
+        select h.polrelid, null, 0, h.names, null from hollow h
+        union all
+        select g.table_oid, concat(g.grantee, g.privilege_type), 0, null, null from column_grants g
+        union all
+        select b.table_oid, concat(length(b.views), ':', b.views), 0, null, b.views from bypasses b
+      ) m
+      group by m.table_oid
+    ), kinds as materialized (
+      -- Each known by one of its tables.
+      select k.*
+      from (
+        select min(c.oid) as kind, c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
+          coalesce(min(m.policies), 0) as policies, min(m.views) as views, array_agg(c.relname) as tables, array_agg(m.hollow) as hollow
+        from pg_class c left join marks m on m.table_oid = c.oid
         where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't'
-          and c.relnamespace in (select n.oid from namespaces n)
-        group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+        group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition, m.marks
       ) k
+      where k.relnamespace in (select n.oid from namespaces n)
     ), grants as materialized (
       -- Who is granted what.
       select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name
       from (
-        select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, k.example_oid, a.grantee, array_agg(distinct a.privilege_type) as privileges
-        from kinds k join (
-          select o.kind, acl.grantee, acl.privilege_type from kinds o, aclexplode(o.relacl) acl
+        select a.kind, a.relnamespace, a.relowner, a.relrowsecurity, a.grantee, array_agg(distinct a.privilege_type) as privileges
+        from (
+          select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, acl.grantee, acl.privilege_type from kinds k, aclexplode(k.relacl) acl
           union all
-          select o.kind, c.grantee, c.privilege_type from kinds o join column_grants c on c.table_oid = o.own_oid
-        ) a on a.kind = k.kind
-        where a.grantee <> k.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-        group by 1, 2, 3, 4, 5, 6
+          select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, c.grantee, c.privilege_type from kinds k join column_grants c on c.table_oid = k.kind
+        ) a
+        where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+        group by 1, 2, 3, 4, 5
       ) g
     ), reach as materialized (
       -- And who gets there by it: once for all kinds that have it.
@@ -813,16 +833,6 @@ begin
         where g.relrowsecurity
       ) u
       group by u.kind
-    ), hollow as materialized (
-      select k.kind, string_agg(p.polname, ', ' order by p.polname) as names
-      from kinds k join policies p on p.polrelid = k.example_oid
-      where p.is_true and p.polpermissive and p.polroles && v_everybody
-        -- A restrictive policy narrows it only if it covers the same commands and roles, and is not constant true itself.
-        and not exists (
-          select from policies r
-          where r.polrelid = p.polrelid and not r.polpermissive and not r.is_true
-            and r.polcmd in ('*', p.polcmd) and (0::oid = any (r.polroles) or p.polroles <@ r.polroles))
-      group by k.kind
     ), gaps as materialized (
       -- A grant that no policy follows up: who has it finds no rows, and may not know why.
       select g.kind, string_agg(format('%s to %s', g.privilege_type, g.names), '; ' order by g.privilege_type) as gaps
@@ -832,7 +842,7 @@ begin
         where g.relrowsecurity and g.reachers <> '{}' and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
           and not exists (
             select from policies p
-            where p.polrelid = g.example_oid and p.polpermissive
+            where p.polrelid = g.kind and p.polpermissive
               and p.polcmd in ('*', case c.privilege_type when 'SELECT' then 'r' when 'INSERT' then 'a' when 'UPDATE' then 'w' else 'd' end)
               and (0::oid = any (p.polroles)
                 or g.grantee <> 0 and exists (select from unnest(p.polroles) r where pg_has_role(g.grantee, r, 'usage'))))
@@ -840,16 +850,16 @@ begin
       ) g
       group by g.kind
     ), ranked as (
-      select k.*, n.nspname, n.is_exposed, coalesce(k.policy_count, 0) as policies, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
+      select k.*, n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
           select e.name from unnest(x.exposed_to) as e (name)
           union
           -- Who may read or write everything needs no grant.
           select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
-        u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, h.names as hollow, case when k.policy_count > 0 then g.gaps end as gaps,
+        u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, case when k.policies > 0 then g.gaps end as gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false)) then 1
-          when k.relrowsecurity and (k.policy_count is null or h.names is not null) then 2
+          when k.relrowsecurity and (k.policies = 0 or k.hollow[1] is not null) then 2
           when k.relrowsecurity then 3
           else 4
         end as risk_rank
@@ -857,7 +867,6 @@ begin
         join namespaces n on n.oid = k.relnamespace
         left join exposures x on x.kind = k.kind
         left join unbound u on u.kind = k.kind
-        left join hollow h on h.kind = k.kind
         left join gaps g on g.kind = k.kind
     ), judged as materialized (
       select k.*,
@@ -868,7 +877,7 @@ begin
           case when k.is_anonymous_reachable then 'open to PUBLIC or anon'
             when k.is_anonymous then 'granted to PUBLIC or anon: only its schema, which they may not use, keeps them out' end,
           case when k.relrowsecurity and k.policies = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
-          case when k.relrowsecurity and k.hollow is not null then format('lets everybody through: policy %s', k.hollow) end,
+          case when k.relrowsecurity and k.hollow[1] is not null then v_hollow_reason end,
           case when k.relrowsecurity and k.gaps is not null then format('granted, but without a policy: %s', k.gaps) end,
           case when k.views is not null then format('read past its policies through %s', k.views) end,
           case when k.relrowsecurity and k.unbound is not null then format('not bound by it: %s (BYPASSRLS)', k.unbound) end,
@@ -878,13 +887,23 @@ begin
         ], null) as reasons
       from ranked k
     )
-    select j.nspname, t.name, j.relrowsecurity, case when j.relrowsecurity then 'ENABLED' else 'DISABLED' end,
-      j.policies, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[j.risk_rank], j.relforcerowsecurity,
-      j.risk_rank, j.exposed_to, j.reasons
-    from judged j, unnest(j.tables) as t (name);
+    select t.nspname, t.tablename, t.relrowsecurity, case when t.relrowsecurity then 'ENABLED' else 'DISABLED' end,
+      t.policies, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[t.risk_rank], t.relforcerowsecurity,
+      t.risk_rank, t.exposed_to,
+      case when t.hollow_policies is null then t.reasons
+        else array_replace(t.reasons, v_hollow_reason, format(v_hollow_reason, t.hollow_policies)) end
+    from (
+      -- In order but for the names, so that what is left to sort is small.
+      select j.nspname, j.relrowsecurity, j.policies, j.relforcerowsecurity, j.risk_rank, j.exposed_to, j.reasons,
+        unnest(j.tables) as tablename, unnest(j.hollow) as hollow_policies
+      from judged j
+      order by j.risk_rank, j.nspname
+    ) t
+    order by t.risk_rank, t.nspname, t.tablename
+    limit p_limit;
 end
 $$;
-comment on function monitoring.look_at_rls_status() is 'Row-level security of every application table, as the catalogs have it now.';
+comment on function monitoring.look_at_rls_status(int) is 'Row-level security of every application table, as the catalogs have it now, worst first, at most p_limit rows.';
 
 create or replace function monitoring.rls_status(p_limit int default null) returns table (
   schemaname name, tablename name, rls_enabled boolean, rls_status text, policy_count bigint,
@@ -900,7 +919,7 @@ begin
   if monitoring.is_remembered('rls_status') then
     return query select * from monitoring.remembered_rls_status r order by r.risk_rank, r.schemaname, r.tablename limit p_limit;
   else
-    return query select * from monitoring.look_at_rls_status() r order by r.risk_rank, r.schemaname, r.tablename limit p_limit;
+    return query select * from monitoring.look_at_rls_status(p_limit);
   end if;
 end
 $$;
@@ -1366,7 +1385,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.look_at_bypassing_views()',
-  'function monitoring.look_at_rls_status()',
+  'function monitoring.look_at_rls_status(int)',
   'function monitoring.rls_status(int)',
   'function monitoring.statement_source()',
   'function monitoring.statements(int)',

@@ -31,6 +31,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'pg_class'::regclass, 0",
     ),
     ("monitoring.locks(integer)", "1"),
+    ("monitoring.look_at_rls_status(integer)", "1"),
     (
         "monitoring.make_private(text[])",
         "'table public.monitoring_connections'",
