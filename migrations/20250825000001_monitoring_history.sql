@@ -399,9 +399,14 @@ comment on function monitoring.drop_expired_samples() is
 -- replicate, and after a crash they are looked up again.
 create unlogged table if not exists monitoring.remembered (
   subject       text primary key check (subject in ('companions', 'tables', 'column_grants', 'rls_status')),
+  -- When it was looked up, and when it was last made sure that it still holds.
   remembered_at timestamptz not null,
-  -- What must not have changed since: monitoring.holds_while(subject).
-  holds_while   text not null
+  checked_at    timestamptz not null,
+  look_up_ms    numeric not null,
+  -- What must not have changed since: monitoring.holds_while(subject). Empty: it does not hold.
+  holds_while   text not null,
+  -- And, for what is compared now and then, monitoring.catalog_contents(). Null: it is not.
+  contents      text
 );
 comment on table monitoring.remembered is 'Which of the remembered_* tables are filled, since when, and how to tell whether they still hold.';
 
@@ -462,7 +467,8 @@ comment on table monitoring.remembered_rls_status is 'What monitoring.look_at_rl
 -- How often rows of a catalog were written, by the server's own counters: every DDL command moves them; VACUUM, ANALYZE
 -- and ordinary writes do not. Another session's change arrives when that session reports it, which it does between two
 -- statements or when it has been idle for ten seconds: after a second as a rule, but not while a long statement follows
--- (manual, "The Cumulative Statistics System"). So the sampler looks again every minute, whatever the counters say.
+-- (manual, "The Cumulative Statistics System"). So the sampler compares catalog_contents() every ten minutes, and looks again
+-- every hour, whatever the counters say.
 create or replace function monitoring.catalog_writes(variadic p_catalogs regclass[]) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -471,6 +477,37 @@ as $$
   select string_agg(concat_ws('/', pg_stat_get_tuples_inserted(c), pg_stat_get_tuples_updated(c), pg_stat_get_tuples_deleted(c)), ',')
   from unnest(p_catalogs) c
 $$;
+
+-- Which versions of which rows there are in the catalogs that say what tables there are and what row-level security amounts to:
+-- who wrote a row is known at once, other than how often somebody wrote. Temporary tables come and go and are not judged;
+-- pg_attribute, of which only privileges count, is too large for this. The roles' own catalog is not ours to read.
+create or replace function monitoring.catalog_contents() returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+begin
+  return (
+    select string_agg(concat_ws('/', x.rows, x.versions), ' ' order by x.place)
+    from (
+      select 1 as place, count(*) as rows, sum(hashtext(c.xmin::text)) as versions
+      from pg_class c
+      where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p' or c.relkind = 'm' or c.relkind = 'v') and c.relpersistence <> 't' and c.oid >= 16384
+      union all
+      select 2, count(*), sum(hashtext(p.xmin::text)) from pg_policy p
+      union all
+      select 3, count(*), sum(hashtext(n.xmin::text)) from pg_namespace n where n.nspname !~ '^pg_'
+      union all
+      select 4, count(*), sum(hashtext(w.xmin::text)) from pg_rewrite w where w.ev_class >= 16384
+      union all
+      select 5, count(*), sum(hashtext(m.xmin::text)) from pg_auth_members m
+      union all
+      select 6, count(*), sum(hashtext(concat(r.oid, ' ', r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls))) from pg_roles r
+    ) x);
+end
+$$;
+comment on function monitoring.catalog_contents() is 'A text that changes with every row of the catalogs behind monitoring_rls_status, but for column privileges.';
 
 -- Null: nothing holds. In recovery unlogged tables cannot be read; without counters changes cannot be told; and what this
 -- very session has changed is not counted yet. Before 15 a session that falls idle does not report at all, and what was
@@ -507,7 +544,8 @@ $$;
 comment on function monitoring.holds_while(text) is
   'A text that stays the same while what was remembered of the subject holds; null when nothing remembered may be used.';
 
--- The longest that a remembered answer is used, whatever the counters say.
+-- However the counters stand, a remembered answer is used for three minutes past its next check, and for two hours at the longest:
+-- without a sampler nobody looks whether they tell everything.
 create or replace function monitoring.is_remembered(p_subject text) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -522,7 +560,8 @@ begin
   return exists (
     select from monitoring.remembered r
     where r.subject = p_subject
-      and r.remembered_at between now() - case p_subject when 'companions' then interval '1 hour' else interval '150 seconds' end and now()
+      and r.remembered_at between now() - interval '2 hours' and now()
+      and r.checked_at between now() - case when r.contents is null then interval '2 hours' else interval '13 minutes' end and now()
       and r.holds_while = monitoring.holds_while(p_subject));
 end
 $$;
@@ -536,6 +575,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.remembered_column_grants',
   'table monitoring.remembered_rls_status',
   'function monitoring.catalog_writes(regclass[])',
+  'function monitoring.catalog_contents()',
   'function monitoring.holds_while(text)',
   'function monitoring.is_remembered(text)',
   'table monitoring.samples',

@@ -333,7 +333,9 @@ begin
       where c.oid >= 16384 and c.relkind in ('r', 'm', 't') and c.relpersistence <> 't' -- the system's own are below
         and c.relnamespace <> 'monitoring'::regnamespace
     ), indexes as materialized (
-      select i.indrelid, sum(c.relpages)::bigint as pages, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans
+      -- Nobody asks how often a TOAST table was scanned.
+      select i.indrelid, sum(c.relpages)::bigint as pages,
+        sum(case when c.relnamespace <> 'pg_toast'::regnamespace then pg_stat_get_numscans(i.indexrelid) end)::bigint as scans
       from pg_index i join pg_class c on c.oid = i.indexrelid
       where i.indrelid >= 16384
       group by i.indrelid

@@ -31,18 +31,26 @@ end
 $become$;
 set role monitoring_owner;
 
--- Keeps what is remembered of a large database true (20250825000001 says what and why). Only what differs is written, so a
--- database where nothing changes costs no writes. Whether an answer holds is noted before it is looked up: what changes in
--- between makes it old, never wrong.
+-- Keeps what is remembered of a large database true (20250825000001 says what and why), and costs next to nothing while nothing
+-- changes. At most one subject is looked up a call, and only what differs is written. Where tables come and go all day, what was
+-- looked up is outdated before anybody reads it: so a look-up may take a ten-thousandth of the time since the one before, and
+-- meanwhile who reads looks for himself. Whether an answer holds is noted before it is looked up: what changes in between makes
+-- it old, never wrong.
 create or replace function monitoring.remember() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set work_mem = '16MB'
+set jit = off
 as $$
 declare
   v_relations bigint := greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass),
     pg_stat_get_live_tuples('pg_class'::regclass));
   v_subject text;
   v_holds_while text;
+  v_contents text;
+  -- By place. Pages and ages of tables change without a trace in the counters, and to look at them is cheap.
+  v_at_the_latest constant interval[] := '{1 hour,30 minutes,1 hour,1 hour}';
+  v_started_at timestamptz := clock_timestamp();
 begin
   if v_relations < (monitoring.setting('remember_from_relations') #>> '{}')::bigint then
     delete from monitoring.remembered;
@@ -52,73 +60,95 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     return;
   end if;
-  foreach v_subject in array '{companions,tables,column_grants,rls_status}'::text[] loop
-    v_holds_while := monitoring.holds_while(v_subject);
-    continue when v_holds_while is null or exists (
-      select from monitoring.remembered r
-      where r.subject = v_subject and r.holds_while = v_holds_while
-        and r.remembered_at > now() - case v_subject when 'companions' then interval '10 minutes' else interval '45 seconds' end);
-    case v_subject
-      when 'companions' then
-        with seen as materialized (
-          select * from monitoring.look_at_companions()
-        ), gone as (
-          delete from monitoring.remembered_companions r where not exists (select from seen s where s.table_oid = r.table_oid)
-        )
-        insert into monitoring.remembered_companions as r select * from seen
-        on conflict (table_oid) do update
-          set (companion_pages, index_scans, toast_frozen_xid, toast_min_multixact)
-            = (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact)
-          where (r.companion_pages, r.index_scans, r.toast_frozen_xid::text, r.toast_min_multixact::text)
-            is distinct from (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid::text, excluded.toast_min_multixact::text);
-      when 'tables' then
-        with seen as materialized (
-          select * from monitoring.look_at_tables()
-        ), gone as (
-          delete from monitoring.remembered_tables r where not exists (select from seen s where s.table_oid = r.table_oid)
-        )
-        insert into monitoring.remembered_tables as r
-        select s.*
-        from seen s left join monitoring.remembered_tables k on k.table_oid = s.table_oid
-        where k.table_oid is null or k *<> s -- byte by byte: type xid knows no other order
-        on conflict (table_oid) do update
-          set (toast_oid, schemaname, tablename, relpages, reltuples, vacuum_threshold, vacuum_scale_factor, vacuum_max_threshold,
-              freeze_max_age, multixact_freeze_max_age, frozen_xid, min_multixact, companion_pages, index_scans,
-              toast_frozen_xid, toast_min_multixact)
-            = (excluded.toast_oid, excluded.schemaname, excluded.tablename, excluded.relpages, excluded.reltuples,
-              excluded.vacuum_threshold, excluded.vacuum_scale_factor, excluded.vacuum_max_threshold,
-              excluded.freeze_max_age, excluded.multixact_freeze_max_age, excluded.frozen_xid, excluded.min_multixact,
-              excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact);
-      when 'column_grants' then
-        with seen as materialized (
-          select * from monitoring.look_at_column_grants()
-        ), gone as (
-          delete from monitoring.remembered_column_grants r
-          where not exists (select from seen s
-            where s.table_oid = r.table_oid and s.grantee = r.grantee and s.privilege_type = r.privilege_type)
-        )
-        insert into monitoring.remembered_column_grants select * from seen on conflict do nothing;
-      when 'rls_status' then
-        with seen as materialized (
-          select * from monitoring.look_at_rls_status()
-        ), gone as (
-          delete from monitoring.remembered_rls_status r
-          where not exists (select from seen s
-            where s.risk_rank = r.risk_rank and s.schemaname = r.schemaname and s.tablename = r.tablename)
-        )
-        insert into monitoring.remembered_rls_status as r select * from seen
-        on conflict (risk_rank, schemaname, tablename) do update
-          set (rls_enabled, rls_status, policy_count, security_risk_level, rls_forced, exposed_to, reasons)
-            = (excluded.rls_enabled, excluded.rls_status, excluded.policy_count, excluded.security_risk_level, excluded.rls_forced,
-              excluded.exposed_to, excluded.reasons)
-          where r is distinct from excluded;
-    end case;
-    insert into monitoring.remembered (subject, remembered_at, holds_while) values (v_subject, now(), v_holds_while)
-    on conflict (subject) do update set remembered_at = excluded.remembered_at, holds_while = excluded.holds_while;
-  end loop;
+  -- What the counters have not told yet. Costs as much as reading pg_class, so not every minute.
+  if exists (
+    select from monitoring.remembered r
+    where r.contents is not null and r.checked_at not between now() - interval '10 minutes' and now()
+      and r.holds_while = monitoring.holds_while(r.subject))
+  then
+    v_contents := monitoring.catalog_contents();
+    update monitoring.remembered r
+    set checked_at = now(), holds_while = case when r.contents = v_contents then r.holds_while else '' end
+    where r.contents is not null;
+  end if;
+  select k.subject, k.holds_while into v_subject, v_holds_while
+  from (
+    select s.subject, s.place, monitoring.holds_while(s.subject) as holds_while
+    from unnest('{companions,tables,column_grants,rls_status}'::text[]) with ordinality s (subject, place)
+  ) k left join monitoring.remembered r on r.subject = k.subject
+  where k.holds_while is not null
+    and (r.subject is null
+      or r.remembered_at not between now() - v_at_the_latest[k.place] and now()
+      or r.holds_while <> k.holds_while and r.remembered_at < now() - r.look_up_ms * interval '10 seconds')
+  order by r.subject is not null, r.remembered_at, k.place
+  limit 1;
+  if not found then
+    return;
+  end if;
+  v_contents := case when v_subject in ('tables', 'rls_status') then coalesce(v_contents, monitoring.catalog_contents()) end;
+  case v_subject
+    when 'companions' then
+      with changes as materialized (
+        select s, k from monitoring.look_at_companions() s full join monitoring.remembered_companions k on k.table_oid = s.table_oid
+        where s.table_oid is null or k.table_oid is null
+          or (k.companion_pages, k.index_scans, k.toast_frozen_xid::text, k.toast_min_multixact::text)
+            is distinct from (s.companion_pages, s.index_scans, s.toast_frozen_xid::text, s.toast_min_multixact::text)
+      ), gone as (
+        delete from monitoring.remembered_companions r using changes c where (c.s).table_oid is null and r.table_oid = (c.k).table_oid
+      )
+      insert into monitoring.remembered_companions as r select (c.s).* from changes c where (c.s).table_oid is not null
+      on conflict (table_oid) do update
+        set (companion_pages, index_scans, toast_frozen_xid, toast_min_multixact)
+          = (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact);
+    when 'tables' then
+      with changes as materialized (
+        select s, k from monitoring.look_at_tables() s full join monitoring.remembered_tables k on k.table_oid = s.table_oid
+        where s.table_oid is null or k.table_oid is null or k *<> s -- byte by byte: type xid knows no other order
+      ), gone as (
+        delete from monitoring.remembered_tables r using changes c where (c.s).table_oid is null and r.table_oid = (c.k).table_oid
+      )
+      insert into monitoring.remembered_tables as r select (c.s).* from changes c where (c.s).table_oid is not null
+      on conflict (table_oid) do update
+        set (toast_oid, schemaname, tablename, relpages, reltuples, vacuum_threshold, vacuum_scale_factor, vacuum_max_threshold,
+            freeze_max_age, multixact_freeze_max_age, frozen_xid, min_multixact, companion_pages, index_scans,
+            toast_frozen_xid, toast_min_multixact)
+          = (excluded.toast_oid, excluded.schemaname, excluded.tablename, excluded.relpages, excluded.reltuples,
+            excluded.vacuum_threshold, excluded.vacuum_scale_factor, excluded.vacuum_max_threshold,
+            excluded.freeze_max_age, excluded.multixact_freeze_max_age, excluded.frozen_xid, excluded.min_multixact,
+            excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact);
+    when 'column_grants' then
+      with seen as materialized (
+        select * from monitoring.look_at_column_grants()
+      ), gone as (
+        delete from monitoring.remembered_column_grants r
+        where not exists (select from seen s
+          where s.table_oid = r.table_oid and s.grantee = r.grantee and s.privilege_type = r.privilege_type)
+      )
+      insert into monitoring.remembered_column_grants select * from seen on conflict do nothing;
+    when 'rls_status' then
+      with changes as materialized (
+        select s, k from monitoring.look_at_rls_status() s full join monitoring.remembered_rls_status k
+          on k.risk_rank = s.risk_rank and k.schemaname = s.schemaname and k.tablename = s.tablename
+        where s.risk_rank is null or k.risk_rank is null or k *<> s
+      ), gone as (
+        delete from monitoring.remembered_rls_status r using changes c
+        where (c.s).risk_rank is null
+          and r.risk_rank = (c.k).risk_rank and r.schemaname = (c.k).schemaname and r.tablename = (c.k).tablename
+      )
+      insert into monitoring.remembered_rls_status as r select (c.s).* from changes c where (c.s).risk_rank is not null
+      on conflict (risk_rank, schemaname, tablename) do update
+        set (rls_enabled, rls_status, policy_count, security_risk_level, rls_forced, exposed_to, reasons)
+          = (excluded.rls_enabled, excluded.rls_status, excluded.policy_count, excluded.security_risk_level, excluded.rls_forced,
+            excluded.exposed_to, excluded.reasons);
+  end case;
+  insert into monitoring.remembered (subject, remembered_at, checked_at, look_up_ms, holds_while, contents)
+  values (v_subject, now(), now(), extract(epoch from clock_timestamp() - v_started_at) * 1000, v_holds_while, v_contents)
+  on conflict (subject) do update set remembered_at = excluded.remembered_at, checked_at = excluded.checked_at,
+    look_up_ms = excluded.look_up_ms, holds_while = excluded.holds_while, contents = excluded.contents;
 end
 $$;
-comment on function monitoring.remember() is 'Renews what is remembered of a large database; forgets it in a small one.';
+comment on function monitoring.remember() is
+  'Renews what is remembered of a large database, one subject a call; forgets it in a small one.';
 
 -- Gauges and counters, each source by itself: what a server lacks or refuses (Aurora tells no WAL position, say) is null and
 -- costs the rest nothing.

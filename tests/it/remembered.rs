@@ -1,6 +1,8 @@
 //! What is remembered of a large database is never told for what it is not: each answer is compared with the one without
 //! the memory.
 
+// How often it is renewed, and what keeps it true in between.
+mod cadence;
 // Restarted, crashed, cloned, restored: it is not the same database any more.
 mod elsewhere;
 // When it is filled, emptied, and left alone.
@@ -76,11 +78,15 @@ fn always(database: &TestDatabase) {
         .expect("changing the setting");
 }
 
-/// Remembers everything, as soon as the counters of whoever was here before have arrived.
+/// One call for each subject.
+const REMEMBER_ALL: &str = "select monitoring.remember(); select monitoring.remember();
+    select monitoring.remember(); select monitoring.remember();";
+
+/// Remembers everything anew, as soon as the counters of whoever was here before have arrived.
 async fn remember(database: &TestDatabase) {
+    let anew = format!("delete from monitoring.remembered; {REMEMBER_ALL}");
     wait_until("everything is remembered", async || {
-        let told = database.psql(SUPERUSER, "select monitoring.remember()");
-        told.expect("remembering");
+        database.psql(SUPERUSER, &anew).expect("remembering");
         holds(database)
     })
     .await;

@@ -214,7 +214,7 @@ insert into monitoring.watched values ('rls', '1', 'public.guests', 'off');
 insert into monitoring.statement_counters values (1, 10, true, 1, 1, 1, 1, 1, 1);
 insert into monitoring.table_counters values (1, 1, 1, 1, 1);
 insert into monitoring.statement_texts values (1, 'select ?', now());
-insert into monitoring.remembered values ('rls_status', now(), 'nothing');
+insert into monitoring.remembered values ('rls_status', now(), now(), 1, 'nothing');
 insert into monitoring.remembered_companions values (1, 1, 1, '3', '1');
 insert into monitoring.remembered_tables (table_oid, toast_oid, schemaname, tablename, relpages, reltuples)
 values (1, 0, 'public', 'guests', 1, 1);
