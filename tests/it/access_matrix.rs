@@ -21,7 +21,7 @@ use std::fs;
 use page::{Cells, Listed, key};
 
 use crate::support::database::TestDatabase;
-use crate::support::postgres::{Cluster, Flavour, SUPERUSER, plain, supabase};
+use crate::support::postgres::{Cluster, ClusterOptions, Flavour, SUPERUSER, plain, supabase};
 use crate::support::project_file;
 use crate::support::wait::wait_until;
 use crate::support::workload::Workload;
@@ -44,6 +44,21 @@ async fn everybody_may_what_the_file_says_on_a_plain_server() {
         Flavour::Plain,
         "plain.txt",
         "Who may what on a plain PostgreSQL server, migrated by a superuser. It has no organization_members, so membership says\nnothing here.",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn everybody_may_what_the_file_says_where_a_master_user_migrated() {
+    let cluster = Cluster::start(ClusterOptions {
+        flavour: Flavour::Rds,
+        ..ClusterOptions::default()
+    });
+    check(
+        &cluster,
+        Flavour::Rds,
+        "rds.txt",
+        "Who may what on a plain PostgreSQL server, migrated by a master user as RDS makes one: no superuser, may create roles, owns\nthe database. It has no organization_members, so membership says nothing here.",
     )
     .await;
 }

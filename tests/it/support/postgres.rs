@@ -45,6 +45,8 @@ pub(crate) enum Flavour {
     Plain,
     /// Supabase's roles, `auth` schema and default privileges; its restricted `postgres` migrates.
     Supabase,
+    /// Nothing; a master user as RDS makes one migrates: no superuser, may create roles, owns the database.
+    Rds,
 }
 
 /// How a cluster differs from the usual.

@@ -19,6 +19,9 @@ pub(crate) const FRESH_LOGIN: &str = "fresh_login";
 /// What runs the migrations on [`Flavour::Supabase`]: as restricted as Supabase's `postgres`.
 pub(crate) const SUPABASE_OWNER: &str = "supabase_postgres";
 
+/// What runs the migrations on [`Flavour::Rds`].
+pub(crate) const RDS_MASTER: &str = "master";
+
 const SUPABASE_ROLES: &str = include_str!("supabase_roles.sql");
 const SUPABASE_DATABASE: &str = include_str!("supabase_database.sql");
 
@@ -53,6 +56,7 @@ impl Server {
         match self.flavour {
             Flavour::Plain => SUPERUSER,
             Flavour::Supabase => SUPABASE_OWNER,
+            Flavour::Rds => RDS_MASTER,
         }
     }
 
@@ -116,6 +120,14 @@ impl Server {
             );
             self.administer("postgres", &logins)?;
         }
+        if self.flavour == Flavour::Rds {
+            let master = format!(
+                "create role {RDS_MASTER} login createrole createdb password '{}'; \
+                 grant pg_monitor to {RDS_MASTER} with admin option",
+                *PASSWORD
+            );
+            self.administer("postgres", &master)?;
+        }
         self.clone_database("base", "template0")?;
         self.furnish_base()?;
         self.seal("base")
@@ -127,7 +139,7 @@ impl Server {
         }
         if self.pg_stat_statements {
             let schema = match self.flavour {
-                Flavour::Plain => "public",
+                Flavour::Plain | Flavour::Rds => "public",
                 Flavour::Supabase => "extensions",
             };
             let sql = format!("create extension pg_stat_statements schema {schema}");
