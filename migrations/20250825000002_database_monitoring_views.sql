@@ -651,36 +651,18 @@ begin
         join pg_namespace n on n.oid = c.relnamespace
       where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
-    ), namespaces as materialized (
-      select n.relnamespace as oid, monitoring.schema_users(n.relnamespace) as users from (select distinct v.relnamespace from views v) n
-    ), column_grants as materialized (
-      -- Those of a few relations are by index.
-      select distinct v.oid as table_oid, g.grantee
-      from views v join pg_attribute a on a.attrelid = v.oid, aclexplode(a.attacl) g
-      where a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ), reads as materialized (
       select distinct v.oid as view_oid, d.refobjid as relation_oid
       from views v
         join pg_rewrite w on w.ev_class = v.oid
         join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
           and d.refobjid <> v.oid
-    ), readers as materialized (
-      select v.oid, array_agg(distinct r.name) as names
-      from views v join namespaces n on n.oid = v.relnamespace
-        cross join lateral (
-          select a.grantee from aclexplode(v.relacl) a where a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-          union
-          select c.grantee from column_grants c where c.table_oid = v.oid
-        ) g
-        cross join unnest(monitoring.reachers(g.grantee, v.relowner, n.users)) as r (name)
-      where g.grantee <> v.relowner
-      group by v.oid
     ), paths as (
-      -- From each view that somebody may read down to tables; null: with the reader's own rights. A security_invoker view takes
-      -- the rights of whoever runs the statement, also inside another view: for a materialized view who refreshes it, its owner.
+      -- From each view down to tables; null: with the reader's own rights. A security_invoker view takes the rights of whoever runs
+      -- the statement, also inside another view: for a materialized view who refreshes it, its owner.
       select v.oid as view_oid, v.oid as at_oid, case when not v.is_invoker then v.relowner end as rights_of,
         case v.relkind when 'm' then v.relowner end as runner
-      from views v join readers r on r.oid = v.oid
+      from views v
       union
       select p.view_oid, d.relation_oid,
         case when n.oid is null then p.rights_of when n.is_invoker then p.runner else n.relowner end,
@@ -688,14 +670,34 @@ begin
       from paths p
         join reads d on d.view_oid = p.at_oid
         left join views n on n.oid = d.relation_oid
+    ), bypassing as materialized (
+      select distinct t.oid as table_oid, v.oid, v.view_name, v.relnamespace
+      from paths p
+        join pg_class t on t.oid = p.at_oid and t.relrowsecurity
+        join views v on v.oid = p.view_oid
+        join pg_roles o on o.oid = p.rights_of
+      where o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity
+    ), namespaces as materialized (
+      select n.relnamespace as oid, monitoring.schema_users(n.relnamespace) as users from (select distinct b.relnamespace from bypassing b) n
+    ), grants as materialized (
+      select v.oid, v.relowner, v.relnamespace, a.grantee
+      from views v, aclexplode(v.relacl) a
+      where v.oid in (select b.oid from bypassing b) and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+      union
+      -- Privileges on columns of a few relations are found by index.
+      select v.oid, v.relowner, v.relnamespace, g.grantee
+      from views v join pg_attribute a on a.attrelid = v.oid, aclexplode(a.attacl) g
+      where v.oid in (select b.oid from bypassing b)
+        and a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    ), readers as materialized (
+      select g.oid, array_agg(distinct r.name) as names
+      from grants g join namespaces n on n.oid = g.relnamespace
+        cross join unnest(monitoring.reachers(g.grantee, g.relowner, n.users)) as r (name)
+      where g.grantee <> g.relowner
+      group by g.oid
     )
-    select distinct t.oid, v.view_name, r.names
-    from paths p
-      join pg_class t on t.oid = p.at_oid and t.relrowsecurity
-      join views v on v.oid = p.view_oid
-      join readers r on r.oid = p.view_oid
-      join pg_roles o on o.oid = p.rights_of
-    where o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity;
+    -- Who nobody may read lets nobody past.
+    select b.table_oid, b.view_name, r.names from bypassing b join readers r on r.oid = b.oid;
 end
 $$;
 
