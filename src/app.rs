@@ -11,14 +11,14 @@ use tracing::Instrument;
 
 use crate::{
     config::{AuthMode, Config, LoginSource},
-    db::Database,
+    db::Targets,
     event::Event,
     http::Api,
     secrets::SecretStore,
     task::Tasks,
 };
 
-/// The function between two events: its connection, its keys, its configuration.
+/// The function between two events: its connections, its keys, its configuration.
 #[derive(Debug)]
 pub struct App {
     api: Api,
@@ -36,6 +36,7 @@ impl App {
     pub async fn new(config: Config) -> Self {
         let needs_secrets = matches!(config.database.login, LoginSource::Secret(_))
             || config.database.migration_login.is_some()
+            || !config.targets.is_empty()
             || matches!(config.auth.mode, AuthMode::Token { .. });
         let secrets = if needs_secrets {
             Some(SecretStore::new().await)
@@ -48,15 +49,15 @@ impl App {
     /// The same with a secret store that is set up already.
     pub fn with_secrets(config: Config, secrets: Option<SecretStore>) -> Self {
         let secrets = secrets.map(Arc::new);
-        let database = Arc::new(Database::new(&config.database, secrets.clone()));
+        let targets = Arc::new(Targets::new(&config, secrets.as_ref()));
         Self {
             api: Api::new(
                 config.auth,
                 config.allowed_origins,
                 secrets,
-                Arc::clone(&database),
+                Arc::clone(&targets),
             ),
-            tasks: Tasks::new(database),
+            tasks: Tasks::new(targets),
         }
     }
 

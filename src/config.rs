@@ -5,6 +5,7 @@
 //! | `DATABASE_SECRET_ID` | RDS-format secret with the monitor's login | one of the two |
 //! | `DATABASE_URL` | connection URL for local use, loopback only | is required |
 //! | `MIGRATION_SECRET_ID` | RDS-format secret for `migrate` and `rollback` | those tasks refuse |
+//! | `DATABASE_TARGETS` | further databases: `name=secret,name.migration=secret,…` | only the default one |
 //! | `DATABASE_TLS` | `verify-full`, or `disable` on loopback | `verify-full` |
 //! | `DATABASE_CA_FILE` | PEM file with further root certificates | none |
 //! | `AUTH_MODE` | `gateway` (claims from API Gateway) or `token` (verified here) | `gateway` |
@@ -15,16 +16,22 @@
 //! | `ALLOWED_ORIGINS` | comma-separated origins for CORS | none |
 //! | `RUST_LOG` | log filter of tracing-subscriber | `warn,pgvigil=info` |
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+mod targets;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 
 use tokio_postgres::config::{Host, SslMode};
 use tracing_subscriber::EnvFilter;
 
+pub use targets::DEFAULT_TARGET;
+
 /// The whole configuration of the function.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How to reach the database.
+    /// How to reach the database that is meant where none is named.
     pub database: DatabaseConfig,
+    /// How to reach the others, by name, from `DATABASE_TARGETS`.
+    pub targets: BTreeMap<String, DatabaseConfig>,
     /// How callers of the API are recognised.
     pub auth: AuthConfig,
     /// Origins that browsers may call the API from, from `ALLOWED_ORIGINS`.
@@ -145,13 +152,15 @@ impl Config {
             problems: Vec::new(),
         };
         let tls = reader.tls();
+        let database = DatabaseConfig {
+            login: reader.login(),
+            migration_login: reader.var("MIGRATION_SECRET_ID").map(LoginSource::Secret),
+            tls,
+            ca_file: reader.ca_file(),
+        };
         let config = Self {
-            database: DatabaseConfig {
-                login: reader.login(),
-                migration_login: reader.var("MIGRATION_SECRET_ID").map(LoginSource::Secret),
-                tls,
-                ca_file: reader.ca_file(),
-            },
+            targets: reader.targets(&database),
+            database,
             auth: AuthConfig {
                 mode: reader.auth_mode(),
                 issuer: reader.var("AUTH_ISSUER"),
@@ -238,6 +247,24 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             return None;
         }
         Some(LoginSource::Url(Box::new(url)))
+    }
+
+    fn targets(&mut self, default: &DatabaseConfig) -> BTreeMap<String, DatabaseConfig> {
+        let list = self.var("DATABASE_TARGETS").unwrap_or_default();
+        let targets = targets::parse(&list).unwrap_or_else(|problems| {
+            self.problems.extend(problems);
+            BTreeMap::new()
+        });
+        let reached = |(name, secrets): (String, targets::Secrets)| {
+            let database = DatabaseConfig {
+                login: LoginSource::Secret(secrets.login),
+                migration_login: secrets.migration.map(LoginSource::Secret),
+                tls: default.tls,
+                ca_file: default.ca_file.clone(),
+            };
+            (name, database)
+        };
+        targets.into_iter().map(reached).collect()
     }
 
     fn ca_file(&mut self) -> Option<PathBuf> {
@@ -363,6 +390,27 @@ mod tests {
     }
 
     #[test]
+    fn further_databases_are_reached_as_safely() {
+        let config = read(&[
+            ("DATABASE_SECRET_ID", "a"),
+            ("DATABASE_TARGETS", "reports=b,reports.migration=c"),
+        ])
+        .expect("reading two databases");
+        let reports = &config.targets["reports"];
+        assert_eq!(reports.login, LoginSource::Secret("b".to_owned()));
+        assert_eq!(
+            reports.migration_login,
+            Some(LoginSource::Secret("c".to_owned()))
+        );
+        assert_eq!(reports.tls, Tls::VerifyFull);
+        let problems = problems(&[("DATABASE_TARGETS", "Reports=b,b"), ("AUTH_MODE", "maybe")]);
+        let of_targets = problems
+            .iter()
+            .filter(|p| p.starts_with("DATABASE_TARGETS"));
+        assert_eq!((of_targets.count(), problems.len()), (2, 4), "{problems:?}");
+    }
+
+    #[test]
     fn defaults_are_the_safe_ones() {
         let config = read(&[
             ("DATABASE_SECRET_ID", "pgvigil/database"),
@@ -372,7 +420,8 @@ mod tests {
         assert_eq!(config.database.tls, Tls::VerifyFull);
         assert_eq!(config.auth.mode, AuthMode::Gateway);
         assert_eq!(config.auth.role_claim, "app_metadata.role");
-        assert!(config.allowed_origins.is_empty() && config.database.migration_login.is_none());
+        assert!(config.allowed_origins.is_empty() && config.targets.is_empty());
+        assert!(config.database.migration_login.is_none());
     }
 
     #[test]

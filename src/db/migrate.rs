@@ -71,9 +71,9 @@ pub struct Rollback {
 /// No login for migrations is configured.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// `MIGRATION_SECRET_ID` is not set.
+    /// Neither `MIGRATION_SECRET_ID` nor, for a target, its entry in `DATABASE_TARGETS` is set.
     #[error(
-        "MIGRATION_SECRET_ID is not set: name the secret of a role that may create roles and owns the database"
+        "MIGRATION_SECRET_ID is not set (for a target: <name>.migration in DATABASE_TARGETS): name the secret of a role that may create roles and owns the database"
     )]
     NoLogin,
     /// The confirmation does not name the database.

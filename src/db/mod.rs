@@ -1,4 +1,4 @@
-//! The database: one connection an instance, transactions as the caller or as the agent, errors from SQLSTATE.
+//! The databases: one connection each an instance, transactions as the caller or as the agent, errors from SQLSTATE.
 
 mod cancel;
 mod connection;
@@ -6,6 +6,7 @@ mod error;
 pub mod migrate;
 mod pipeline;
 mod session;
+mod targets;
 mod tls;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use tokio_postgres::Client;
 
 pub use error::{DbError, DbErrorKind};
 pub use session::{Query, Session};
+pub use targets::{Target, Targets};
 
 use crate::{
     config::{DatabaseConfig, LoginSource},
@@ -22,7 +24,7 @@ use crate::{
 };
 use connection::Connector;
 
-/// The monitored database, as this instance reaches it.
+/// A monitored database, as this instance reaches it.
 ///
 /// Holds at most one connection, opened when it is first needed and kept between invocations.
 #[derive(Debug)]

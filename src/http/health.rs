@@ -1,14 +1,24 @@
-//! `GET /api/monitoring/health`: whether the function reaches its database. No identity, no detail.
+//! `GET /api/monitoring/health`: whether the function reaches its default database. No identity, no detail.
 
 use std::time::Duration;
 
-use super::{Success, problem::Problem};
-use crate::db::{Database, Query, Session};
+use super::{Success, problem::Problem, target};
+use crate::{
+    db::{Database, Query, Session},
+    event::HttpRequest,
+};
 
 /// A load balancer's patience, not a person's: connecting included.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) async fn get(database: &Database) -> Result<Success, Problem> {
+pub(super) async fn get(database: &Database, request: &HttpRequest) -> Result<Success, Problem> {
+    // An answer for another database would be a lie, and whether there is such a one is for those with a token.
+    if target::is_named(request) {
+        return Err(Problem::invalid(
+            "target",
+            "cannot be chosen here: this is the default database's health",
+        ));
+    }
     let query = Query {
         name: "health",
         sql: "select 'ok'",

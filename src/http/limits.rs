@@ -14,6 +14,7 @@ use crate::db::Session;
 pub(super) struct Caller {
     /// Who it is.
     pub(super) identity: Identity,
+    target: String,
     method: &'static str,
     request: String,
 }
@@ -21,11 +22,17 @@ pub(super) struct Caller {
 impl Caller {
     /// A caller with a request that has a name of its own: the id alone repeats under emulators, the time alone on two
     /// instances.
-    pub(super) fn new(identity: Identity, method: &'static str, request_id: &str) -> Self {
+    pub(super) fn new(
+        identity: Identity,
+        target: &str,
+        method: &'static str,
+        request_id: &str,
+    ) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ns = now.unwrap_or_default().as_nanos();
         Self {
             identity,
+            target: target.to_owned(),
             method,
             request: format!("{request_id} {now_ns}"),
         }
@@ -42,7 +49,7 @@ impl Caller {
 /// instance. Lost with the instance.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    refused_until: Mutex<HashMap<(String, &'static str), Instant>>,
+    refused_until: Mutex<HashMap<Key, Instant>>,
 }
 
 /// More subjects than an honest team has.
@@ -85,7 +92,7 @@ impl Limits {
         }
     }
 
-    fn refused_until(&self) -> std::sync::MutexGuard<'_, HashMap<(String, &'static str), Instant>> {
+    fn refused_until(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Instant>> {
         // What is remembered is whole after any panic.
         self.refused_until
             .lock()
@@ -93,7 +100,10 @@ impl Limits {
     }
 }
 
-/// By the subject's JSON: one that is no text must not be taken for another.
-fn key(caller: &Caller) -> (String, &'static str) {
-    (caller.identity.subject_json(), caller.method)
+/// Each database counts for itself. By the subject's JSON: one that is no text must not be taken for another.
+type Key = (String, String, &'static str);
+
+fn key(caller: &Caller) -> Key {
+    let subject = caller.identity.subject_json();
+    (caller.target.clone(), subject, caller.method)
 }

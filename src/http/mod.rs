@@ -11,6 +11,7 @@ mod performance;
 mod problem;
 mod readiness;
 mod request;
+mod target;
 mod validation;
 mod windows;
 
@@ -34,7 +35,7 @@ use lambda_http::{
 
 use crate::{
     config::AuthConfig,
-    db::{Database, DbError, Query},
+    db::{Database, DbError, Query, Target, Targets},
     event::{HttpRequest, HttpResponse},
     secrets::SecretStore,
 };
@@ -76,7 +77,7 @@ async fn ask(
 /// The API of one instance.
 #[derive(Debug)]
 pub struct Api {
-    database: Arc<Database>,
+    targets: Arc<Targets>,
     verifier: Verifier,
     limits: Limits,
     allowed_origins: Vec<String>,
@@ -133,21 +134,22 @@ struct Success {
 /// What the access log says of a request beside its answer.
 #[derive(Debug, Default)]
 struct Access {
+    target: Option<String>,
     subject: Option<String>,
     role: Option<&'static str>,
     sections: String,
 }
 
 impl Api {
-    /// An API on a database.
+    /// An API on these databases.
     pub fn new(
         auth: AuthConfig,
         allowed_origins: Vec<String>,
         secrets: Option<Arc<SecretStore>>,
-        database: Arc<Database>,
+        targets: Arc<Targets>,
     ) -> Self {
         Self {
-            database,
+            targets,
             verifier: Verifier::new(auth, secrets),
             limits: Limits::default(),
             allowed_origins,
@@ -189,6 +191,7 @@ impl Api {
             role = access.role,
             method,
             route = path,
+            target = access.target,
             status,
             sections = access.sections,
             duration_ms,
@@ -208,14 +211,15 @@ impl Api {
         let route = Route::at(&request.path)?;
         match (route, request.method.as_str()) {
             (_, "OPTIONS") => Ok(Success::empty()),
-            (Route::Health, "GET") => health::get(&self.database).await,
+            (Route::Health, "GET") => {
+                health::get(self.targets.default_target().database, request).await
+            }
             (Route::OpenApi, "GET") => {
                 let identity = self.identify(request, access).await?;
                 openapi::get(&identity)
             }
             (_, "GET") => {
-                let caller = self.admit(request, "GET", request_id, access).await?;
-                let database = &self.database;
+                let (caller, database) = self.admit(request, "GET", request_id, access).await?;
                 let answer = match route {
                     Route::Metrics => {
                         metrics::get(database, &caller, request, access, budget).await
@@ -237,8 +241,7 @@ impl Api {
                 answer
             }
             (Route::Performance | Route::Windows, "POST") | (Route::Windows, "DELETE") => {
-                let caller = self.admit(request, "POST", request_id, access).await?;
-                let database = &self.database;
+                let (caller, database) = self.admit(request, "POST", request_id, access).await?;
                 let answer = match (route, request.method.as_str()) {
                     (Route::Windows, "DELETE") => {
                         windows::delete(database, &caller, request, access, budget).await
@@ -266,18 +269,20 @@ impl Api {
         Ok(identity)
     }
 
-    /// Who is asking, if its subject has not just been told to wait.
+    /// Who is asking which database, if its subject has not just been told to wait there.
     async fn admit(
         &self,
         request: &HttpRequest,
         method: &'static str,
         request_id: &str,
         access: &mut Access,
-    ) -> Result<Caller, Problem> {
+    ) -> Result<(Caller, &Database), Problem> {
         let identity = self.identify(request, access).await?;
-        let caller = Caller::new(identity, method, request_id);
+        let Target { name, database } = target::of(&self.targets, request, &identity)?;
+        access.target = Some(name.to_owned()).filter(|_| target::is_named(request));
+        let caller = Caller::new(identity, name, method, request_id);
         self.limits.admit(&caller)?;
-        Ok(caller)
+        Ok((caller, database))
     }
 
     /// CORS for the origins that are listed, and only those (Fetch standard, "CORS protocol").

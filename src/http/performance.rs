@@ -96,10 +96,15 @@ struct Selection {
     interval: &'static str,
     include_details: bool,
     may_see_people: bool,
+    target: Option<String>,
 }
 
 impl Selection {
-    fn from_request(request: &HttpRequest, role: Role) -> Result<Self, Problem> {
+    fn from_request(
+        request: &HttpRequest,
+        role: Role,
+        target: Option<String>,
+    ) -> Result<Self, Problem> {
         let (query_type, section) = request::choice(request, "query_type", &QUERY_TYPES)?;
         let (time_range, interval) = request::choice(request, "time_range", &TIME_RANGES)?;
         let (_, include_details) = request::choice(
@@ -107,12 +112,6 @@ impl Selection {
             "include_details",
             &[("false", false), ("true", true)],
         )?;
-        if request::parameter(request, "target")?.is_some() {
-            return Err(Problem::invalid(
-                "target",
-                "names no configured database; leave it out for the one there is",
-            ));
-        }
         let sections = Section::ALL
             .into_iter()
             .filter(|&each| {
@@ -126,6 +125,7 @@ impl Selection {
             interval,
             include_details,
             may_see_people: role.may_see_people(),
+            target,
         })
     }
 
@@ -204,7 +204,7 @@ pub(super) async fn get(
     budget: Duration,
 ) -> Result<Success, Problem> {
     let role = caller.identity.require_role("read monitoring")?;
-    let selection = Selection::from_request(request, role)?;
+    let selection = Selection::from_request(request, role, access.target.clone())?;
     access.sections = selection
         .sections
         .iter()
@@ -262,9 +262,12 @@ pub(super) async fn get(
         data.push(format!("\"{}\":{json}", section.key()));
     }
     let response_ms = response_ms(started);
+    // Only where one was asked for; a configured name needs no escaping.
+    let target = selection.target.as_deref();
+    let target = target.map_or_else(String::new, |name| format!("\"target\":\"{name}\","));
     Ok(Success::ok(format!(
         "{{\"data\":{{{}}},\"metadata\":{{\"timestamp\":{},\"responseTime\":{response_ms},\"timeRange\":\"{}\",\
-         \"queryType\":\"{}\",\"includeDetails\":{},\"degraded\":{}}}}}",
+         \"queryType\":\"{}\",\"includeDetails\":{},{target}\"degraded\":{}}}}}",
         data.join(","),
         answer.timestamp_json,
         selection.time_range,

@@ -13,17 +13,17 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    db::{Database, DbError, migrate::MigrateError},
+    db::{Database, DbError, Target, Targets, migrate::MigrateError},
     event::TaskEvent,
 };
 
 /// What can be asked for, as the error names it.
 const TASKS: &str = "sample, cleanup, validate, migrate, rollback";
 
-/// Runs tasks on the database.
+/// Runs tasks on the databases.
 #[derive(Debug)]
 pub struct Tasks {
-    database: Arc<Database>,
+    targets: Arc<Targets>,
 }
 
 /// A task that could not be done.
@@ -34,9 +34,14 @@ pub enum TaskError {
     Unknown(String),
     /// The event asks for a database that is not configured.
     #[error(
-        "\"target\" names \"{0}\": no such database is configured; leave it out for the one there is"
+        "\"target\" names \"{asked}\", and no such database is configured: must be one of {known}"
     )]
-    UnknownTarget(String),
+    UnknownTarget {
+        /// What it asks for.
+        asked: String,
+        /// Those that are configured.
+        known: String,
+    },
     /// A field of the event is missing or wrong.
     #[error("{0}")]
     BadField(&'static str),
@@ -59,7 +64,7 @@ impl TaskError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unknown(_) => "UnknownTask",
-            Self::UnknownTarget(_) | Self::BadField(_) | Self::UnknownField(_) => "BadTask",
+            Self::UnknownTarget { .. } | Self::BadField(_) | Self::UnknownField(_) => "BadTask",
             Self::Deadline(_) => "Deadline",
             Self::Database(_) | Self::Migrate(MigrateError::Database(_)) => "Database",
             Self::Migrate(_) => "Migration",
@@ -68,9 +73,9 @@ impl TaskError {
 }
 
 impl Tasks {
-    /// Tasks on a database.
-    pub fn new(database: Arc<Database>) -> Self {
-        Self { database }
+    /// Tasks on these databases.
+    pub fn new(targets: Arc<Targets>) -> Self {
+        Self { targets }
     }
 
     /// Runs a task and returns its report: the SQL's own, with the task's name and the time it took in ms.
@@ -80,16 +85,23 @@ impl Tasks {
     /// See [`TaskError`]. Work that another run is doing is no error: the report says `skipped`.
     pub async fn run(&self, task: &TaskEvent, budget: Duration) -> Result<Value, TaskError> {
         let started = Instant::now();
-        let result = tokio::time::timeout(budget, self.dispatch(task))
+        let target = self.target_of(task).inspect_err(|error| {
+            tracing::error!(task = task.name, "task failed: {error}");
+        })?;
+        let result = tokio::time::timeout(budget, dispatch(target.database, task))
             .await
             .unwrap_or_else(|_| Err(TaskError::Deadline(task.name.clone())));
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let result = result.map(|mut report| {
+            report["task"] = json!(task.name);
+            report["duration_ms"] = json!(duration_ms);
+            report
+        });
         match result {
-            Ok(mut report) => {
-                report["task"] = json!(task.name);
-                report["duration_ms"] = json!(duration_ms);
+            Ok(report) => {
                 tracing::info!(
                     task = task.name,
+                    target = target.name,
                     status = report["status"].as_str(),
                     duration_ms,
                     "task done"
@@ -97,38 +109,52 @@ impl Tasks {
                 Ok(report)
             }
             Err(error) => {
-                tracing::error!(task = task.name, duration_ms, "task failed: {error}");
+                tracing::error!(
+                    task = task.name,
+                    target = target.name,
+                    duration_ms,
+                    "task failed: {error}"
+                );
                 Err(error)
             }
         }
     }
 
-    async fn dispatch(&self, task: &TaskEvent) -> Result<Value, TaskError> {
+    fn target_of(&self, task: &TaskEvent) -> Result<Target<'_>, TaskError> {
         match task.fields.get("target") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(target)) => return Err(TaskError::UnknownTarget(target.clone())),
-            Some(_) => return Err(TaskError::BadField("\"target\" must be a string")),
+            None | Some(Value::Null) => Ok(self.targets.default_target()),
+            Some(Value::String(asked)) => {
+                let found = self.targets.get(asked);
+                found.ok_or_else(|| TaskError::UnknownTarget {
+                    asked: asked.clone(),
+                    known: self.targets.names(),
+                })
+            }
+            Some(_) => Err(TaskError::BadField("\"target\" must be a string")),
         }
-        let known: &[&str] = match task.name.as_str() {
-            "rollback" => &["target", "confirm", "discard_events"],
-            "sample" | "cleanup" | "validate" | "migrate" => &["target"],
-            _ => return Err(TaskError::Unknown(task.name.clone())),
-        };
-        if let Some(name) = task
-            .fields
-            .keys()
-            .find(|name| !known.contains(&name.as_str()))
-        {
-            return Err(TaskError::UnknownField(name.clone()));
-        }
-        match task.name.as_str() {
-            "sample" => sample::run(&self.database, task.scheduled_at.as_deref()).await,
-            "cleanup" => cleanup::run(&self.database).await,
-            "validate" => validate::run(&self.database).await,
-            "migrate" => migrate::migrate(&self.database).await,
-            "rollback" => migrate::rollback(&self.database, task).await,
-            _ => Err(TaskError::Unknown(task.name.clone())),
-        }
+    }
+}
+
+async fn dispatch(database: &Database, task: &TaskEvent) -> Result<Value, TaskError> {
+    let known: &[&str] = match task.name.as_str() {
+        "rollback" => &["target", "confirm", "discard_events"],
+        "sample" | "cleanup" | "validate" | "migrate" => &["target"],
+        _ => return Err(TaskError::Unknown(task.name.clone())),
+    };
+    if let Some(name) = task
+        .fields
+        .keys()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        return Err(TaskError::UnknownField(name.clone()));
+    }
+    match task.name.as_str() {
+        "sample" => sample::run(database, task.scheduled_at.as_deref()).await,
+        "cleanup" => cleanup::run(database).await,
+        "validate" => validate::run(database).await,
+        "migrate" => migrate::migrate(database).await,
+        "rollback" => migrate::rollback(database, task).await,
+        _ => Err(TaskError::Unknown(task.name.clone())),
     }
 }
 

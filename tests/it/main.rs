@@ -53,6 +53,8 @@ mod statements;
 mod sections;
 // What a sample holds, and what it leaves out when it would cost too much.
 mod sampling;
+// Several databases, none waiting for another.
+mod targets;
 // Scheduled work is done once.
 mod tasks;
 // How often a request goes to the server and back.

@@ -226,7 +226,7 @@ async fn what_is_no_task_is_a_clear_error() {
         (
             json!({"task": "sample", "target": "other"}),
             "BadTask",
-            "other",
+            "\"other\", and no such database is configured: must be one of default",
         ),
         (json!({"task": "sample", "target": 5}), "BadTask", "target"),
         (

@@ -50,6 +50,8 @@ impl Emulator {
         variables.extend([
             ("DATABASE_SECRET_ID", secrets[0].id.clone()),
             ("MIGRATION_SECRET_ID", secrets[1].id.clone()),
+            // The same one under another name.
+            ("DATABASE_TARGETS", format!("reports={}", secrets[0].id)),
             ("DATABASE_TLS", "disable".to_owned()),
             ("AUTH_MODE", auth_mode.to_owned()),
             ("AUTH_SECRET_ID", secrets[2].id.clone()),
