@@ -1,11 +1,20 @@
 //! Opening a connection: credentials, TLS, time limits.
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    mem::take,
+    net::SocketAddr,
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
 
 use native_tls::TlsConnector;
 use postgres_native_tls::MakeTlsConnector;
 use serde::Deserialize;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::{
+    sync::{Mutex, OnceCell},
+    task::JoinHandle,
+};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Socket,
     config::{Host, SslMode},
@@ -29,6 +38,8 @@ pub(super) struct Connector {
     // The login as last fetched; fetched again when the server refuses it.
     known: Mutex<Option<Config>>,
     connector: OnceCell<TlsConnector>,
+    // Requests to stop that are on their way.
+    cancelling: SyncMutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -53,6 +64,7 @@ impl Connector {
             secrets,
             known: Mutex::new(None),
             connector: OnceCell::new(),
+            cancelling: SyncMutex::default(),
         }
     }
 
@@ -80,11 +92,11 @@ impl Connector {
         result
     }
 
-    /// Asks the server to stop what a connection that is left behind is doing, and closes it; nobody waits for it.
+    /// Asks the server to stop what a connection that is left behind is doing, and closes it; [`Self::settle`] waits for it.
     pub(super) fn cancel(&self, client: Client) {
         let connector = self.connector.get().cloned();
         let config = self.known.try_lock().ok().and_then(|known| known.clone());
-        tokio::spawn(async move {
+        let cancelling = tokio::spawn(async move {
             let cancelled = tokio::time::timeout(CONNECT_TIMEOUT, async {
                 let (host, address) = address_of(config.as_ref()).await.ok_or("no address")?;
                 let tls = connector.map(|connector| (connector, host));
@@ -96,6 +108,23 @@ impl Connector {
             // Not before: a pooler forgets whose statement it was when the connection is closed.
             drop(client);
         });
+        self.cancelling().push(cancelling);
+    }
+
+    /// Waits until every request to stop has gone out or failed. Given up, they go on by themselves.
+    pub(super) async fn settle(&self) {
+        let cancelling = take(&mut *self.cancelling());
+        for cancelled in cancelling {
+            // It panics nowhere, and nobody aborts it.
+            let _ = cancelled.await;
+        }
+    }
+
+    fn cancelling(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        // A list is whole after any panic.
+        self.cancelling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self) -> Result<Config, DbError> {

@@ -3,6 +3,8 @@
 //! The same files, byte for byte, that `psql --single-transaction -f` or `supabase db push` run: each enters itself in
 //! `monitoring.migrations`, so it does not matter who applied it.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, types::Type};
 
@@ -97,8 +99,8 @@ impl Database {
     /// # Errors
     ///
     /// See [`MigrateError`]. The failing migration leaves nothing behind; earlier ones stay.
-    pub async fn migrate(&self) -> Result<Outcome, MigrateError> {
-        self.as_migrator(async |client| Ok(migrate(client).await))
+    pub async fn migrate(&self, statement_timeout: Duration) -> Result<Outcome, MigrateError> {
+        self.as_migrator(async |client| Ok(migrate(client, statement_timeout).await))
             .await
             .ok_or(MigrateError::NoLogin)??
     }
@@ -108,18 +110,25 @@ impl Database {
     /// # Errors
     ///
     /// See [`MigrateError`]. After an error everything is as it was.
-    pub async fn rollback(&self, request: &Rollback) -> Result<Outcome, MigrateError> {
-        self.as_migrator(async |client| Ok(rollback(client, request).await))
+    pub async fn rollback(
+        &self,
+        request: &Rollback,
+        statement_timeout: Duration,
+    ) -> Result<Outcome, MigrateError> {
+        self.as_migrator(async |client| Ok(rollback(client, request, statement_timeout).await))
             .await
             .ok_or(MigrateError::NoLogin)??
     }
 }
 
-async fn migrate(client: &mut Client) -> Result<Outcome, MigrateError> {
+async fn migrate(
+    client: &mut Client,
+    statement_timeout: Duration,
+) -> Result<Outcome, MigrateError> {
     let mut applied = Vec::new();
     for (position, migration) in MIGRATIONS.iter().enumerate() {
         let sha256 = hex_sha256(migration.up);
-        begin(client).await?;
+        begin(client, statement_timeout).await?;
         // Whoever is not first leaves at once; between two migrations of this run another may have had its turn.
         if position > 0 {
             command(client, "migration lock", WAIT_FOR_LOCK).await?;
@@ -144,7 +153,11 @@ async fn migrate(client: &mut Client) -> Result<Outcome, MigrateError> {
     Ok(Outcome::Done(applied))
 }
 
-async fn rollback(client: &mut Client, request: &Rollback) -> Result<Outcome, MigrateError> {
+async fn rollback(
+    client: &mut Client,
+    request: &Rollback,
+    statement_timeout: Duration,
+) -> Result<Outcome, MigrateError> {
     let name = scalar(
         client,
         "database name",
@@ -155,7 +168,7 @@ async fn rollback(client: &mut Client, request: &Rollback) -> Result<Outcome, Mi
     if name.as_deref() != Some(request.confirm.as_str()) {
         return Err(MigrateError::NotConfirmed);
     }
-    begin(client).await?;
+    begin(client, statement_timeout).await?;
     if !try_lock(client).await? {
         command(client, "rollback", "rollback").await?;
         return Ok(Outcome::Skipped);
@@ -182,12 +195,14 @@ async fn rollback(client: &mut Client, request: &Rollback) -> Result<Outcome, Mi
     Ok(Outcome::Done(undone))
 }
 
-/// Statements of a migration may take a while, though not longer than the function may run; its locks may not be waited for
-/// long; and if the function is stopped in the middle, the transaction must not stay open.
-async fn begin(client: &Client) -> Result<(), DbError> {
-    let sql = "begin; set local statement_timeout = '50s'; set local lock_timeout = '5s'; \
-               set local idle_in_transaction_session_timeout = '10s'";
-    command(client, "begin migration", sql).await
+/// Statements of a migration may take a while; its locks may not be waited for long; and if the function is stopped in the middle, the transaction must not stay open.
+async fn begin(client: &Client, statement_timeout: Duration) -> Result<(), DbError> {
+    let limit_ms = statement_timeout.as_millis();
+    let sql = format!(
+        "begin; set local statement_timeout = {limit_ms}; set local lock_timeout = '5s'; \
+         set local idle_in_transaction_session_timeout = '10s'"
+    );
+    command(client, "begin migration", &sql).await
 }
 
 /// One run at a time; the lock ends with the transaction, so no pooler can lose it.

@@ -133,16 +133,32 @@ impl Database {
         work: impl AsyncFnOnce(&mut Client) -> Result<T, DbError>,
     ) -> Option<Result<T, DbError>> {
         let migrator = self.migrator.as_ref()?;
-        Some(match migrator.connect().await {
-            Ok(mut client) => {
-                let result = work(&mut client).await;
-                // The server answers an error before it has let go of the locks: whoever came next would find them held.
-                // Where nothing is open, this does nothing; a connection that is gone holds no locks.
-                let _ = client.batch_execute("rollback").await;
-                result
+        let mut in_use = match migrator.connect().await {
+            Ok(client) => InUse {
+                client: Some(client),
+                connector: migrator,
+            },
+            Err(error) => return Some(Err(error)),
+        };
+        let client = in_use.client.as_mut()?;
+        let result = work(client).await;
+        // The server answers an error before it has let go of the locks: whoever came next would find them held.
+        // Where nothing is open, this does nothing; a connection that is gone holds no locks.
+        let _ = client.batch_execute("rollback").await;
+        in_use.client = None;
+        Some(result)
+    }
+
+    /// Waits, though not for long, until the server has been asked to stop what was given up: when the invocation has ended,
+    /// Lambda freezes the instance, and a request that has not gone out by then stays with it.
+    pub async fn settle(&self) {
+        let settled = async {
+            self.connector.settle().await;
+            if let Some(migrator) = &self.migrator {
+                migrator.settle().await;
             }
-            Err(error) => Err(error),
-        })
+        };
+        let _ = tokio::time::timeout(CANCEL_PATIENCE, settled).await;
     }
 
     async fn with_client<T>(
@@ -194,6 +210,10 @@ impl Drop for InUse<'_> {
         }
     }
 }
+
+/// What is left of an invocation's time for asking the server to stop. A round trip or two, with TLS; a server that does not
+/// even take the request is not waited for.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The name a session shows in `pg_stat_activity`.
 pub(crate) const APPLICATION_NAME: &str = "pgvigil";

@@ -176,6 +176,7 @@ impl Api {
         let result = tokio::time::timeout(budget, routed)
             .await
             .unwrap_or_else(|_| Err(Problem::timed_out()));
+        self.settle(&access).await;
         let mut response = match result {
             Ok(success) => success.into_response(),
             Err(problem) => problem.into_response(&request_id),
@@ -283,6 +284,14 @@ impl Api {
         let caller = Caller::new(identity, name, method, request_id);
         self.limits.admit(&caller)?;
         Ok((caller, database))
+    }
+
+    /// Lets what was given up be stopped at the database that was asked; no other is waited for.
+    async fn settle(&self, access: &Access) {
+        let default = self.targets.default_target();
+        let asked = access.target.as_deref();
+        let target = asked.and_then(|name| self.targets.get(name));
+        target.unwrap_or(default).database.settle().await;
     }
 
     /// CORS for the origins that are listed, and only those (Fetch standard, "CORS protocol").

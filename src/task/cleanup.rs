@@ -4,21 +4,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{TaskError, report};
+use super::{TaskError, report, statement_timeout};
 use crate::db::{Database, Query, Session};
 
 /// The function stops by itself after 20 s and reports that it is not complete; this is for the unforeseen.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Removes what is past its retention and reports counts by kind.
-pub(super) async fn run(database: &Database) -> Result<Value, TaskError> {
+pub(super) async fn run(database: &Database, budget: Duration) -> Result<Value, TaskError> {
     let query = Query {
         name: "cleanup",
         sql: "select public.cleanup_old_monitoring_data()::text",
         params: Vec::new(),
     };
-    let text = database
-        .write(&Session::agent(STATEMENT_TIMEOUT), &query)
-        .await?;
+    let session = Session::agent(statement_timeout(STATEMENT_TIMEOUT, budget));
+    let text = database.write(&session, &query).await?;
     report(&text, query.name)
 }

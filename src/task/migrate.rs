@@ -1,8 +1,10 @@
 //! `migrate` and `rollback`: the schema, with a login of its own.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::TaskError;
+use super::{TaskError, statement_timeout};
 use crate::{
     db::{
         Database,
@@ -11,13 +13,21 @@ use crate::{
     event::TaskEvent,
 };
 
+/// A migration may take a while, though not longer than the function may run.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(50);
+
 /// Applies what is not applied yet.
-pub(super) async fn migrate(database: &Database) -> Result<Value, TaskError> {
-    Ok(report("applied", &database.migrate().await?))
+pub(super) async fn migrate(database: &Database, budget: Duration) -> Result<Value, TaskError> {
+    let timeout = statement_timeout(STATEMENT_TIMEOUT, budget);
+    Ok(report("applied", &database.migrate(timeout).await?))
 }
 
 /// Undoes everything. The event must name the database, so that nobody rolls back the wrong one.
-pub(super) async fn rollback(database: &Database, task: &TaskEvent) -> Result<Value, TaskError> {
+pub(super) async fn rollback(
+    database: &Database,
+    task: &TaskEvent,
+    budget: Duration,
+) -> Result<Value, TaskError> {
     let Some(confirm) = task.fields.get("confirm").and_then(Value::as_str) else {
         return Err(TaskError::BadField(
             "rollback needs \"confirm\" with the name of the database: {\"task\":\"rollback\",\"confirm\":\"…\"}",
@@ -36,7 +46,9 @@ pub(super) async fn rollback(database: &Database, task: &TaskEvent) -> Result<Va
         confirm: confirm.to_owned(),
         discard_events,
     };
-    Ok(report("undone", &database.rollback(&request).await?))
+    let timeout = statement_timeout(STATEMENT_TIMEOUT, budget);
+    let outcome = database.rollback(&request, timeout).await?;
+    Ok(report("undone", &outcome))
 }
 
 fn report(done: &str, outcome: &Outcome) -> Value {

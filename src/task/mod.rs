@@ -88,9 +88,10 @@ impl Tasks {
         let target = self.target_of(task).inspect_err(|error| {
             tracing::error!(task = task.name, "task failed: {error}");
         })?;
-        let result = tokio::time::timeout(budget, dispatch(target.database, task))
+        let result = tokio::time::timeout(budget, dispatch(target.database, task, budget))
             .await
             .unwrap_or_else(|_| Err(TaskError::Deadline(task.name.clone())));
+        target.database.settle().await;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let result = result.map(|mut report| {
             report["task"] = json!(task.name);
@@ -135,7 +136,11 @@ impl Tasks {
     }
 }
 
-async fn dispatch(database: &Database, task: &TaskEvent) -> Result<Value, TaskError> {
+async fn dispatch(
+    database: &Database,
+    task: &TaskEvent,
+    budget: Duration,
+) -> Result<Value, TaskError> {
     let known: &[&str] = match task.name.as_str() {
         "rollback" => &["target", "confirm", "discard_events"],
         "sample" | "cleanup" | "validate" | "migrate" => &["target"],
@@ -149,13 +154,21 @@ async fn dispatch(database: &Database, task: &TaskEvent) -> Result<Value, TaskEr
         return Err(TaskError::UnknownField(name.clone()));
     }
     match task.name.as_str() {
-        "sample" => sample::run(database, task.scheduled_at.as_deref()).await,
-        "cleanup" => cleanup::run(database).await,
-        "validate" => validate::run(database).await,
-        "migrate" => migrate::migrate(database).await,
-        "rollback" => migrate::rollback(database, task).await,
+        "sample" => sample::run(database, task.scheduled_at.as_deref(), budget).await,
+        "cleanup" => cleanup::run(database, budget).await,
+        "validate" => validate::run(database, budget).await,
+        "migrate" => migrate::migrate(database, budget).await,
+        "rollback" => migrate::rollback(database, task, budget).await,
         _ => Err(TaskError::Unknown(task.name.clone())),
     }
+}
+
+/// How long after a task's deadline the server stops what it is doing by itself: a request to stop comes first, if it arrives.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What one statement of a task may take: what is usual for it, or what is left until the deadline.
+fn statement_timeout(usual: Duration, budget: Duration) -> Duration {
+    usual.min(budget + GRACE)
 }
 
 /// A report that SQL worded.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{TaskError, report};
+use super::{TaskError, report, statement_timeout};
 use crate::db::{Database, Query, Session};
 
 /// A sample that takes longer than this would cost more than it tells.
@@ -14,15 +14,15 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) async fn run(
     database: &Database,
     scheduled_at: Option<&str>,
+    budget: Duration,
 ) -> Result<Value, TaskError> {
     let query = Query {
         name: "sample",
         sql: "select monitoring.sample($1::timestamptz)::text",
         params: vec![scheduled_at.map(str::to_owned)],
     };
-    let written = database
-        .write(&Session::agent(STATEMENT_TIMEOUT), &query)
-        .await;
+    let session = Session::agent(statement_timeout(STATEMENT_TIMEOUT, budget));
+    let written = database.write(&session, &query).await;
     match written {
         Ok(text) => report(&text, query.name),
         // 22007 and 22008: not a time, or none there can be.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{TaskError, report};
+use super::{TaskError, report, statement_timeout};
 use crate::db::{Database, Query, Session};
 
 /// The checks stop trying by themselves after some seconds; this is for the unforeseen.
@@ -12,14 +12,15 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs the checks as the agent, and returns what each found. What an exposed role can read is tried by the migrating
 /// login where one is configured, since the monitor's own may not become such roles.
-pub(super) async fn run(database: &Database) -> Result<Value, TaskError> {
+pub(super) async fn run(database: &Database, budget: Duration) -> Result<Value, TaskError> {
+    let timeout = statement_timeout(STATEMENT_TIMEOUT, budget);
     let probe = Query {
         name: "probe_exposure",
         sql: "select monitoring.probe_exposure()::text",
         params: Vec::new(),
     };
     let probed = database
-        .read_as_migrator(&probe, STATEMENT_TIMEOUT)
+        .read_as_migrator(&probe, timeout)
         .await
         .transpose()?;
     let query = Query {
@@ -28,7 +29,7 @@ pub(super) async fn run(database: &Database) -> Result<Value, TaskError> {
               from monitoring.validation($1::jsonb) v",
         params: vec![probed],
     };
-    let session = Session::agent(STATEMENT_TIMEOUT);
+    let session = Session::agent(timeout);
     let answer = database
         .read(&session, std::slice::from_ref(&query))
         .await?;
