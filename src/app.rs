@@ -16,6 +16,7 @@ use crate::{
     http::Api,
     secrets::SecretStore,
     task::Tasks,
+    telemetry::metrics::MetricLines,
 };
 
 /// The function between two events: its connections, its keys, its configuration.
@@ -59,6 +60,13 @@ impl App {
             ),
             tasks: Tasks::new(targets),
         }
+    }
+
+    /// The same with its metrics elsewhere than on standard output.
+    #[must_use]
+    pub fn with_metrics_to(self, metrics: MetricLines) -> Self {
+        let tasks = self.tasks.with_metrics_to(metrics);
+        Self { tasks, ..self }
     }
 
     /// Handles one event: answers a request in its gateway's format, or returns a task's report.

@@ -151,6 +151,17 @@ impl DbError {
             )
     }
 
+    /// Whether the database was not there to answer: no login, no connection, or one that broke.
+    pub(crate) fn is_without_answer(&self) -> bool {
+        matches!(
+            self.kind,
+            DbErrorKind::Connect
+                | DbErrorKind::Closed
+                | DbErrorKind::Authentication
+                | DbErrorKind::Secret
+        )
+    }
+
     /// Whether it is certain that nothing was done, and likely that another connection can do it.
     pub(crate) fn is_before_any_work(&self) -> bool {
         self.kind == DbErrorKind::ReadOnly

@@ -1,6 +1,7 @@
 //! Scheduled work: one report a task, an error where Lambda must see a failure.
 
 mod cleanup;
+pub mod metrics;
 mod migrate;
 mod sample;
 mod validate;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     db::{Database, DbError, Target, Targets, migrate::MigrateError},
     event::TaskEvent,
+    telemetry::metrics::MetricLines,
 };
 
 /// What can be asked for, as the error names it.
@@ -24,6 +26,7 @@ const TASKS: &str = "sample, cleanup, validate, migrate, rollback";
 #[derive(Debug)]
 pub struct Tasks {
     targets: Arc<Targets>,
+    metrics: MetricLines,
 }
 
 /// A task that could not be done.
@@ -75,7 +78,15 @@ impl TaskError {
 impl Tasks {
     /// Tasks on these databases.
     pub fn new(targets: Arc<Targets>) -> Self {
-        Self { targets }
+        Self {
+            targets,
+            metrics: MetricLines::to_standard_output(),
+        }
+    }
+
+    /// The same with its metrics elsewhere.
+    pub fn with_metrics_to(self, metrics: MetricLines) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Runs a task and returns its report: the SQL's own, with the task's name and the time it took in ms.
@@ -98,6 +109,10 @@ impl Tasks {
             report["duration_ms"] = json!(duration_ms);
             report
         });
+        if task.name == "sample" {
+            let metrics = metrics::of(&result, duration_ms);
+            self.metrics.write(target.name, &metrics);
+        }
         match result {
             Ok(report) => {
                 tracing::info!(

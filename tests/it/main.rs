@@ -13,6 +13,8 @@ mod access_matrix;
 mod checks;
 // The binary under AWS's emulator, with every event file.
 mod emulator;
+// Metrics in the log, by the format's specification.
+mod cloudwatch;
 // A task ends before Lambda would end it.
 mod deadline;
 // The API's description of itself, against what it does.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cloudwatch::told;
 use crate::support::app::{Request, TestApp};
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER};
@@ -70,6 +71,13 @@ async fn a_standby_is_watched_and_what_the_primary_keeps_is_named() {
             }
         }
     }
+    let metrics = app.metrics();
+    assert_eq!(metrics.len(), 1, "the sample's: {metrics:?}");
+    let metrics = told(&metrics[0]);
+    assert_eq!(
+        (&metrics["SamplesSkipped"], &metrics["DatabaseReachable"]),
+        (&json!(1), &json!(1))
+    );
     let refused = app
         .post_as(
             "admin",

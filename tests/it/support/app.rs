@@ -1,7 +1,8 @@
 //! The app as Lambda calls it, without Lambda: an event in, an answer out.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::{BehaviorVersion, Region};
@@ -9,7 +10,7 @@ use aws_sdk_secretsmanager::config::Credentials;
 use base64::Engine;
 use flate2::read::GzDecoder;
 use lambda_runtime::{Context, Diagnostic};
-use pgvigil::{app::App, config::Config, secrets::SecretStore};
+use pgvigil::{app::App, config::Config, secrets::SecretStore, telemetry::metrics::MetricLines};
 use serde_json::{Value, json};
 
 use super::database::TestDatabase;
@@ -24,8 +25,23 @@ pub(crate) const SUBJECT: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 /// An app on a test's database, with secrets from the real store.
 pub(crate) struct TestApp {
     app: App,
+    metrics: Written,
     // Kept for as long as the app may read them.
     _secrets: Vec<Secret>,
+}
+
+/// What is kept of what was written.
+#[derive(Clone, Debug, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("keeping metrics").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An HTTP answer, taken out of the gateway's format.
@@ -154,9 +170,10 @@ impl TestApp {
             ("AUTH_AUDIENCE", AUDIENCE),
         ]);
         all.extend(variables.iter().copied());
-        let app = Self::from_variables(&all, store_port).await;
+        let metrics = Written::default();
         Self {
-            app,
+            app: Self::from_variables(&all, store_port, &metrics).await,
+            metrics,
             _secrets: vec![login, migration, auth],
         }
     }
@@ -164,17 +181,31 @@ impl TestApp {
     /// An app with exactly these variables.
     pub(crate) async fn exactly(variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter().copied().collect();
-        let app = Self::from_variables(&variables, store().port).await;
+        let metrics = Written::default();
         Self {
-            app,
+            app: Self::from_variables(&variables, store().port, &metrics).await,
+            metrics,
             _secrets: Vec::new(),
         }
     }
 
-    async fn from_variables(variables: &HashMap<&str, &str>, store_port: u16) -> App {
+    async fn from_variables(
+        variables: &HashMap<&str, &str>,
+        store_port: u16,
+        metrics: &Written,
+    ) -> App {
         let config = Config::from_vars(|name| variables.get(name).map(|&value| value.to_owned()));
         let config = config.unwrap_or_else(|error| panic!("configuring the app: {error}"));
         App::with_secrets(config, Some(secret_store(store_port).await))
+            .with_metrics_to(MetricLines::to(metrics.clone()))
+    }
+
+    /// The metrics written since this was last asked, as lines of the log.
+    pub(crate) fn metrics(&self) -> Vec<String> {
+        let written = std::mem::take(&mut *self.metrics.0.lock().expect("reading metrics"));
+        let text = String::from_utf8(written).expect("reading UTF-8");
+        assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Handles an event as the function's handler does.

@@ -1,4 +1,6 @@
-//! Logs: one JSON object a line, as CloudWatch Logs Insights reads them.
+//! Logs: one JSON object a line, as CloudWatch Logs Insights reads them; and lines that are metrics.
+
+pub mod metrics;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 

@@ -1,0 +1,160 @@
+//! What a sample tells CloudWatch.
+
+use serde_json::{Number, Value};
+
+use super::TaskError;
+use crate::telemetry::metrics::Metric;
+
+/// Numbers of a sample's report: where, what CloudWatch calls them, in which unit. Each is paid for by the month and the target,
+/// so these are the ones to wake somebody for or to look at when the database is down; the rest is in the database.
+const REPORTED: [(&str, &str, &str); 12] = [
+    ("/health_score", "HealthScore", "None"),
+    ("/duration_ms", "SampleDuration", "Milliseconds"),
+    ("/late_ms", "SampleLateness", "Milliseconds"),
+    ("/metrics/findings", "Findings", "Count"),
+    ("/metrics/slow_queries", "SlowQueries", "Count"),
+    ("/metrics/blocked_sessions", "BlockedSessions", "Count"),
+    (
+        "/metrics/connection_utilization_percent",
+        "ConnectionUtilization",
+        "Percent",
+    ),
+    (
+        "/metrics/longest_transaction_ms",
+        "LongestTransaction",
+        "Milliseconds",
+    ),
+    ("/metrics/high_risk_tables", "HighRiskTables", "Count"),
+    (
+        "/metrics/tables_needing_vacuum",
+        "TablesNeedingVacuum",
+        "Count",
+    ),
+    ("/metrics/unresolved_events", "UnresolvedEvents", "Count"),
+    ("/metrics/critical_events", "CriticalEvents", "Count"),
+];
+
+/// How it went: 1 or 0.
+const FLAGS: [&str; 4] = [
+    "SamplesTaken",
+    "SamplesSkipped",
+    "SampleFailed",
+    "DatabaseReachable",
+];
+
+/// Every metric there can be, with its unit.
+pub fn described() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let flags = FLAGS.into_iter().map(|name| (name, "Count"));
+    flags.chain(REPORTED.iter().map(|&(_, name, unit)| (name, unit)))
+}
+
+/// The metrics of a sample: its numbers, as far as it has them, and how it went, which is there always.
+pub(super) fn of(result: &Result<Value, TaskError>, duration_ms: u64) -> Vec<Metric> {
+    let report = result.as_ref().unwrap_or(&Value::Null);
+    let number = |pointer: &str| match report.pointer(pointer) {
+        Some(Value::Number(number)) => Some(number.clone()),
+        _ if pointer == "/duration_ms" => Some(Number::from(duration_ms)),
+        _ => None,
+    };
+    let reported = REPORTED.iter().filter_map(|&(pointer, name, unit)| {
+        number(pointer).map(|value| Metric { name, unit, value })
+    });
+    let states = [
+        Some(report["status"] == "done"),
+        Some(report["status"] == "skipped"),
+        Some(result.is_err()),
+        is_reachable(result),
+    ];
+    let flags = FLAGS.into_iter().zip(states).filter_map(|(name, state)| {
+        let value = Number::from(u8::from(state?));
+        Some(Metric {
+            name,
+            unit: "Count",
+            value,
+        })
+    });
+    flags.chain(reported).collect()
+}
+
+/// Whether the database answered, well or not; `None` where it was not asked.
+fn is_reachable(result: &Result<Value, TaskError>) -> Option<bool> {
+    match result {
+        Ok(_) => Some(true),
+        Err(TaskError::Database(error)) => Some(!error.is_without_answer()),
+        Err(TaskError::Deadline(_)) => Some(false),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::db::{DbError, DbErrorKind};
+
+    fn told(result: &Result<Value, TaskError>) -> Value {
+        let metrics = of(result, 7);
+        let pairs = metrics
+            .into_iter()
+            .map(|metric| (metric.name.to_owned(), json!(metric.value)));
+        Value::Object(pairs.collect())
+    }
+
+    #[test]
+    fn what_is_no_number_is_left_out() {
+        let report = json!({"status": "done", "duration_ms": 12, "health_score": null, "late_ms": "3",
+            "metrics": {"findings": 0, "slow_queries": null, "connection_utilization_percent": 12.5, "unknown": 1}});
+        let expected = json!({"SamplesTaken": 1, "SamplesSkipped": 0, "SampleFailed": 0, "DatabaseReachable": 1,
+            "SampleDuration": 12, "Findings": 0, "ConnectionUtilization": 12.5});
+        assert_eq!(told(&Ok(report)), expected);
+    }
+
+    /// A standby stores nothing and sees much.
+    #[test]
+    fn a_skipped_sample_tells_what_it_saw() {
+        let report = json!({"status": "skipped", "reason": "…", "metrics": {"slow_queries": 3}});
+        let expected = json!({"SamplesTaken": 0, "SamplesSkipped": 1, "SampleFailed": 0, "DatabaseReachable": 1,
+            "SampleDuration": 7, "SlowQueries": 3});
+        assert_eq!(told(&Ok(report)), expected);
+    }
+
+    #[test]
+    fn a_failure_says_whether_the_database_answered() {
+        let database = |kind| TaskError::Database(DbError::new("sample", kind));
+        for (error, reachable) in [
+            (database(DbErrorKind::Connect), json!(0)),
+            (database(DbErrorKind::Closed), json!(0)),
+            (database(DbErrorKind::Authentication), json!(0)),
+            (database(DbErrorKind::Secret), json!(0)),
+            (TaskError::Deadline("sample".to_owned()), json!(0)),
+            (database(DbErrorKind::Timeout), json!(1)),
+            (database(DbErrorKind::LockTimeout), json!(1)),
+            (database(DbErrorKind::Missing), json!(1)),
+            (database(DbErrorKind::Query), json!(1)),
+            (TaskError::BadField("…"), Value::Null),
+        ] {
+            let context = error.to_string();
+            let told = told(&Err(error));
+            assert_eq!(told["DatabaseReachable"], reachable, "{context}");
+            assert_eq!(
+                (&told["SampleFailed"], &told["SampleDuration"]),
+                (&json!(1), &json!(7))
+            );
+            assert_eq!(
+                (&told["SamplesTaken"], &told["SamplesSkipped"]),
+                (&json!(0), &json!(0))
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_few_and_told_apart() {
+        let names: Vec<&str> = described().map(|(name, _)| name).collect();
+        let distinct: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert!(names.len() <= 100, "more than a document may hold");
+    }
+}
