@@ -67,6 +67,17 @@ fn template() -> serde_yaml_ng::Value {
     serde_yaml_ng::from_str(&read("template.yaml")).expect("parsing template.yaml")
 }
 
+/// What EventBridge Scheduler replaces by the schedule's own time.
+const SCHEDULED_TIME: &str = "<aws.scheduler.scheduled-time>";
+
+/// The time of the examples.
+const EXAMPLE_TIME: &str = "2025-08-25T12:00:00Z";
+
+/// What the function gets of a schedule's input.
+fn delivered(input: &str) -> Value {
+    serde_json::from_str(&input.replace(SCHEDULED_TIME, EXAMPLE_TIME)).expect("parsing an input")
+}
+
 #[test]
 fn schedules_send_what_the_event_files_hold() {
     let template = template();
@@ -81,13 +92,82 @@ fn schedules_send_what_the_event_files_hold() {
         let input = schedule["Properties"]["Input"]
             .as_str()
             .unwrap_or_else(|| panic!("{name:?} has no input"));
-        inputs.push(serde_json::from_str::<Value>(input).expect("parsing an input"));
+        inputs.push(delivered(input));
     }
     let scheduled = |(name, event): (String, Value)| name.starts_with("schedule-").then_some(event);
     let mut files: Vec<Value> = events().into_iter().filter_map(scheduled).collect();
     inputs.sort_by_key(Value::to_string);
     files.sort_by_key(Value::to_string);
     assert_eq!(inputs, files);
+}
+
+/// Only the name differs: of the database, and so of the schedule.
+#[test]
+fn documented_schedules_of_further_databases_are_those_of_the_default_one() {
+    let page = read("docs/operations.md");
+    let blocks = page.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let loops: Vec<&str> = blocks
+        .filter(|block| block.contains("Fn::ForEach"))
+        .collect();
+    assert_eq!(loops.len(), 1, "{loops:?}");
+    let loops: serde_yaml_ng::Value = serde_yaml_ng::from_str(loops[0]).expect("parsing it");
+    let template = template();
+    let schedules = &template["Resources"]["Function"]["Properties"]["Events"];
+    let mut inputs = Vec::new();
+    for (name, documented) in [("Sample", "SampleTargets"), ("Cleanup", "CleanupTargets")] {
+        let of_default = &schedules[format!("Schedule{name}")]["Properties"];
+        let key = format!("Schedule{name}&{{Name}}");
+        let of_others = &loops[format!("Fn::ForEach::{documented}")][2][key]["Properties"];
+        let target = &of_others["Target"];
+        for (one, other) in [
+            (
+                &of_default["ScheduleExpression"],
+                &of_others["ScheduleExpression"],
+            ),
+            (
+                &of_default["FlexibleTimeWindow"],
+                &of_others["FlexibleTimeWindow"],
+            ),
+            (&of_default["RetryPolicy"], &target["RetryPolicy"]),
+            (&of_default["DeadLetterConfig"], &target["DeadLetterConfig"]),
+        ] {
+            assert!(!one.is_null() && one == other, "{name}: {one:?}, {other:?}");
+        }
+        let input = |of: &serde_yaml_ng::Value| of["Input"].as_str().map(str::to_owned);
+        let of_default = input(of_default).expect("an input");
+        let of_others = input(target)
+            .expect("an input")
+            .replace("${Name}", "reports");
+        let mut expected = delivered(&of_default);
+        expected["target"] = "reports".into();
+        assert_eq!(delivered(&of_others), expected, "{name}");
+        inputs.push(expected);
+    }
+    let file = read("events/target-sample.json");
+    let file: Value = serde_json::from_str(&file).expect("parsing an event");
+    assert_eq!(file, inputs[0]);
+}
+
+#[test]
+fn each_metric_is_documented_with_its_unit() {
+    let page = read("docs/operations.md");
+    let section = page
+        .split("\n## ")
+        .find(|section| section.starts_with("Metrics in CloudWatch"));
+    let section = section.expect("finding the section");
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let name = cells.next()?.trim_end_matches('`').to_owned();
+        Some((name, cells.next()?.to_owned()))
+    };
+    let documented: BTreeSet<(String, String)> = section.lines().filter_map(row).collect();
+    let described = pgvigil::task::metrics::described();
+    let described: BTreeSet<(String, String)> = described
+        .map(|(name, unit)| (name.to_owned(), unit.to_owned()))
+        .collect();
+    assert_eq!(documented, described);
+    assert_eq!(described.len(), 16, "the section says how many");
 }
 
 /// Names of variables in the table at the head of `config.rs`, the one list that the others follow.
