@@ -118,6 +118,8 @@ async fn the_log_has_a_line_an_access_and_no_secret() {
     let bearer = token(SUBJECT, "admin", &json!({"cognito:groups": ["admin"]}));
     let mut request = event("api-performance-http");
     request["headers"]["authorization"] = json!(format!("Bearer {bearer}"));
+    request["rawQueryString"] = json!("target=reports");
+    request["queryStringParameters"] = json!({"target": "reports"});
     let answer = invoke(&emulator, &request);
     assert_eq!(answer["statusCode"], 200, "{answer}");
     request["headers"]["authorization"] = json!("Bearer forged.by.somebody");
@@ -144,6 +146,11 @@ async fn the_log_has_a_line_an_access_and_no_secret() {
     assert_eq!(
         (&accesses[0]["status"], &accesses[1]["status"]),
         (&json!(200), &json!(401))
+    );
+    // Of a database that was named by who was not let in, nothing is said.
+    assert_eq!(
+        (&accesses[0]["target"], &accesses[1]["target"]),
+        (&json!("reports"), &Value::Null)
     );
     assert!(accesses[0]["duration_ms"].is_u64() && accesses[0]["sections"].is_string());
     assert!(
