@@ -523,6 +523,7 @@ begin
     case p_part.part
       when 'changes' then v_noted := monitoring.note_changes(p_part.noted);
       when 'remember' then perform monitoring.remember();
+      when 'checks' then perform monitoring.remember_checks();
       when 'statements' then perform monitoring.sample_statements(p_tick_at, p_part.last_at);
       when 'texts' then perform monitoring.note_statement_texts();
       when 'tables' then perform monitoring.sample_tables(p_tick_at, p_part.last_at);
@@ -554,6 +555,28 @@ begin
 end
 $$;
 
+-- What was seen, and what became of the events by it. Neither takes the sample with it.
+create or replace function monitoring.judge_sample(p_tick_at timestamptz, out seen jsonb, out events jsonb, out problem text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set row_security = on
+as $$
+begin
+  seen := monitoring.assess('sample');
+  events := monitoring.reconcile(seen -> 'findings', array(select jsonb_array_elements_text(seen -> 'checks_run')), p_tick_at);
+  -- As they are after that.
+  seen := jsonb_set(seen, '{metrics}', seen -> 'metrics' || (
+    select jsonb_build_object('unresolved_events', count(*), 'critical_events', count(*) filter (where e.severity = 'critical'))
+    from public.monitoring_events e where e.resolved_at is null));
+exception
+  when query_canceled then
+    problem := 'cancelled';
+  when others then
+    problem := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+    raise warning 'pgvigil could not judge: %', problem;
+end
+$$;
+
 -- One call in, one answer out. The tick is cut to the sampling interval, so that the same schedule delivered twice (at
 -- least once is all EventBridge promises) meets its own row. Two samplers at once: the second is skipped, not queued.
 -- A sample is always of now: a tick too old or too far ahead to be its name gives way to the tick of now.
@@ -575,6 +598,7 @@ declare
   v_budget_ms numeric := (monitoring.setting('sample_budget_ms') #>> '{}')::numeric;
   v_sample monitoring.samples;
   v_seen jsonb;
+  v_events jsonb;
   v_part monitoring.sampler_parts;
   v_run record;
   v_name text;
@@ -587,7 +611,7 @@ begin
   if pg_is_in_recovery() then
     -- What can be seen is told all the same, for the metrics.
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at,
-      'metrics', monitoring.sample_metrics(monitoring.collect_sample(), monitoring.assess()));
+      'metrics', monitoring.sample_metrics(monitoring.collect_sample(), monitoring.assess('sample')));
   end if;
   -- A row of our own and no advisory lock, which everybody in the database could hold.
   perform from monitoring.migrations m where m.version = '20250825000003' for no key update skip locked;
@@ -606,22 +630,23 @@ begin
   end;
 
   v_sample := monitoring.collect_sample();
-  begin
-    v_seen := monitoring.assess();
-  exception when others then
-    v_reason := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
-    raise warning 'pgvigil could not judge: %', v_reason;
-    v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_reason);
-  end;
-
-  -- A server in trouble is not asked for more than its heartbeat.
-  v_shed := case
-    when (v_seen #>> '{metrics,connection_utilization_percent}')::numeric > 90
-      then format('%s percent of the connections are taken', v_seen #>> '{metrics,connection_utilization_percent}')
-    when clock_timestamp() > v_started_at + v_budget_ms * interval '10 milliseconds'
-      then format('the cheap part took %s ms', round(extract(epoch from clock_timestamp() - v_started_at) * 1000))
-  end;
-  foreach v_name in array '{changes,rollup,remember,statements,texts,tables,size}'::text[] loop
+  -- What changed is known before it is judged.
+  foreach v_name in array '{changes,rollup,judgement,remember,checks,statements,texts,tables,size}'::text[] loop
+    if v_name = 'judgement' then
+      select j.seen, j.events, j.problem into v_seen, v_events, v_reason from monitoring.judge_sample(v_tick_at) j;
+      if v_reason is not null then
+        v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_reason);
+      end if;
+      -- A server in trouble is not asked for more than its heartbeat.
+      v_shed := case
+        when v_shed is not null then v_shed
+        when (v_seen #>> '{metrics,connection_utilization_percent}')::numeric > 90
+          then format('%s percent of the connections are taken', v_seen #>> '{metrics,connection_utilization_percent}')
+        when clock_timestamp() > v_started_at + v_budget_ms * interval '10 milliseconds'
+          then format('the cheap part took %s ms', round(extract(epoch from clock_timestamp() - v_started_at) * 1000))
+      end;
+      continue;
+    end if;
     select * into v_part from monitoring.sampler_parts p where p.part = v_name;
     v_reason := case
       when v_part.next_at > v_tick_at and v_part.failures = 0 and v_part.last_tick_at + make_interval(secs => v_part.every_seconds) > v_tick_at
@@ -644,9 +669,8 @@ begin
     if v_run.problem is not null then
       v_skipped := v_skipped || jsonb_build_object('part', v_name, 'reason', v_run.problem);
     end if;
-    if v_run.was_cancelled or clock_timestamp() > v_started_at + interval '5 seconds' then
-      v_skipped := v_skipped || jsonb_build_object('part', 'what follows it', 'reason', format('the time was used up by %s', v_name));
-      exit;
+    if v_shed is null and (v_run.was_cancelled or clock_timestamp() > v_started_at + interval '5 seconds') then
+      v_shed := format('the time was used up by %s', v_name);
     end if;
   end loop;
 
@@ -674,7 +698,7 @@ begin
   end if;
   return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at, 'late_ms', v_sample.late_ms,
     'health_score', v_sample.health_score, 'health_status', v_sample.status,
-    'metrics', monitoring.sample_metrics(v_sample, v_seen), 'parts_ms', v_parts, 'skipped', v_skipped);
+    'metrics', monitoring.sample_metrics(v_sample, v_seen), 'events', v_events, 'parts_ms', v_parts, 'skipped', v_skipped);
 end
 $$;
 comment on function monitoring.sample(timestamptz) is
@@ -684,6 +708,7 @@ insert into monitoring.sampler_parts (part, every_seconds, budget_share) values
   ('changes', 0, null),
   ('rollup', 0, null),
   ('remember', 0, 1),
+  ('checks', 900, 0.2),
   ('statements', 60, 0.3),
   ('texts', 60, 0.1),
   ('tables', 900, 0.1),
@@ -700,6 +725,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.look_at_settings()',
   'function monitoring.note_differences(text[], boolean, monitoring.watched[])',
   'function monitoring.note_changes(jsonb)',
+  'function monitoring.judge_sample(timestamptz)',
   'function monitoring.run_sampler_part(monitoring.sampler_parts, timestamptz, numeric)',
   'function monitoring.sample(timestamptz)'); end $private$;
 grant execute on function monitoring.sample(timestamptz) to monitoring_agent;

@@ -40,8 +40,9 @@ create table if not exists monitoring.checks (
   check_id text primary key check (check_id ~ '^[a-z]+(-[a-z]+)*$'),
   -- Decides the type of the event: monitoring.event_type_of().
   category text not null check (category in ('statements', 'sessions', 'tables', 'indexes', 'security', 'server', 'monitor')),
-  -- sample: cheap, with every sample. slow: reads whole catalogs or history, every 15 minutes.
-  cadence  text not null check (cadence in ('sample', 'slow')),
+  -- sample: cheap, with every sample. slow: reads whole catalogs or history, every 15 minutes. sized: the one in a small database, the
+  -- other in a large one.
+  cadence  text not null check (cadence in ('sample', 'sized', 'slow')),
   title    text not null
 );
 comment on table monitoring.checks is 'What is looked at: each check has a function monitoring.check_<id>(), a threshold and a section in docs/checks.md.';
@@ -59,8 +60,8 @@ insert into monitoring.checks (check_id, category, cadence, title) values
   ('long-transaction', 'sessions', 'sample', 'A transaction has been open for long'),
   ('prepared-transaction', 'sessions', 'sample', 'A prepared transaction was forgotten'),
   ('connection-utilization', 'sessions', 'sample', 'Connections run out'),
-  ('dead-tuples', 'tables', 'sample', 'A table is not vacuumed'),
-  ('transaction-id-age', 'tables', 'sample', 'Transaction ids run out'),
+  ('dead-tuples', 'tables', 'sized', 'A table is not vacuumed'),
+  ('transaction-id-age', 'tables', 'sized', 'Transaction ids run out'),
   ('multixact-age', 'tables', 'sample', 'Multixact ids run out'),
   ('sequential-scans', 'tables', 'slow', 'A large table is read from end to end'),
   ('sequence-exhaustion', 'tables', 'slow', 'A sequence nears its end'),
@@ -68,7 +69,7 @@ insert into monitoring.checks (check_id, category, cadence, title) values
   ('duplicate-index', 'indexes', 'slow', 'An index does what another does'),
   ('invalid-index', 'indexes', 'slow', 'An index is broken'),
   ('foreign-key-without-index', 'indexes', 'slow', 'A foreign key has no index'),
-  ('rls-exposed', 'security', 'sample', 'Row-level security is off or hollow'),
+  ('rls-exposed', 'security', 'sized', 'Row-level security is off or hollow'),
   ('rls-changed', 'security', 'sample', 'Row-level security was changed'),
   ('privileged-login', 'security', 'slow', 'A login is bound by no policy'),
   ('definer-search-path', 'security', 'slow', 'A definer function trusts its caller''s search path'),
@@ -888,6 +889,8 @@ create table if not exists monitoring.remembered_checks (
   candidates    monitoring.candidate[] not null,
   -- The SQLSTATE it ended with; null: it was made.
   failed        text,
+  -- What the summary counts, of what it read.
+  metrics       jsonb not null default '{}',
   -- Whether monitoring.reconcile() has heard of it: one look is one look, however often it is told.
   is_reconciled boolean not null default false
 );
@@ -1128,7 +1131,7 @@ declare
   v_due text[] := array(
     select c.check_id from monitoring.checks c left join monitoring.remembered_checks r on r.check_id = c.check_id
     -- A little less, so that the fifteenth tick after it is not missed by milliseconds; and a clock may have been set back.
-    where c.cadence = 'slow' and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
+    where (c.cadence = 'slow' or c.cadence = 'sized' and monitoring.is_remembered('companions')) and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
     order by c.check_id);
   v_answers record;
 begin
@@ -1136,16 +1139,22 @@ begin
     return v_due;
   end if;
   select * into v_answers from monitoring.run_checks(v_due);
-  insert into monitoring.remembered_checks as r (check_id, checked_at, candidates, failed)
-  select d, now(), array(select c from unnest(v_answers.p_found) c where c.check_id = d), v_answers.p_failed ->> d
+  insert into monitoring.remembered_checks as r (check_id, checked_at, candidates, failed, metrics)
+  select d, now(), array(select c from unnest(v_answers.p_found) c where c.check_id = d), v_answers.p_failed ->> d,
+    case d
+      when 'dead-tuples' then jsonb_build_object('tables_needing_vacuum', v_answers.p_metrics -> 'tables_needing_vacuum')
+      when 'rls-exposed' then jsonb_build_object('high_risk_tables', v_answers.p_metrics -> 'high_risk_tables')
+      else '{}'
+    end
   from unnest(v_due) d
   on conflict (check_id) do update
-    set checked_at = excluded.checked_at, candidates = excluded.candidates, failed = excluded.failed, is_reconciled = false;
+    set checked_at = excluded.checked_at, candidates = excluded.candidates, failed = excluded.failed, metrics = excluded.metrics,
+      is_reconciled = false;
   delete from monitoring.remembered_checks r where not exists (select from monitoring.checks c where c.check_id = r.check_id);
   return v_due;
 end
 $$;
-comment on function monitoring.remember_checks() is 'Makes the slow checks that are due, keeps their answers, and says which they were.';
+comment on function monitoring.remember_checks() is 'Makes the slow checks that are due (of a large database the sized ones too), keeps their answers, and says which they were.';
 
 -- One look at everything, from which findings and summary are told. Slow checks are told from memory when the sampler asks
 -- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made since the events
@@ -1159,6 +1168,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_is_large boolean;
   v_told text[] := '{}'; -- from memory
   v_run text[];
   v_failed jsonb;
@@ -1172,20 +1182,24 @@ begin
   if p_cadence <> 'sample' then
     raise exception 'cadence must be sample or null' using errcode = 'invalid_parameter_value';
   end if;
-  if p_cadence = 'sample' or monitoring.is_remembered('companions') then
+  v_is_large := monitoring.is_remembered('companions');
+  if p_cadence = 'sample' or v_is_large then
     v_told := array(
       select r.check_id from monitoring.remembered_checks r join monitoring.checks c on c.check_id = r.check_id
-      where r.checked_at between now() - interval '1 hour' and now());
+      where r.checked_at between now() - interval '1 hour' and now()
+        and (c.cadence = 'slow' or c.cadence = 'sized' and p_cadence = 'sample' and v_is_large));
   end if;
   select a.p_run, a.p_failed, a.p_found, a.p_blind, a.p_metrics into v_run, v_failed, v_found, v_blind, v_metrics
   from monitoring.run_checks(array(
     select c.check_id from monitoring.checks c
-    where c.cadence = 'sample' or p_cadence is null and c.check_id <> all (v_told)
+    where c.cadence = 'sample' or (p_cadence is null or c.cadence = 'sized') and c.check_id <> all (v_told)
     order by c.check_id)) a;
   if v_told <> '{}' then
     select v_run || coalesce(array_agg(r.check_id) filter (where not r.is_reconciled and r.failed is null), '{}'),
-      v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}')
-      into v_run, v_failed
+      v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}'),
+      v_metrics || coalesce((select r.metrics from monitoring.remembered_checks r where r.check_id = 'dead-tuples' and r.check_id = any (v_told)), '{}')
+        || coalesce((select r.metrics from monitoring.remembered_checks r where r.check_id = 'rls-exposed' and r.check_id = any (v_told)), '{}')
+      into v_run, v_failed, v_metrics
     from monitoring.remembered_checks r where r.check_id = any (v_told);
     v_found := v_found || array(
       select c from monitoring.remembered_checks r cross join unnest(r.candidates) c where r.check_id = any (v_told));

@@ -6,7 +6,7 @@ select now() - (31 - n) * interval '1 minute', now() - (31 - n) * interval '1 mi
 -- given: 100 MB a minute
 delete from monitoring.samples;
 insert into monitoring.samples (tick_at, sampled_at, duration_ms, commits, rollbacks, blocks_read, blocks_hit, tuples_returned, temp_files, temp_bytes, deadlocks, checkpoints_timed, checkpoints_requested)
-select now() - (31 - n) * interval '1 minute', now() - (31 - n) * interval '1 minute', 1, n, 0, 0, 0, 0, n, n * 100000000, 0, 0, 0 from generate_series(1, 30) n;
+select now() - (31 - n) * interval '1 minute', now() - (31 - n) * interval '1 minute', 1, n, 0, 0, 0, 0, n, n::bigint * 100000000, 0, 0, 0 from generate_series(1, 30) n;
 -- then: warning database
 -- given: that was two hours ago
 update monitoring.samples set tick_at = tick_at - interval '2 hours';

@@ -109,6 +109,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.run_sampler_part(monitoring.sampler_parts, timestamptz, numeric)",
         "row('size', 900, 0.1, null, null, null, null, 0, null, null)::monitoring.sampler_parts, '2025-06-07 20:31+00', 30",
     ),
+    (
+        "monitoring.judge_sample(timestamptz)",
+        "'2025-06-07 20:31+00'",
+    ),
     ("monitoring.health_status(integer)", "100"),
     ("monitoring.windows(integer)", "1"),
     ("monitoring.readiness(uuid)", "null"),

@@ -77,7 +77,11 @@ async fn a_cancelled_part_does_not_take_the_heartbeat_with_it() {
         reason(&report, "rollup").is_some_and(|why| why.starts_with("cancelled after ")),
         "{report}"
     );
-    assert!(reason(&report, "what follows it").is_some(), "{report}");
+    assert_eq!(
+        reason(&report, "statements").as_deref(),
+        Some("the time was used up by rollup"),
+        "{report}"
+    );
     assert!(report["health_score"].is_number());
     assert_eq!(
         text(&client, "select count(*) from monitoring.samples")
@@ -91,7 +95,7 @@ async fn a_cancelled_part_does_not_take_the_heartbeat_with_it() {
         "{report}"
     );
     assert_eq!(
-        reason(&report, "what follows it"),
+        reason(&report, "statements"),
         None,
         "the others have their turn again: {report}"
     );
@@ -146,6 +150,12 @@ async fn a_server_in_trouble_is_asked_for_less() {
     });
     let database = cluster.database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
+    // On a busy machine a part may take more than its share at once.
+    execute(
+        &client,
+        "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'",
+    )
+    .await;
     sample(&agent, 30).await;
     let mut taken = Vec::new();
     while taken.len() < 15 {
