@@ -199,6 +199,33 @@ async fn tables_that_differ_in_one_thing_are_told_apart() {
     }
 }
 
+/// They are judged together, and each is told what its own policies are called.
+#[tokio::test]
+async fn tables_that_differ_in_the_names_of_their_policies_are_told_their_own() {
+    let (_cluster, database) = database(
+        "create table one (id int); alter table one enable row level security; grant select on one to public;
+         create table two (id int); alter table two enable row level security; grant select on two to public;
+         create table three (id int); alter table three enable row level security; grant select on three to public;
+         create policy \"100%s of it\" on one using (true); create policy \"lets everybody through: policy %s\" on two using (true);
+         create policy p on three using (true);",
+    );
+    let client = database.superuser().await;
+    let mut rest = Vec::new();
+    for (table, policy) in [
+        ("one", "100%s of it"),
+        ("two", "lets everybody through: policy %s"),
+        ("three", "p"),
+    ] {
+        let expected = format!("lets everybody through: policy {policy}");
+        let mut reasons = reasons(&client, table).await;
+        let before = reasons.len();
+        reasons.retain(|reason| *reason != expected);
+        assert_eq!(reasons.len(), before - 1, "{table}: {reasons:?}");
+        rest.push(reasons);
+    }
+    assert!(rest[0] == rest[1] && rest[1] == rest[2], "{rest:?}");
+}
+
 /// Enabled, with a policy, and as open as without; and what looks like it and is not.
 #[tokio::test]
 async fn using_true_lets_everybody_through() {
