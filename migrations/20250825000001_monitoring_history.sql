@@ -526,17 +526,18 @@ as $$
     -- Restored elsewhere, cloned, restarted or reset: the counters or the oids are not the same ones.
     else concat_ws(' ', 'monitoring.remembered'::regclass::oid, d.oid,
       extract(epoch from pg_postmaster_start_time()), extract(epoch from pg_stat_get_db_stat_reset_time(d.oid)),
-      case p_subject
-        -- Nobody gets a column's privileges but by an update: tables come and go without any.
-        when 'column_grants' then pg_stat_get_tuples_updated('pg_attribute'::regclass)::text
-        when 'tables' then monitoring.catalog_writes('pg_class', 'pg_namespace')
-        -- The database's owner is a member of pg_database_owner.
-        when 'rls_status' then concat_ws(' ',
-          monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite'),
-          pg_stat_get_tuples_updated('pg_attribute'::regclass), d.datdba)
-      end,
+      -- Nobody gets a column's privileges but by an update: tables come and go without any.
+      case when p_subject in ('column_grants', 'rls_status') then pg_stat_get_tuples_updated('pg_attribute'::regclass) end,
+      -- The database's owner is a member of pg_database_owner.
+      case when p_subject = 'rls_status' then d.datdba end,
       case when p_subject in ('tables', 'rls_status')
         then md5(concat(monitoring.setting('application_schemas'), monitoring.setting('exposed_schemas'))) end)
+      -- What stands behind the bar can be made sure of by catalog_contents().
+      || '|' || case p_subject
+        when 'tables' then monitoring.catalog_writes('pg_class', 'pg_namespace')
+        when 'rls_status' then monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite')
+        else ''
+      end
   end
   from pg_database d
   where d.datname = current_database()

@@ -34,8 +34,8 @@ set role monitoring_owner;
 -- Keeps what is remembered of a large database true (20250825000001 says what and why), and costs next to nothing while nothing
 -- changes. At most one subject is looked up a call, and only what differs is written. Where tables come and go all day, what was
 -- looked up is outdated before anybody reads it: so a look-up may take a ten-thousandth of the time since the one before, and
--- meanwhile who reads looks for himself. Whether an answer holds is noted before it is looked up: what changes in between makes
--- it old, never wrong.
+-- meanwhile who reads looks for himself. Whether an answer holds is noted before it is looked up, or compared: what changes in
+-- between makes it old, never wrong.
 create or replace function monitoring.remember() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -45,6 +45,8 @@ as $$
 declare
   v_relations bigint := greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass),
     pg_stat_get_live_tuples('pg_class'::regclass));
+  v_subjects constant text[] := '{companions,tables,column_grants,rls_status}';
+  v_now text[];
   v_subject text;
   v_holds_while text;
   v_contents text;
@@ -60,22 +62,27 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     return;
   end if;
-  -- What the counters have not told yet. Costs as much as reading pg_class, so not every minute.
+  v_now := array(select monitoring.holds_while(s.subject) from unnest(v_subjects) with ordinality s (subject, place) order by s.place);
+  -- Not every change that was counted concerns us (a temporary table), and not every one that does was counted yet. To compare
+  -- what there is costs as much as reading pg_class: not every minute without a reason.
   if exists (
-    select from monitoring.remembered r
-    where r.contents is not null and r.checked_at not between now() - interval '10 minutes' and now()
-      and r.holds_while = monitoring.holds_while(r.subject))
+    select from monitoring.remembered r join unnest(v_subjects, v_now) k (subject, holds_while) on k.subject = r.subject
+    where r.contents is not null and split_part(r.holds_while, '|', 1) = split_part(k.holds_while, '|', 1)
+      and r.checked_at not between now()
+        - case when r.holds_while = k.holds_while then interval '10 minutes' else r.look_up_ms * interval '1 second' end and now())
   then
     v_contents := monitoring.catalog_contents();
     update monitoring.remembered r
-    set checked_at = now(), holds_while = case when r.contents = v_contents then r.holds_while else '' end
-    where r.contents is not null;
+    set checked_at = now(), holds_while = case
+      when r.contents <> v_contents then ''
+      when split_part(r.holds_while, '|', 1) = split_part(k.holds_while, '|', 1) then k.holds_while
+      else r.holds_while end
+    from unnest(v_subjects, v_now) k (subject, holds_while)
+    where k.subject = r.subject and r.contents is not null;
   end if;
   select k.subject, k.holds_while into v_subject, v_holds_while
-  from (
-    select s.subject, s.place, monitoring.holds_while(s.subject) as holds_while
-    from unnest('{companions,tables,column_grants,rls_status}'::text[]) with ordinality s (subject, place)
-  ) k left join monitoring.remembered r on r.subject = k.subject
+  from unnest(v_subjects, v_now) with ordinality k (subject, holds_while, place)
+    left join monitoring.remembered r on r.subject = k.subject
   where k.holds_while is not null
     and (r.subject is null
       or r.remembered_at not between now() - v_at_the_latest[k.place] and now()

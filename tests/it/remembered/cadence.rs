@@ -91,6 +91,43 @@ async fn what_changes_all_the_time_is_looked_up_in_proportion_to_its_cost() {
     assert_eq!(looked_up(&database, REMEMBER_ALL), "rls_status");
 }
 
+/// The counters tell of every temporary table; the catalogs tell that it is none of ours.
+#[tokio::test]
+async fn what_is_remembered_outlives_temporary_tables_without_a_look() {
+    let (_cluster, database) = shaped();
+    if !subjects(&database).contains("rls_status") {
+        return;
+    }
+    remember(&database).await;
+    let client = database.superuser().await;
+    for (change, outlives) in [
+        ("create temp table passing (id int)", true),
+        ("create temp table passing (id int); drop table bare", false),
+        (
+            "set role app; reset role; grant select on lazy to app",
+            false,
+        ),
+        ("create temp table passing (id int)", false),
+    ] {
+        psql(&database, change);
+        wait_until("the change has arrived", async || !holds(&database)).await;
+        // Not sooner than it is worth.
+        psql(
+            &database,
+            "update monitoring.remembered set look_up_ms = 20",
+        );
+        assert_eq!(looked_up(&database, REMEMBER_ALL), "");
+        assert!(!holds(&database), "{change}");
+        for subject in ["rls_status", "tables"] {
+            age(&database, subject, "checked_at", "21 seconds");
+        }
+        assert_eq!(looked_up(&database, REMEMBER_ALL), "");
+        assert_eq!(holds(&database), outlives, "{change}");
+        let answer = told(&client, ANSWERS[0]).await;
+        assert_eq!(answer, true_answer(&client, ANSWERS[0]).await, "{change}");
+    }
+}
+
 /// A session reports what it wrote between two statements. What it sends in one go is one, however long it takes.
 #[tokio::test]
 async fn what_a_busy_session_has_not_reported_is_found_in_the_catalogs() {
