@@ -31,6 +31,15 @@ end
 $become$;
 set role monitoring_owner;
 
+-- Large enough that what every table has to be read for is remembered (setting remember_from_relations).
+create or replace function monitoring.is_large() returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass), pg_stat_get_live_tuples('pg_class'::regclass))
+    >= (monitoring.setting('remember_from_relations') #>> '{}')::bigint
+$$;
+
 -- Keeps what is remembered of a large database true (20250825000001 says what and why), and costs next to nothing while nothing
 -- changes. At most one subject is looked up a call, and only what differs is written. Where tables come and go all day, what was
 -- looked up is outdated before anybody reads it: so a look-up may take a ten-thousandth of the time since the one before, and
@@ -43,8 +52,6 @@ set work_mem = '16MB'
 set jit = off
 as $$
 declare
-  v_relations bigint := greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass),
-    pg_stat_get_live_tuples('pg_class'::regclass));
   v_subjects constant text[] := '{companions,tables,column_grants,rls_status}';
   v_now text[];
   v_subject text;
@@ -54,7 +61,7 @@ declare
   v_at_the_latest constant interval[] := '{1 hour,30 minutes,1 hour,1 hour}';
   v_started_at timestamptz := clock_timestamp();
 begin
-  if v_relations < (monitoring.setting('remember_from_relations') #>> '{}')::bigint then
+  if not monitoring.is_large() then
     delete from monitoring.remembered;
     return;
   end if;
@@ -530,7 +537,8 @@ begin
     case p_part.part
       when 'changes' then v_noted := monitoring.note_changes(p_part.noted);
       when 'remember' then perform monitoring.remember();
-      when 'checks' then perform monitoring.remember_checks();
+      when 'table_checks' then perform monitoring.remember_checks('sized');
+      when 'checks' then perform monitoring.remember_checks('slow');
       when 'statements' then perform monitoring.sample_statements(p_tick_at, p_part.last_at);
       when 'texts' then perform monitoring.note_statement_texts();
       when 'tables' then perform monitoring.sample_tables(p_tick_at, p_part.last_at);
@@ -638,7 +646,7 @@ begin
 
   v_sample := monitoring.collect_sample();
   -- What changed is known before it is judged.
-  foreach v_name in array '{changes,rollup,judgement,remember,checks,statements,texts,tables,size}'::text[] loop
+  foreach v_name in array '{changes,rollup,judgement,remember,table_checks,checks,statements,texts,tables,size}'::text[] loop
     if v_name = 'judgement' then
       select j.seen, j.events, j.problem into v_seen, v_events, v_reason from monitoring.judge_sample(v_tick_at) j;
       if v_reason is not null then
@@ -715,14 +723,16 @@ insert into monitoring.sampler_parts (part, every_seconds, budget_share) values
   ('changes', 0, null),
   ('rollup', 0, null),
   ('remember', 0, 1),
-  ('checks', 900, 0.2),
-  ('statements', 60, 0.3),
-  ('texts', 60, 0.1),
+  ('table_checks', 900, 0.1),
+  ('checks', 900, 0.1),
+  ('statements', 60, 0.15),
+  ('texts', 60, 0.05),
   ('tables', 900, 0.1),
-  ('size', 900, 0.1)
+  ('size', 900, 0.05)
 on conflict (part) do nothing;
 
 do $private$ begin perform monitoring.make_private(
+  'function monitoring.is_large()',
   'function monitoring.remember()',
   'function monitoring.collect_sample()',
   'function monitoring.sample_statements(timestamptz, timestamptz)',

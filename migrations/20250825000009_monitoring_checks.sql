@@ -1122,8 +1122,9 @@ begin
 end
 $$;
 
--- Makes the slow checks where they were last made 15 minutes ago, and keeps what they answer, for monitoring.assess().
-create or replace function monitoring.remember_checks() returns text[]
+-- Makes those of a cadence (null: slow and, of a large database, sized) that were last made 15 minutes ago, and keeps what they
+-- answer, for monitoring.assess().
+create or replace function monitoring.remember_checks(p_cadence text default null) returns text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1131,7 +1132,7 @@ declare
   v_due text[] := array(
     select c.check_id from monitoring.checks c left join monitoring.remembered_checks r on r.check_id = c.check_id
     -- A little less, so that the fifteenth tick after it is not missed by milliseconds; and a clock may have been set back.
-    where (c.cadence = 'slow' or c.cadence = 'sized' and monitoring.is_remembered('companions')) and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
+    where coalesce(c.cadence = p_cadence, c.cadence <> 'sample') and (c.cadence <> 'sized' or monitoring.is_large()) and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
     order by c.check_id);
   v_answers record;
 begin
@@ -1154,7 +1155,7 @@ begin
   return v_due;
 end
 $$;
-comment on function monitoring.remember_checks() is 'Makes the slow checks that are due (of a large database the sized ones too), keeps their answers, and says which they were.';
+comment on function monitoring.remember_checks(text) is 'Makes the slow checks that are due (of a large database the sized ones too), keeps their answers, and says which they were.';
 
 -- One look at everything, from which findings and summary are told. Slow checks are told from memory when the sampler asks
 -- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made since the events
@@ -1182,11 +1183,12 @@ begin
   if p_cadence <> 'sample' then
     raise exception 'cadence must be sample or null' using errcode = 'invalid_parameter_value';
   end if;
-  v_is_large := monitoring.is_remembered('companions');
+  v_is_large := monitoring.is_large();
   if p_cadence = 'sample' or v_is_large then
     v_told := array(
       select r.check_id from monitoring.remembered_checks r join monitoring.checks c on c.check_id = r.check_id
-      where r.checked_at between now() - interval '1 hour' and now()
+      -- Where they are costly they are made less often than every 15 minutes.
+      where r.checked_at between now() - interval '3 hours' and now()
         and (c.cadence = 'slow' or c.cadence = 'sized' and p_cadence = 'sample' and v_is_large));
   end if;
   select a.p_run, a.p_failed, a.p_found, a.p_blind, a.p_metrics into v_run, v_failed, v_found, v_blind, v_metrics
@@ -1753,7 +1755,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_definer_search_path()',
   'function monitoring.check_unsafe_setting()',
   'function monitoring.run_checks(text[])',
-  'function monitoring.remember_checks()',
+  'function monitoring.remember_checks(text)',
   'function monitoring.assess(text)',
   'function monitoring.findings()',
   'function monitoring.health_score(jsonb)',
