@@ -12,7 +12,7 @@ do $refuse$
 declare
   v_role text;
 begin
-  foreach v_role in array array['monitoring_owner', 'monitoring_reader', 'monitoring_agent'] loop
+  foreach v_role in array array['monitoring_owner', 'monitoring_reader', 'monitoring_agent', 'monitoring_calendar'] loop
     if exists (
       select from pg_catalog.pg_roles r
       where r.rolname = v_role
@@ -79,7 +79,8 @@ begin
     select * from (values
       ('monitoring_owner', 'pgvigil: owns every object; security definer functions run as it'),
       ('monitoring_reader', 'pgvigil: what an API caller runs as; its claims decide what it sees'),
-      ('monitoring_agent', 'pgvigil: what the scheduled tasks run as')
+      ('monitoring_agent', 'pgvigil: what the scheduled tasks run as'),
+      ('monitoring_calendar', 'pgvigil: reads the calendar view; may nothing but what it is granted there')
     ) as wanted (name, comment)
   loop
     if not exists (select from pg_catalog.pg_roles where rolname = v_role.name) then
@@ -101,6 +102,17 @@ begin
                 'monitoring_agent to %I with admin option', current_user);
     end;
   end loop;
+
+  -- The one function that runs as monitoring_calendar is made by the owner, who must be able to become it for that.
+  if not pg_catalog.pg_has_role('monitoring_owner', 'monitoring_calendar', 'usage') then
+    begin
+      grant monitoring_calendar to monitoring_owner;
+    exception when insufficient_privilege then
+      raise exception 'role "%" may not grant monitoring_calendar, which another role made', current_user
+        using errcode = 'insufficient_privilege',
+              hint = 'As the role that made it, or a superuser: grant monitoring_calendar to monitoring_owner';
+    end;
+  end if;
 
   -- Without one of these the owner sees nothing of other sessions (manual, "Predefined Roles").
   if not pg_catalog.pg_has_role('monitoring_owner', 'pg_read_all_stats', 'usage') then
@@ -216,6 +228,13 @@ create table if not exists monitoring.settings (
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
       when 'posts_per_minute' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+      when 'window_lead_minutes' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1440 and value::numeric % 1 = 0 else false end
+      when 'calendar_time_limit_ms' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 100 and 10000 and value::numeric % 1 = 0 else false end
+      when 'calendar_view' then
+        -- With its schema: what a name without one means is for a search path to say.
+        case when pg_catalog.jsonb_typeof(value) = 'string' then pg_catalog.cardinality(pg_catalog.parse_ident(value #>> '{}')) = 2 else value = 'null' end
       when 'application_schemas' then
         value = 'null' or pg_catalog.jsonb_typeof(value) = 'array'
           and not pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
@@ -258,6 +277,9 @@ insert into monitoring.settings (key, value, description) values
   ('remember_from_relations', '5000', 'With this many relations or more the sampler remembers what is costly to look up (docs/operations.md).'),
   ('gets_per_minute', '30', 'GET requests to the API that one token subject may make in any minute.'),
   ('posts_per_minute', '10', 'POST requests to the API that one token subject may make in any minute.'),
+  ('window_lead_minutes', '60', 'Minutes before a critical window in which the database is watched as in it.'),
+  ('calendar_view', 'null', 'A view of the business''s own calendar, with its schema: starts_at timestamptz, ends_at timestamptz, label text.'),
+  ('calendar_time_limit_ms', '2000', 'The time that reading the calendar view may take.'),
   ('application_schemas', 'null', 'Schemas whose tables are watched; null: all but the system''s and pgvigil''s own.'),
   ('exposed_schemas', '["public"]', 'Schemas an API exposes (PostgREST''s db-schemas): row-level security must be on there.'),
   ('role_claim_path', '["app_metadata", "role"]', 'Where in request.jwt.claims the caller''s role is; a string or an array.'),
@@ -289,6 +311,68 @@ create unique index if not exists critical_windows_once_key on monitoring.critic
 create index if not exists critical_windows_ends_at_idx on monitoring.critical_windows (ends_at);
 comment on table monitoring.critical_windows is 'The hours that matter, from starts_at until ends_at.';
 
+create table if not exists monitoring.window_rules (
+  id          uuid primary key default pg_catalog.gen_random_uuid(),
+  label       text not null,
+  weekdays    int[] not null, -- of its beginning; 1 is Monday, 7 Sunday
+  starts      time not null,
+  ends        time not null,  -- not later than starts: on the day after
+  time_zone   text not null,
+  valid_from  date,
+  valid_until date,
+  created_at  timestamptz not null default pg_catalog.now(),
+  constraint window_rules_have_a_label check (pg_catalog.length(label) between 1 and 200),
+  constraint window_rules_have_weekdays check (
+    pg_catalog.cardinality(weekdays) between 1 and 7 and weekdays <@ '{1,2,3,4,5,6,7}' and pg_catalog.array_position(weekdays, null) is null),
+  constraint window_rules_are_not_always check (not (weekdays @> '{1,2,3,4,5,6,7}' and starts = ends)),
+  constraint window_rules_end_after_they_start check (valid_until >= valid_from)
+);
+create unique index if not exists window_rules_once_key on monitoring.window_rules (
+  label, weekdays, starts, ends, time_zone, (coalesce(valid_from, '-infinity')), (coalesce(valid_until, 'infinity')));
+comment on table monitoring.window_rules is
+  'Critical windows of every week: on weekdays (1 is Monday), from starts until ends, past midnight where ends is not later, by the clocks of time_zone.';
+
+-- Abbreviations and POSIX's own rules are times too, and change no clock or change it on days of their own.
+create or replace function monitoring.check_time_zone() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
+    raise exception 'time_zone must be the name of a time zone, like Europe/London' using errcode = 'invalid_parameter_value';
+  end if;
+  return new;
+end
+$$;
+create or replace trigger time_zones_are_known before insert or update of time_zone on monitoring.window_rules
+  for each row execute function monitoring.check_time_zone();
+
+-- What the view that setting calendar_view names said when it could last be read (monitoring.refresh_calendar()).
+create table if not exists monitoring.calendar_windows (
+  id        uuid primary key,
+  starts_at timestamptz not null,
+  ends_at   timestamptz not null,
+  label     text not null,
+  constraint calendar_windows_end_after_they_start check (
+    pg_catalog.isfinite(starts_at) and ends_at > starts_at and ends_at <= starts_at + interval '31 days'),
+  constraint calendar_windows_have_a_label check (pg_catalog.length(label) between 1 and 200)
+);
+create index if not exists calendar_windows_ends_at_idx on monitoring.calendar_windows (ends_at);
+comment on table monitoring.calendar_windows is 'The coming windows of the calendar view, as it was last read.';
+
+create table if not exists monitoring.calendar_status (
+  is_only      boolean primary key default true check (is_only),
+  view_name    text not null,
+  tried_at     timestamptz not null,
+  duration_ms  numeric,
+  refreshed_at timestamptz,
+  windows      int,
+  problem      text,
+  refused      text
+);
+comment on table monitoring.calendar_status is
+  'How reading the calendar view went: when it was last tried, when it last worked, what failed, and which rows are no windows.';
+
 -- In plpgsql and not in SQL, like all that is asked often: a session plans it once, and not at every call.
 create or replace function monitoring.setting(p_key text) returns jsonb
 language plpgsql stable
@@ -311,6 +395,120 @@ begin
 end
 $$;
 comment on function monitoring.setting_list(text) is 'A setting that is a list of texts; null when it is null or empty.';
+
+-- A clock set back shows an hour twice, one set forward leaves one out. A window begins at the first and ends at the last
+-- moment that its local time can mean, so that it never misses any of it.
+create or replace function monitoring.moment(p_local timestamp, p_time_zone text, p_is_end boolean) returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_moment timestamptz := p_local at time zone p_time_zone;
+  v_left_out interval := (v_moment at time zone p_time_zone) - p_local;
+begin
+  if v_left_out <> interval '0' then
+    return case when p_is_end then greatest(v_moment, v_moment - v_left_out) else least(v_moment, v_moment - v_left_out) end;
+  end if;
+  return (
+    select case when p_is_end then max(c.moment) else min(c.moment) end
+    from unnest('{-2 hours,-1 hour,-30 minutes,0,30 minutes,1 hour,2 hours}'::interval[]) as d (shift)
+      cross join lateral (select v_moment + d.shift) as c (moment)
+    where c.moment at time zone p_time_zone = p_local);
+end
+$$;
+
+-- The one source of windows. They are told one by one, also where they overlap. Of rules the next 400 days at most.
+create or replace function monitoring.windows_between(p_from timestamptz, p_to timestamptz) returns table (
+  id uuid, source text, rule_id uuid, starts_at timestamptz, ends_at timestamptz, label text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_rule record;
+  v_rules_to timestamptz := least(p_to, p_from + interval '400 days');
+begin
+  perform monitoring.authorize('read');
+  if p_from is null or not isfinite(p_from) or p_to is null or p_to < p_from then
+    raise exception 'p_to must not be before p_from, and p_from a time' using errcode = 'invalid_parameter_value';
+  end if;
+  return query
+    select w.id, 'dated', null::uuid, w.starts_at, w.ends_at, w.label
+    from monitoring.critical_windows w
+    where w.ends_at > p_from and w.starts_at <= p_to;
+  if monitoring.setting('calendar_view') <> 'null' then
+    return query
+      select w.id, 'calendar', null::uuid, w.starts_at, w.ends_at, w.label
+      from monitoring.calendar_windows w
+      where w.ends_at > p_from and w.starts_at <= p_to;
+  end if;
+  for v_rule in select * from monitoring.window_rules loop
+    begin
+      return query
+        select md5(format('rule %s %s', v_rule.id, d.day))::uuid, 'rule', v_rule.id, m.starts_at, m.ends_at, v_rule.label
+        from (
+          select (p_from at time zone v_rule.time_zone)::date - 2 + n as day
+          from generate_series(0, (v_rules_to at time zone v_rule.time_zone)::date - (p_from at time zone v_rule.time_zone)::date + 3) n
+        ) d cross join lateral (
+          select monitoring.moment(d.day + v_rule.starts, v_rule.time_zone, false) as starts_at,
+            monitoring.moment(d.day + case when v_rule.ends <= v_rule.starts then 1 else 0 end + v_rule.ends, v_rule.time_zone, true) as ends_at
+        ) m
+        where extract(isodow from d.day) = any (v_rule.weekdays)
+          and (v_rule.valid_from is null or d.day >= v_rule.valid_from)
+          and (v_rule.valid_until is null or d.day <= v_rule.valid_until)
+          and m.ends_at > p_from and m.starts_at <= v_rules_to;
+    exception when invalid_parameter_value then
+      continue; -- a zone that the server no longer knows must not hide the other windows; monitoring.unknown_zones() tells
+    end;
+  end loop;
+end
+$$;
+comment on function monitoring.windows_between(timestamptz, timestamptz) is
+  'Every critical window that is open at some moment of a stretch of time: source is dated, rule or calendar. In no order.';
+
+-- Windows that overlap or touch are one here, as far as they are of the day before and the seven days after.
+create or replace function monitoring.window_effect(p_at timestamptz default now()) returns table (
+  in_window boolean, is_open boolean, label text, window_starts_at timestamptz, window_ends_at timestamptz, opens_in_seconds bigint)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_lead interval;
+  v_window record;
+  v_others int := -1;
+begin
+  v_lead := make_interval(mins => (monitoring.setting('window_lead_minutes') #>> '{}')::int);
+  for v_window in
+    select w.starts_at, w.ends_at, w.label
+    from monitoring.windows_between(p_at - interval '1 day', p_at + interval '7 days') w -- asks whether the caller may read
+    order by w.starts_at, w.ends_at desc, w.id
+  loop
+    if v_window.starts_at <= window_ends_at then
+      window_ends_at := greatest(window_ends_at, v_window.ends_at);
+    elsif window_ends_at > p_at then
+      exit;
+    else
+      window_starts_at := v_window.starts_at;
+      window_ends_at := v_window.ends_at;
+    end if;
+    if v_window.ends_at > greatest(p_at, v_window.starts_at) and v_window.starts_at <= greatest(p_at, window_starts_at) then
+      label := coalesce(label, v_window.label);
+      v_others := v_others + 1;
+    end if;
+  end loop;
+  if window_ends_at is null or window_ends_at <= p_at then
+    return query select false, false, null::text, null::timestamptz, null::timestamptz, null::bigint;
+    return;
+  end if;
+  return query select window_starts_at - v_lead <= p_at, window_starts_at <= p_at,
+    case when v_others > 0 then left(label, 180) || format(' and %s more', v_others) else label end,
+    window_starts_at, window_ends_at,
+    greatest(0, ceil(extract(epoch from window_starts_at - p_at)))::bigint;
+end
+$$;
+comment on function monitoring.window_effect(timestamptz) is
+  'One row: whether a moment is in a critical window or its lead time, and the window that is open then, else the next of seven days.';
 
 -- The role whose rights the caller uses, also inside a security definer function, where current_user is the function's
 -- owner: SET ROLE is remembered in the parameter "role", which a definer function does not change.
@@ -473,6 +671,13 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.settings',
   'table monitoring.thresholds',
   'table monitoring.critical_windows',
+  'table monitoring.window_rules',
+  'table monitoring.calendar_windows',
+  'table monitoring.calendar_status',
+  'function monitoring.check_time_zone()',
+  'function monitoring.moment(timestamp, text, boolean)',
+  'function monitoring.windows_between(timestamptz, timestamptz)',
+  'function monitoring.window_effect(timestamptz)',
   'function monitoring.setting(text)',
   'function monitoring.setting_list(text)',
   'function monitoring.keep_settings()',
@@ -489,6 +694,8 @@ grant usage on schema monitoring to monitoring_reader, monitoring_agent;
 grant select on monitoring.migrations to monitoring_agent;
 -- Both tell a caller only about itself. validation() asks them, which runs as its caller.
 grant execute on function monitoring.authorize(text), monitoring.caller_role() to monitoring_reader, monitoring_agent;
+grant execute on function monitoring.windows_between(timestamptz, timestamptz), monitoring.window_effect(timestamptz)
+  to monitoring_reader, monitoring_agent;
 
 -- Whoever row-level security asks about runs the function in the policy.
 do $grants$
@@ -512,9 +719,9 @@ declare
 begin
   if v_operator <> '' then
     -- Taken back first, so that a second run leaves the same order in the access list.
-    execute pg_catalog.format('revoke all on monitoring.settings, monitoring.thresholds, monitoring.critical_windows, monitoring.migrations from %I', v_operator);
+    execute pg_catalog.format('revoke all on monitoring.settings, monitoring.thresholds, monitoring.critical_windows, monitoring.window_rules, monitoring.migrations from %I', v_operator);
     execute pg_catalog.format('grant select, update on monitoring.settings, monitoring.thresholds to %I', v_operator);
-    execute pg_catalog.format('grant select, insert, update, delete on monitoring.critical_windows to %I', v_operator);
+    execute pg_catalog.format('grant select, insert, update, delete on monitoring.critical_windows, monitoring.window_rules to %I', v_operator);
     execute pg_catalog.format('grant select on monitoring.migrations to %I', v_operator);
   end if;
 end

@@ -152,7 +152,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return monitoring.own_logins() || array['monitoring_reader'::regrole::oid, 'monitoring_agent'::regrole::oid];
+  return monitoring.own_logins() || array['monitoring_reader'::regrole::oid, 'monitoring_agent'::regrole::oid, 'monitoring_calendar'::regrole::oid];
 end
 $$;
 
@@ -1356,8 +1356,7 @@ begin
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
     'window', (
-      select to_jsonb(w) - 'created_at' from monitoring.critical_windows w
-      where now() >= w.starts_at and now() < w.ends_at order by w.starts_at, w.ends_at, w.id limit 1),
+      select to_jsonb(w) from monitoring.windows_between(now(), now()) w order by w.starts_at, w.ends_at, w.id limit 1),
     'degraded', v_seen -> 'degraded');
 end
 $$;

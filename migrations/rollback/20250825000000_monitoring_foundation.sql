@@ -56,11 +56,13 @@ end
 $become$;
 
 drop function if exists
+  monitoring.window_effect(timestamptz), monitoring.windows_between(timestamptz, timestamptz), monitoring.moment(timestamp, text, boolean),
   monitoring.authorize(text), monitoring.may(text), monitoring.caller_role(), monitoring.operator_role(),
   monitoring.caller_subject(), monitoring.claims(), monitoring.caller_login(),
   monitoring.setting_list(text), monitoring.setting(text), monitoring.make_private(text[]);
-drop table if exists monitoring.critical_windows, monitoring.thresholds, monitoring.settings, monitoring.migrations;
-drop function if exists monitoring.keep_settings();
+drop table if exists monitoring.calendar_status, monitoring.calendar_windows, monitoring.window_rules, monitoring.critical_windows,
+  monitoring.thresholds, monitoring.settings, monitoring.migrations;
+drop function if exists monitoring.keep_settings(), monitoring.check_time_zone();
 drop schema if exists monitoring;
 
 do $return$
@@ -76,6 +78,7 @@ do $roles$
 declare
   v_role name;
   v_schema name;
+  v_grant text;
 begin
   -- The schema of pg_stat_statements, where that is not everybody's.
   for v_schema in
@@ -84,9 +87,29 @@ begin
   loop
     execute pg_catalog.format('revoke usage on schema %I from monitoring_owner', v_schema);
   end loop;
+  -- What monitoring_calendar was granted for the business's calendar view, by whoever may take it back.
+  for v_grant in
+    select g.object from (
+      select 'schema ' || n.oid::regnamespace as object, n.nspacl as acl from pg_catalog.pg_namespace n
+      union all
+      select 'table ' || c.oid::regclass, c.relacl from pg_catalog.pg_class c where c.relkind in ('r', 'v', 'm', 'f', 'p')
+      union all
+      select 'function ' || p.oid::regprocedure, p.proacl from pg_catalog.pg_proc p
+    ) g
+    where exists (
+      select from pg_catalog.aclexplode(g.acl) a
+      where a.grantee = (select r.oid from pg_catalog.pg_roles r where r.rolname = 'monitoring_calendar'))
+  loop
+    begin
+      execute pg_catalog.format('revoke all on %s from monitoring_calendar', v_grant);
+    exception when insufficient_privilege then
+      raise warning 'monitoring_calendar keeps its rights on %', v_grant
+        using hint = pg_catalog.format('As its owner: revoke all on %s from monitoring_calendar', v_grant);
+    end;
+  end loop;
   for v_role in
     select rolname from pg_catalog.pg_roles
-    where rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_owner')
+    where rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_owner')
       and pg_catalog.shobj_description(oid, 'pg_authid') like 'pgvigil:%'
   loop
     execute pg_catalog.format('revoke all on schema public from %I', v_role);

@@ -42,8 +42,12 @@ begin
 end
 $critical$;
 
-drop function if exists monitoring.readiness(uuid), monitoring.remove_window(uuid),
-  monitoring.add_window(timestamptz, timestamptz, text), monitoring.windows(int);
+drop function if exists monitoring.windows_due(), monitoring.due_reports(), monitoring.report_readiness(), monitoring.readiness(uuid), monitoring.judge_readiness(jsonb, jsonb),
+  monitoring.window_problems(), monitoring.calendar(), monitoring.calendar_due(), monitoring.refresh_calendar(),
+  monitoring.read_calendar(text), monitoring.remove_window(uuid),
+  monitoring.add_window_rule(text, text[], text, text, text, text, text), monitoring.add_window(timestamptz, timestamptz, text),
+  monitoring.rules(), monitoring.weekday_names(), monitoring.windows(int), monitoring.coming_windows(), monitoring.window_horizon();
+drop table if exists monitoring.readiness_reports;
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then

@@ -1,6 +1,8 @@
-//! `/api/monitoring/windows`: the hours that matter.
+//! `/api/monitoring/windows`: the hours that matter, and the weekly rules they come from.
 
 use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
 
 use super::{Access, Success, ask, limits::Caller, problem::Problem, request, statement_timeout};
 use crate::{
@@ -8,7 +10,7 @@ use crate::{
     event::HttpRequest,
 };
 
-/// Answers the windows that are open or to come.
+/// Answers the windows that are open or to come, the rules, and how reading the calendar went.
 pub(super) async fn get(
     database: &Database,
     caller: &Caller,
@@ -20,17 +22,19 @@ pub(super) async fn get(
     access.sections = "windows".to_owned();
     let query = Query {
         name: "windows",
-        sql: "select coalesce(json_agg(w), '[]')::text from monitoring.windows(100) w",
+        sql: "select json_build_object( \
+              'windows', (select coalesce(json_agg(w), '[]') from monitoring.windows(100) w), \
+              'rules', (select coalesce(json_agg(r), '[]') from monitoring.rules() r), \
+              'calendar', monitoring.calendar())::text",
         params: Vec::new(),
     };
     let answer = ask(database, caller, &query, budget).await;
-    let (windows_json, timestamp_json) =
+    let (data_json, timestamp_json) =
         answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
-    let data_json = format!("{{\"windows\":{windows_json}}}");
     Ok(Success::data(&data_json, &timestamp_json, started))
 }
 
-/// Adds a window; the same one twice is one.
+/// Adds a window, or a weekly rule; the same one twice is one.
 pub(super) async fn post(
     database: &Database,
     caller: &Caller,
@@ -41,6 +45,13 @@ pub(super) async fn post(
     may_configure(caller)?;
     access.sections = "add_window".to_owned();
     let fields = request::json_object(request)?;
+    match fields.get("rule") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(rule)) => {
+            return post_rule(database, caller, rule, access, budget).await;
+        }
+        Some(_) => return Err(Problem::invalid("rule", "must be an object")),
+    }
     let query = Query {
         name: "add_window",
         sql: "select to_json(monitoring.add_window($1::timestamptz, $2::timestamptz, $3))::text",
@@ -63,7 +74,43 @@ pub(super) async fn post(
     )))
 }
 
-/// Removes the window that `id` names.
+async fn post_rule(
+    database: &Database,
+    caller: &Caller,
+    rule: &Map<String, Value>,
+    access: &mut Access,
+    budget: Duration,
+) -> Result<Success, Problem> {
+    access.sections = "add_window_rule".to_owned();
+    let weekdays = match rule.get("weekdays") {
+        None | Some(Value::Null) => return Err(Problem::invalid("weekdays", "is required")),
+        Some(Value::Array(days)) => Value::from(days.clone()).to_string(),
+        Some(_) => return Err(Problem::invalid("weekdays", "must be a list of days")),
+    };
+    let query = Query {
+        name: "add_window_rule",
+        sql: "select to_json(monitoring.add_window_rule($1, \
+              array(select jsonb_array_elements_text($2::jsonb)), $3, $4, $5, $6, $7))::text",
+        params: vec![
+            Some(request::required_text(rule, "label")?),
+            // What no day is called is refused by name there; the database cannot even read a NUL.
+            Some(weekdays.replace("\\u0000", " ")),
+            Some(request::required_text(rule, "starts")?),
+            Some(request::required_text(rule, "ends")?),
+            Some(request::required_text(rule, "time_zone")?),
+            request::text(rule, "valid_from")?,
+            request::text(rule, "valid_until")?,
+        ],
+    };
+    let session = caller.session(statement_timeout(budget, 1));
+    let added = database.write(&session, &query).await;
+    let id = added.map_err(|error| Problem::from_database(&error, CONFIGURE))?;
+    Ok(Success::created(format!(
+        "{{\"success\":true,\"ruleId\":{id},\"message\":\"Rule added successfully\"}}"
+    )))
+}
+
+/// Removes the window, or the rule, that `id` names.
 pub(super) async fn delete(
     database: &Database,
     caller: &Caller,

@@ -5,6 +5,7 @@ pub mod metrics;
 mod migrate;
 mod sample;
 mod validate;
+mod windows;
 
 use std::{
     sync::Arc,

@@ -135,6 +135,14 @@ fn requests(event: &str) -> Vec<(&'static str, Request)> {
             ),
         ),
         (
+            "POST rule",
+            Request::post(
+                "/api/monitoring/windows",
+                &json!({"rule": {"label": "weddings", "weekdays": ["saturday"], "starts": "10:00", "ends": "23:00", "time_zone": "UTC"}})
+                    .to_string(),
+            ),
+        ),
+        (
             "POST record",
             post(
                 json!({"action": "record_event", "event_type": "slow_query", "event_data": {"n": 1}}),
@@ -457,7 +465,7 @@ async fn without_the_databases_guard_rust_refuses_every_request() {
     for (name, request) in requests(&event) {
         let answer = app.send(request.bearer(&token(&role("developer")))).await;
         let expected = match name {
-            "POST resolve" | "POST window" => 403,
+            "POST resolve" | "POST window" | "POST rule" => 403,
             "POST record" => 201,
             _ => 200,
         };

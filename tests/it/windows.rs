@@ -1,5 +1,11 @@
 //! The hours that matter, and whether the database is ready for them.
 
+mod calendar;
+mod examples;
+mod hostile;
+mod reports;
+mod rules;
+
 use serde_json::{Value, json};
 
 use crate::support::app::{Request, TestApp};

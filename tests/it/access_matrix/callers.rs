@@ -147,6 +147,12 @@ pub(super) fn callers(flavour: Flavour) -> Vec<Asked> {
     if is_supabase {
         all.extend(with_claims("authenticated", "auth", Caller::Authenticated));
     }
+    all.push(asked(
+        "calendar",
+        ["calen", "dar"],
+        "a superuser's session, set role monitoring_calendar (which cannot log in)",
+        Caller::Calendar,
+    ));
     let means = "the monitor's login role, before it has become any other";
     all.push(asked("login", ["out-", "sider"], means, Caller::Login));
     let means = "the same, with an admin's claims";

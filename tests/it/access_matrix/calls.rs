@@ -191,6 +191,24 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.check_sampler_gap(timestamptz)", "now()"),
     ("monitoring.check_blind_spot(text[])", "'{}'"),
     ("monitoring.check_check_failed(jsonb)", "'{}'"),
+    (
+        "monitoring.add_window_rule(text, text[], text, text, text, text, text)",
+        "'weddings', '{saturday}', '10:00', '23:00', 'Europe/London'",
+    ),
+    (
+        "monitoring.moment(timestamp without time zone, text, boolean)",
+        "'2025-06-07 20:30', 'America/New_York', false",
+    ),
+    (
+        "monitoring.windows_between(timestamptz, timestamptz)",
+        "now(), now()",
+    ),
+    ("monitoring.window_effect(timestamptz)", "now()"),
+    ("monitoring.read_calendar(text)", "'business.hours'"),
+    (
+        "monitoring.judge_readiness(jsonb, jsonb)",
+        "'{\"findings\": [], \"degraded\": []}', null",
+    ),
     ("monitoring.validation(jsonb)", "null"),
 ];
 
@@ -224,6 +242,11 @@ insert into monitoring.remembered_tables (table_oid, toast_oid, schemaname, tabl
 values (1, 0, 'public', 'guests', 1, 1);
 insert into monitoring.critical_windows (id, starts_at, ends_at, label)
 values ('00000000-0000-4000-8000-000000000002', now(), now() + interval '1 hour', 'a wedding');
+insert into monitoring.window_rules (label, weekdays, starts, ends, time_zone) values ('a wedding', '{6}', '10:00', '23:00', 'Europe/London');
+insert into monitoring.calendar_windows values ('00000000-0000-4000-8000-000000000003', now(), now() + interval '1 hour', 'a wedding');
+insert into monitoring.calendar_status (view_name, tried_at) values ('business.hours', now());
+insert into monitoring.readiness_reports values
+  ('00000000-0000-4000-8000-000000000003', 'hour', now(), now(), now() + interval '1 hour', 'a wedding', 'go', '[]');
 insert into monitoring.request_turns values ('nobody', 'GET', array[now()], array[gen_random_uuid()]);
 insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
 insert into monitoring.remembered_rls_status values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}');

@@ -83,7 +83,12 @@ fn around_the_objects() -> Vec<Action> {
             usage: "true".to_owned(),
         }],
     };
-    let roles = ["monitoring_owner", "monitoring_reader", "monitoring_agent"];
+    let roles = [
+        "monitoring_owner",
+        "monitoring_reader",
+        "monitoring_agent",
+        "monitoring_calendar",
+    ];
     let mut actions: Vec<Action> = roles
         .iter()
         .map(|role| {

@@ -19,6 +19,8 @@ pub(crate) enum Caller {
     Agent,
     /// The role that owns the monitor's objects.
     Owner,
+    /// What the calendar view is read as.
+    Calendar,
     Superuser,
     /// The role that ran the migrations.
     Migrator,
@@ -43,6 +45,7 @@ impl Caller {
             Self::Reader(_) => (MONITOR, Some("monitoring_reader")),
             Self::Agent => (MONITOR, Some("monitoring_agent")),
             Self::Owner => (SUPERUSER, Some("monitoring_owner")),
+            Self::Calendar => (SUPERUSER, Some("monitoring_calendar")),
             Self::Superuser => (SUPERUSER, None),
             Self::Migrator => (database.migrator(), None),
             Self::Anon => ("authenticator", Some("anon")),
