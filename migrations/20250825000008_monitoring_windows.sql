@@ -469,6 +469,7 @@ as $$
 declare
   v_last_sample_at timestamptz := (p_seen #>> '{metrics,last_sample_at}')::timestamptz;
   v_interval interval := make_interval(secs => (monitoring.setting('sample_interval_seconds') #>> '{}')::int);
+  v_is_unwatched boolean := coalesce(v_last_sample_at < clock_timestamp() - 3 * v_interval, true);
   v_problems text[];
   v_reasons jsonb;
 begin
@@ -480,13 +481,13 @@ begin
     select f.value ->> 'check_id' as check_id, f.value ->> 'severity' as severity, f.value ->> 'object' as object,
       f.value ->> 'detail' as evidence, f.value ->> 'remediation' as remedy, f.place
     from jsonb_array_elements(p_seen -> 'findings') with ordinality f (value, place)
-    where f.place <= 50
+    where f.place <= 50 and not (v_is_unwatched and f.value ->> 'check_id' = 'sampler-gap') -- told below, and never less than critical
     union all
     select 'sampler-gap', 'critical', 'sampler',
       coalesce('the last sample was taken at ' || to_char(v_last_sample_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
         'no sample was taken in the last day'),
       'Look at the schedule that sends {"task":"sample"} and at the log of the function.', 0
-    where v_last_sample_at is null or v_last_sample_at < clock_timestamp() - 3 * v_interval
+    where v_is_unwatched
     union all
     select 'critical-windows', 'warning', p.object, p.evidence, p.remedy, 1000 + p.place
     from monitoring.window_problems() with ordinality p (object, evidence, remedy, place)

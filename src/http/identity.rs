@@ -46,8 +46,8 @@ impl Role {
         self != Self::Developer
     }
 
-    /// Whether it may change critical windows.
-    pub(super) fn may_configure(self) -> bool {
+    /// Whether it may change critical windows, suppressions and thresholds.
+    fn may_configure(self) -> bool {
         matches!(self, Self::Admin | Self::Owner)
     }
 
@@ -104,6 +104,15 @@ impl Identity {
     /// The role, or 403: whoever has one may read and record.
     pub(super) fn require_role(&self, action: &str) -> Result<Role, Problem> {
         self.role.ok_or_else(|| Problem::no_role(action))
+    }
+
+    /// Refuses who may not change how the monitor judges; `action` says what was wanted.
+    pub(super) fn require_configurer(&self, action: &str) -> Result<(), Problem> {
+        if self.require_role(action)?.may_configure() {
+            Ok(())
+        } else {
+            Err(Problem::forbidden(action))
+        }
     }
 
     /// The claims for `request.jwt.claims`.

@@ -11,7 +11,9 @@ mod performance;
 mod problem;
 mod readiness;
 mod request;
+mod suppressions;
 mod target;
+mod thresholds;
 mod validation;
 mod windows;
 
@@ -91,17 +93,21 @@ enum Route {
     OpenApi,
     Performance,
     Readiness,
+    Suppressions,
+    Thresholds,
     Validation,
     Windows,
 }
 
 impl Route {
-    const ALL: [(&str, Self); 7] = [
+    const ALL: [(&str, Self); 9] = [
         ("/api/monitoring/health", Self::Health),
         ("/api/monitoring/metrics", Self::Metrics),
         ("/api/monitoring/openapi.json", Self::OpenApi),
         ("/api/monitoring/performance", Self::Performance),
         ("/api/monitoring/readiness", Self::Readiness),
+        ("/api/monitoring/suppressions", Self::Suppressions),
+        ("/api/monitoring/thresholds", Self::Thresholds),
         ("/api/monitoring/validation", Self::Validation),
         ("/api/monitoring/windows", Self::Windows),
     ];
@@ -116,8 +122,8 @@ impl Route {
     /// The methods it answers, as `Allow` lists them.
     fn allowed(self) -> &'static str {
         match self {
-            Self::Performance => "GET, POST, OPTIONS",
-            Self::Windows => "GET, POST, DELETE, OPTIONS",
+            Self::Performance | Self::Thresholds => "GET, POST, OPTIONS",
+            Self::Suppressions | Self::Windows => "GET, POST, DELETE, OPTIONS",
             _ => "GET, OPTIONS",
         }
     }
@@ -228,6 +234,12 @@ impl Api {
                     Route::Readiness => {
                         readiness::get(database, &caller, request, access, started, budget).await
                     }
+                    Route::Suppressions => {
+                        suppressions::get(database, &caller, access, started, budget).await
+                    }
+                    Route::Thresholds => {
+                        thresholds::get(database, &caller, access, started, budget).await
+                    }
                     Route::Windows => {
                         windows::get(database, &caller, access, started, budget).await
                     }
@@ -241,11 +253,24 @@ impl Api {
                 self.limits.learn(&caller, &answer);
                 answer
             }
-            (Route::Performance | Route::Windows, "POST") | (Route::Windows, "DELETE") => {
+            (
+                Route::Performance | Route::Suppressions | Route::Thresholds | Route::Windows,
+                "POST",
+            )
+            | (Route::Suppressions | Route::Windows, "DELETE") => {
                 let (caller, database) = self.admit(request, "POST", request_id, access).await?;
                 let answer = match (route, request.method.as_str()) {
                     (Route::Windows, "DELETE") => {
                         windows::delete(database, &caller, request, access, budget).await
+                    }
+                    (Route::Suppressions, "DELETE") => {
+                        suppressions::delete(database, &caller, request, access, budget).await
+                    }
+                    (Route::Suppressions, _) => {
+                        suppressions::post(database, &caller, request, access, budget).await
+                    }
+                    (Route::Thresholds, _) => {
+                        thresholds::post(database, &caller, request, access, budget).await
                     }
                     (Route::Windows, _) => {
                         windows::post(database, &caller, request, access, budget).await

@@ -42,7 +42,7 @@ pub(super) async fn post(
     access: &mut Access,
     budget: Duration,
 ) -> Result<Success, Problem> {
-    may_configure(caller)?;
+    caller.identity.require_configurer(CONFIGURE)?;
     access.sections = "add_window".to_owned();
     let fields = request::json_object(request)?;
     match fields.get("rule") {
@@ -118,7 +118,7 @@ pub(super) async fn delete(
     access: &mut Access,
     budget: Duration,
 ) -> Result<Success, Problem> {
-    may_configure(caller)?;
+    caller.identity.require_configurer(CONFIGURE)?;
     access.sections = "remove_window".to_owned();
     let id = request::parameter(request, "id")?;
     let id = id.ok_or_else(|| Problem::invalid("id", "is required"))?;
@@ -139,11 +139,3 @@ pub(super) async fn delete(
 }
 
 const CONFIGURE: &str = "change critical windows";
-
-fn may_configure(caller: &Caller) -> Result<(), Problem> {
-    if caller.identity.require_role(CONFIGURE)?.may_configure() {
-        Ok(())
-    } else {
-        Err(Problem::forbidden(CONFIGURE))
-    }
-}

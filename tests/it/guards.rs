@@ -92,13 +92,20 @@ fn furnished(cluster: &Cluster) -> TestDatabase {
     database
 }
 
+/// A suppression ends, and within a year.
+fn in_a_week(database: &TestDatabase) -> String {
+    let sql = "select to_char((now() + interval '7 days') at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
+    let until = database.psql(SUPERUSER, sql);
+    until.expect("asking the time").trim().to_owned()
+}
+
 fn the_event(database: &TestDatabase) -> String {
     let event = database.psql(SUPERUSER, "select id from monitoring_events limit 1");
     event.expect("reading").trim().to_owned()
 }
 
 /// Every request that the API answers to who has a role: one for each of its ways to ask the database.
-fn requests(event: &str) -> Vec<(&'static str, Request)> {
+fn requests(event: &str, until: &str) -> Vec<(&'static str, Request)> {
     let get = |query: &str| Request::get(PERFORMANCE, query);
     let post = |body: Value| Request::post(PERFORMANCE, &body.to_string());
     vec![
@@ -140,6 +147,25 @@ fn requests(event: &str) -> Vec<(&'static str, Request)> {
                 "/api/monitoring/windows",
                 &json!({"rule": {"label": "weddings", "weekdays": ["saturday"], "starts": "10:00", "ends": "23:00", "time_zone": "UTC"}})
                     .to_string(),
+            ),
+        ),
+        (
+            "GET suppressions",
+            Request::get("/api/monitoring/suppressions", ""),
+        ),
+        ("GET thresholds", Request::get("/api/monitoring/thresholds", "")),
+        (
+            "POST suppression",
+            Request::post(
+                "/api/monitoring/suppressions",
+                &json!({"fingerprint": "0123456789abcdef0123456789abcdef", "reason": "known", "until": until}).to_string(),
+            ),
+        ),
+        (
+            "POST threshold",
+            Request::post(
+                "/api/monitoring/thresholds",
+                &json!({"check_id": "slow-statement", "warning": 1000, "critical": 10000}).to_string(),
             ),
         ),
         (
@@ -243,9 +269,15 @@ async fn ask(
         sql: Box::leak(sql.clone().into_boxed_str()),
         params: params.clone(),
     };
-    let writes = ["record_monitoring_event", "resolve_event", "add_window"]
-        .iter()
-        .any(|function| sql.contains(function));
+    let writes = [
+        "record_monitoring_event",
+        "resolve_event",
+        "add_window",
+        "suppress(",
+        "set_threshold",
+    ]
+    .iter()
+    .any(|function| sql.contains(function));
     let answer = if writes {
         database.write(&session, &query).await
     } else {
@@ -263,7 +295,7 @@ async fn statements_of_the_api(cluster: &Cluster, database: &TestDatabase) -> Ve
     );
     database.psql(SUPERUSER, &log_all).expect("logging");
     let app = TestApp::new(database).await;
-    for (name, request) in requests(&the_event(database)) {
+    for (name, request) in requests(&the_event(database), &in_a_week(database)) {
         let answer = app.send(request.bearer(&token(&role("admin")))).await;
         assert!(answer.status < 300, "{name}: {}", answer.text);
     }
@@ -408,6 +440,7 @@ async fn without_the_databases_guard_rust_refuses_every_request() {
         .psql(SUPERUSER, OPEN_THE_DATABASE)
         .expect("opening");
     let event = the_event(&database);
+    let until = in_a_week(&database);
     let direct = without_rust(&database);
     let statement = |sql: &str| (sql.to_owned(), Vec::new());
     for sql in [
@@ -423,12 +456,12 @@ async fn without_the_databases_guard_rust_refuses_every_request() {
     let gateway = [("AUTH_MODE", "gateway")];
     let gateway = TestApp::with_login(&database, MONITOR, &gateway).await;
     for (stranger, claims) in nobodies() {
-        for (name, request) in requests(&event) {
+        for (name, request) in requests(&event, &until) {
             let (code, what) = ((403, "forbidden".to_owned()), format!("{stranger}: {name}"));
             let answer = app.send(request.bearer(&token(&claims))).await;
             assert_eq!((answer.status, answer.problem()), code, "{what}");
         }
-        for (name, request) in requests(&event) {
+        for (name, request) in requests(&event, &until) {
             let (code, what) = ((403, "forbidden".to_owned()), format!("{stranger}: {name}"));
             let context = json!({ "claims": claims });
             let answer = gateway
@@ -446,7 +479,7 @@ async fn without_the_databases_guard_rust_refuses_every_request() {
         (Some(token(&expired)), "invalid_token"),
     ];
     for (bad, code) in bad {
-        for (name, request) in requests(&event) {
+        for (name, request) in requests(&event, &until) {
             let request = match &bad {
                 Some(bad) => request.bearer(bad),
                 None => request,
@@ -462,10 +495,11 @@ async fn without_the_databases_guard_rust_refuses_every_request() {
             assert_eq!(answer.status, 401, "gateway, {name}");
         }
     }
-    for (name, request) in requests(&event) {
+    for (name, request) in requests(&event, &until) {
         let answer = app.send(request.bearer(&token(&role("developer")))).await;
         let expected = match name {
-            "POST resolve" | "POST window" | "POST rule" => 403,
+            "POST resolve" | "POST window" | "POST rule" | "POST suppression"
+            | "POST threshold" => 403,
             "POST record" => 201,
             _ => 200,
         };

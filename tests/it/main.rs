@@ -29,6 +29,8 @@ mod harness;
 mod http;
 // Every way to be somebody else.
 mod identity;
+// How the monitor judges, changed over HTTP.
+mod judging;
 // What a time-series database scrapes.
 mod metrics;
 // How often a subject may ask, whoever counts.
