@@ -232,6 +232,8 @@ create table if not exists monitoring.settings (
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1440 and value::numeric % 1 = 0 else false end
       when 'calendar_time_limit_ms' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 100 and 10000 and value::numeric % 1 = 0 else false end
+      when 'database_size_limit_bytes' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 1e18 and value::numeric % 1 = 0 else value = 'null' end
       when 'calendar_view' then
         -- With its schema: what a name without one means is for a search path to say.
         case when pg_catalog.jsonb_typeof(value) = 'string' then pg_catalog.cardinality(pg_catalog.parse_ident(value #>> '{}')) = 2 else value = 'null' end
@@ -280,6 +282,7 @@ insert into monitoring.settings (key, value, description) values
   ('window_lead_minutes', '60', 'Minutes before a critical window in which the database is watched as in it.'),
   ('calendar_view', 'null', 'A view of the business''s own calendar, with its schema: starts_at timestamptz, ends_at timestamptz, label text.'),
   ('calendar_time_limit_ms', '2000', 'The time that reading the calendar view may take.'),
+  ('database_size_limit_bytes', 'null', 'How large the database may become, for forecasts; null: not known.'),
   ('application_schemas', 'null', 'Schemas whose tables are watched; null: all but the system''s and pgvigil''s own.'),
   ('exposed_schemas', '["public"]', 'Schemas an API exposes (PostgREST''s db-schemas): row-level security must be on there.'),
   ('role_claim_path', '["app_metadata", "role"]', 'Where in request.jwt.claims the caller''s role is; a string or an array.'),

@@ -244,6 +244,8 @@ comment on function monitoring.remove_window(uuid) is
 create or replace function monitoring.read_calendar(p_view text) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+-- What a view warns of can hold values too, and pgvigil logs warnings.
+set client_min_messages = error
 as $$
 declare
   v_relation regclass;
@@ -461,8 +463,192 @@ begin
 end
 $$;
 
--- At risk is what has a critical finding, or is watched by nobody: a monitor that has stopped would not warn.
-create or replace function monitoring.judge_readiness(p_seen jsonb, p_window jsonb) returns jsonb
+-- Forecasts -----------------------------------------------------------------------------------------------------------
+
+-- The history keeps no sequences. These are noted every hour, as the check that looks at them remembers them.
+create table if not exists monitoring.sequence_positions (
+  object  text not null,
+  at      timestamptz not null,
+  percent numeric not null,
+  primary key (object, at)
+);
+comment on table monitoring.sequence_positions is 'How much of each sequence that nears its end was used up, by the hour, for forecasts.';
+
+create or replace function monitoring.note_sequences() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from monitoring.sequence_positions p where p.at > now() - interval '1 hour') then
+    return;
+  end if;
+  insert into monitoring.sequence_positions (object, at, percent)
+  select c.object, now(), c.value
+  from monitoring.remembered_checks r cross join unnest(r.candidates) c
+  where r.check_id = 'sequence-exhaustion' and r.checked_at > now() - interval '1 hour' and c.value is not null
+  order by c.value desc
+  limit 20
+  on conflict do nothing;
+  delete from monitoring.sequence_positions p where p.at < now() - interval '30 days';
+end
+$$;
+
+-- A line through the medians (Theil and Sen): the slope is the median of the slopes between all pairs of points, which a peak, a gap
+-- or a night hardly move. problem says why there is no forecast; a slope within the noise is none.
+create or replace function monitoring.extrapolate(p_times timestamptz[], p_values float8[], p_bound float8, p_until timestamptz,
+  out value_now float8, out value_then float8, out crosses_at timestamptz, out per_hour float8, out problem text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  v_points int := coalesce(cardinality(p_values), 0);
+  v_step int := ceil(greatest(v_points, 1) / 200.0);
+  v_ahead float8 := extract(epoch from p_until - now()) / 3600;
+  v_hours float8[];
+  v_values float8[];
+  v_span float8;
+  v_noise float8;
+  v_off float8;
+begin
+  if v_points < 24 then
+    problem := format('%s hours of history are too few: a day is wanted', v_points);
+    return;
+  end if;
+  -- The last point, and from there backwards.
+  select array_agg(extract(epoch from t.at - now()) / 3600 order by t.at), array_agg(t.value order by t.at) into v_hours, v_values
+  from unnest(p_times, p_values) with ordinality as t (at, value, place)
+  where (v_points - t.place) % v_step = 0;
+  v_span := v_hours[cardinality(v_hours)] - v_hours[1];
+  if v_hours[cardinality(v_hours)] < -3 then
+    problem := format('the history ends %s hours ago', round(-v_hours[cardinality(v_hours)]));
+    return;
+  end if;
+  if v_span < v_ahead / 2 then
+    problem := format('%s hours of history say nothing of %s hours ahead', round(v_span), round(v_ahead));
+    return;
+  end if;
+  select percentile_cont(0.5) within group (order by (b.value - a.value) / (b.hour - a.hour)) into per_hour
+  from unnest(v_hours, v_values) as a (hour, value) join unnest(v_hours, v_values) as b (hour, value) on b.hour > a.hour;
+  select percentile_cont(0.5) within group (order by t.value - per_hour * t.hour) into value_now
+  from unnest(v_hours, v_values) as t (hour, value);
+  -- As much as a standard deviation where the noise is normal.
+  select 1.4826 * percentile_cont(0.5) within group (order by abs(t.value - value_now - per_hour * t.hour)) into v_noise
+  from unnest(v_hours, v_values) as t (hour, value);
+  if abs(per_hour) * v_span < 2 * v_noise then
+    per_hour := 0;
+    select percentile_cont(0.5) within group (order by t.value) into value_now from unnest(v_values) as t (value);
+  end if;
+  select percentile_cont(0.5) within group (order by l.off) into v_off
+  from (
+    select t.value - value_now - per_hour * t.hour as off from unnest(v_hours, v_values) as t (hour, value) order by t.hour desc limit 3
+  ) l;
+  if abs(v_off) > greatest(3 * v_noise, abs(p_bound - value_now) / 10) then
+    problem := 'it has left the course of its history';
+    value_now := value_now + v_off;
+    per_hour := null;
+    return;
+  end if;
+  if value_now < p_bound and 2 * v_noise > p_bound - value_now then
+    problem := 'it moves too much to tell';
+    per_hour := null;
+    return;
+  end if;
+  value_then := greatest(0, value_now + per_hour * greatest(v_ahead, 0));
+  crosses_at := case
+    when value_now >= p_bound then now()
+    when value_then >= p_bound then now() + make_interval(secs => (p_bound - value_now) / per_hour * 3600)
+  end;
+end
+$$;
+comment on function monitoring.extrapolate(timestamptz[], float8[], float8, timestamptz) is
+  'Where a series of hours leads to, by a robust slope, and when it reaches the bound; or why that cannot be told.';
+
+-- What falls when somebody vacuums is followed from its last fall on.
+create or replace function monitoring.forecasts(p_until timestamptz) returns table (
+  subject text, object text, value_now numeric, value_then numeric, bound numeric, crosses_at timestamptz, evidence text, remedy text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  perform monitoring.authorize('read');
+  if p_until is null or not isfinite(p_until) then
+    raise exception 'p_until must be a time' using errcode = 'invalid_parameter_value';
+  end if;
+  return query
+    with points as (
+      select v.subject, v.object, h.at, v.value
+      from monitoring.samples_hourly h cross join lateral (values
+        ('connections', 'server', h.connection_utilization_percent::float8),
+        ('database-size', current_database()::text, h.database_size_bytes::float8),
+        ('transaction-id-age', current_database()::text, h.xid_age::float8)) as v (subject, object, value)
+      where h.at > now() - interval '14 days' and v.value is not null
+      union all
+      select 'sequences', p.object, date_trunc('hour', p.at), max(p.percent)::float8
+      from monitoring.sequence_positions p
+      where p.at > now() - interval '14 days'
+      group by p.object, 3
+      union all
+      select 'dead-tuples', min(u.name), date_trunc('hour', t.tick_at), max(100.0 * u.dead / (u.live + u.dead))::float8
+      from monitoring.table_samples t
+        cross join lateral unnest(t.table_oids, t.tables, t.live_tuples, t.dead_tuples) as u (oid, name, live, dead)
+      where t.tick_at > now() - interval '3 days' and u.live + u.dead >= 10000
+      group by u.oid, 3
+    ), falls as (
+      select p.*, p.value < 0.9 * lag(p.value) over (partition by p.subject, p.object order by p.at) as is_fall
+      from points p
+    ), stretches as (
+      select f.*, count(*) filter (where f.is_fall and f.subject in ('transaction-id-age', 'dead-tuples'))
+        over (partition by f.subject, f.object order by f.at desc rows between unbounded preceding and 1 preceding) as falls_after
+      from falls f
+    ), series as (
+      select s.subject, s.object, array_agg(s.at order by s.at) as times, array_agg(s.value order by s.at) as series_values,
+        (array_agg(s.value order by s.at desc))[1] as latest
+      from stretches s
+      where s.falls_after = 0
+      group by s.subject, s.object
+    ), wanted as (
+      select k.subject, k.unit, coalesce(t.critical, k.bound) as bound, k.remedy, k.unbound
+      from (values
+        ('connections', 'connection-utilization', 90, 'percent', 'Close idle connections or put a pooler in front, before the window.', null),
+        ('database-size', null, (monitoring.setting('database_size_limit_bytes') #>> '{}')::numeric, 'bytes',
+          'Make room before the window: a larger disk, or less data.', 'no limit is known: setting database_size_limit_bytes'),
+        ('transaction-id-age', 'transaction-id-age', 1200000000, 'transactions', 'VACUUM (FREEZE) the oldest tables before the window.', null),
+        ('sequences', 'sequence-exhaustion', 90, 'percent', 'Widen the sequence, and the column behind it, before the window.', null),
+        ('dead-tuples', 'dead-tuples', 50, 'percent', 'VACUUM the table before the window; then see why autovacuum did not.', null)
+      ) as k (subject, check_id, bound, unit, remedy, unbound) left join monitoring.thresholds t on t.check_id = k.check_id
+    ), chosen as (
+      -- The worst ten of a subject; a subject without any history is told as well.
+      select w.*, coalesce(s.object, 'any') as object, s.times, s.series_values,
+        row_number() over (partition by w.subject order by s.latest desc, s.object) as place
+      from wanted w left join series s on s.subject = w.subject
+    ), told as (
+      select c.*, e.*, coalesce(case when c.bound is null then c.unbound end, e.problem) as no_forecast,
+        case when c.bound >= 1000 then 0 else 2 end as digits
+      from chosen c cross join lateral monitoring.extrapolate(c.times, c.series_values, c.bound::float8, p_until) e
+      where c.place <= 10
+    )
+    select t.subject, t.object, round(t.value_now::numeric, t.digits), case when t.no_forecast is null then round(t.value_then::numeric, t.digits) end, t.bound,
+      case when t.no_forecast is null then t.crosses_at end,
+      case when t.no_forecast is not null then 'no forecast: ' || t.no_forecast
+        else format('%s %s now, %s: %s', round(t.value_now::numeric, t.digits), t.unit,
+          case when t.per_hour = 0 then 'no trend' else case when t.per_hour > 0 then '+' else '' end || round(t.per_hour::numeric, t.digits) || ' an hour' end,
+          case when t.crosses_at is null then format('%s then, of %s', round(t.value_then::numeric, t.digits), t.bound)
+            else format('%s at %s', t.bound, to_char(t.crosses_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) end) end,
+      t.remedy
+    from told t
+    order by t.crosses_at, t.subject, t.place;
+end
+$$;
+comment on function monitoring.forecasts(timestamptz) is
+  'What will have crossed its limit by a time (connections, database size, transaction ids, sequences, dead tuples), or why there is no forecast.';
+
+-- At risk is what has a critical finding, will have one before p_until, or is watched by nobody: a monitor that has stopped would
+-- not warn.
+create or replace function monitoring.judge_readiness(p_seen jsonb, p_window jsonb, p_until timestamptz) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -470,12 +656,19 @@ declare
   v_last_sample_at timestamptz := (p_seen #>> '{metrics,last_sample_at}')::timestamptz;
   v_interval interval := make_interval(secs => (monitoring.setting('sample_interval_seconds') #>> '{}')::int);
   v_is_unwatched boolean := coalesce(v_last_sample_at < clock_timestamp() - 3 * v_interval, true);
+  v_forecasts jsonb;
   v_problems text[];
   v_reasons jsonb;
 begin
+  begin
+    select coalesce(jsonb_agg(to_jsonb(f) order by f.crosses_at, f.subject), '[]') into v_forecasts from monitoring.forecasts(p_until) f;
+  exception when others then
+    v_forecasts := '[]';
+    v_problems := array[format('there are no forecasts: they ended with SQLSTATE %s', sqlstate)];
+  end;
   select coalesce(jsonb_agg(jsonb_build_object('check_id', r.check_id, 'severity', r.severity, 'object', r.object,
       'evidence', r.evidence, 'remedy', r.remedy) order by r.severity, r.place), '[]'), -- critical before warning
-    array_agg(r.evidence order by r.place) filter (where r.check_id = 'critical-windows')
+    v_problems || array_agg(r.evidence order by r.place) filter (where r.check_id = 'critical-windows')
     into v_reasons, v_problems
   from (
     select f.value ->> 'check_id' as check_id, f.value ->> 'severity' as severity, f.value ->> 'object' as object,
@@ -489,6 +682,11 @@ begin
       'Look at the schedule that sends {"task":"sample"} and at the log of the function.', 0
     where v_is_unwatched
     union all
+    select 'forecast', 'critical', format('%s: %s', f.value ->> 'subject', f.value ->> 'object'), f.value ->> 'evidence', f.value ->> 'remedy',
+      500 + f.place
+    from jsonb_array_elements(v_forecasts) with ordinality f (value, place)
+    where (f.value ->> 'crosses_at')::timestamptz <= p_until
+    union all
     select 'critical-windows', 'warning', p.object, p.evidence, p.remedy, 1000 + p.place
     from monitoring.window_problems() with ordinality p (object, evidence, remedy, place)
   ) r;
@@ -496,6 +694,7 @@ begin
     'verdict', case when v_reasons @> '[{"severity": "critical"}]' then 'at_risk' else 'go' end,
     'window', p_window,
     'reasons', v_reasons,
+    'forecasts', v_forecasts,
     'degraded', (p_seen -> 'degraded') || to_jsonb(coalesce(v_problems, '{}')));
 end
 $$;
@@ -522,7 +721,8 @@ begin
       raise exception 'there is no window %', p_window_id using errcode = 'no_data_found';
     end if;
   end if;
-  return monitoring.judge_readiness(v_seen, v_window);
+  return monitoring.judge_readiness(v_seen, v_window,
+    greatest(coalesce((v_window ->> 'ends_at')::timestamptz, now() + interval '1 day'), now()));
 end
 $$;
 comment on function monitoring.readiness(uuid) is
@@ -561,7 +761,8 @@ begin
   if v_due is null then
     return jsonb_build_object('status', 'skipped', 'reason', 'no report is due');
   end if;
-  v_readiness := monitoring.judge_readiness(monitoring.assess(), null);
+  v_readiness := monitoring.judge_readiness(monitoring.assess(), null,
+    (select max(d.ends_at) from monitoring.due_reports() d));
   delete from monitoring.readiness_reports r where r.ends_at < now() - interval '30 days';
   insert into monitoring.readiness_reports (window_id, notice, starts_at, ends_at, label, verdict, reasons)
   select d.id, d.notice, d.starts_at, d.ends_at, d.label, v_readiness ->> 'verdict', v_readiness -> 'reasons'
@@ -611,6 +812,11 @@ begin
     return null;
   end if;
   begin
+    perform monitoring.note_sequences();
+  exception when others then
+    raise warning 'pgvigil could not note the sequences: % (SQLSTATE %)', sqlerrm, sqlstate;
+  end;
+  begin
     return jsonb_build_object(
       'calendar_time_limit_ms', monitoring.calendar_due(),
       'report', exists (select from monitoring.due_reports()));
@@ -649,14 +855,18 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.calendar_due()',
   'function monitoring.calendar()',
   'function monitoring.window_problems()',
-  'function monitoring.judge_readiness(jsonb, jsonb)',
+  'table monitoring.sequence_positions',
+  'function monitoring.note_sequences()',
+  'function monitoring.extrapolate(timestamptz[], float8[], float8, timestamptz)',
+  'function monitoring.forecasts(timestamptz)',
+  'function monitoring.judge_readiness(jsonb, jsonb, timestamptz)',
   'function monitoring.readiness(uuid)',
   'function monitoring.report_readiness()',
   'function monitoring.due_reports()',
   'function monitoring.windows_due()'); end $private$;
 grant execute on function monitoring.windows(int), monitoring.rules(), monitoring.calendar(),
   monitoring.add_window(timestamptz, timestamptz, text), monitoring.add_window_rule(text, text[], text, text, text, text, text),
-  monitoring.remove_window(uuid), monitoring.readiness(uuid) to monitoring_reader, monitoring_agent;
+  monitoring.remove_window(uuid), monitoring.readiness(uuid), monitoring.forecasts(timestamptz) to monitoring_reader, monitoring_agent;
 grant execute on function monitoring.windows_due(), monitoring.refresh_calendar(), monitoring.report_readiness() to monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

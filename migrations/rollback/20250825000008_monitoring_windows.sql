@@ -42,12 +42,13 @@ begin
 end
 $critical$;
 
-drop function if exists monitoring.windows_due(), monitoring.due_reports(), monitoring.report_readiness(), monitoring.readiness(uuid), monitoring.judge_readiness(jsonb, jsonb),
+drop function if exists monitoring.windows_due(), monitoring.due_reports(), monitoring.report_readiness(), monitoring.readiness(uuid), monitoring.judge_readiness(jsonb, jsonb, timestamptz),
+  monitoring.forecasts(timestamptz), monitoring.extrapolate(timestamptz[], float8[], float8, timestamptz), monitoring.note_sequences(),
   monitoring.window_problems(), monitoring.calendar(), monitoring.calendar_due(), monitoring.refresh_calendar(),
   monitoring.read_calendar(text), monitoring.remove_window(uuid),
   monitoring.add_window_rule(text, text[], text, text, text, text, text), monitoring.add_window(timestamptz, timestamptz, text),
   monitoring.rules(), monitoring.weekday_names(), monitoring.windows(int), monitoring.coming_windows(), monitoring.window_horizon();
-drop table if exists monitoring.readiness_reports;
+drop table if exists monitoring.readiness_reports, monitoring.sequence_positions;
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then

@@ -12,6 +12,9 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Beyond its statement timeout, which code in a view can catch, nobody waits for the calendar.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// In less time nothing is begun: a time limit of no milliseconds would be none at all.
+const WORTH_TRYING: Duration = Duration::from_millis(100);
+
 /// Does what the sample's report says is due, and tells it there instead. The sample is taken: nothing here makes it fail.
 pub(super) async fn tend(database: &Database, report: &mut Map<String, Value>, budget: Duration) {
     let started = Instant::now();
@@ -39,14 +42,14 @@ pub(super) async fn tend(database: &Database, report: &mut Map<String, Value>, b
     }
 }
 
-/// What the statement says of itself, or in the same form that it failed, or that the time left is too short for it.
+/// What the statement says of itself, or in the same form that it failed or that there is no time left for it.
 async fn outcome(database: &Database, query: &Query, limit: Duration, left: Duration) -> Value {
-    let patience = limit + PATIENCE;
-    if left < patience {
+    let limit = limit.min(left.saturating_sub(PATIENCE));
+    if limit < WORTH_TRYING {
         return json!({"status": "skipped", "reason": "too little time before the deadline"});
     }
     let session = Session::agent(limit);
-    let written = tokio::time::timeout(patience, database.write(&session, query)).await;
+    let written = tokio::time::timeout(limit + PATIENCE, database.write(&session, query)).await;
     let problem = match written {
         Ok(Ok(text)) => match serde_json::from_str(&text) {
             Ok(outcome) => return outcome,

@@ -2,6 +2,7 @@
 
 mod calendar;
 mod examples;
+mod forecasts;
 mod hostile;
 mod reports;
 mod rules;

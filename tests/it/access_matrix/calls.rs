@@ -206,8 +206,13 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.window_effect(timestamptz)", "now()"),
     ("monitoring.read_calendar(text)", "'business.hours'"),
     (
-        "monitoring.judge_readiness(jsonb, jsonb)",
-        "'{\"findings\": [], \"degraded\": []}', null",
+        "monitoring.judge_readiness(jsonb, jsonb, timestamptz)",
+        "'{\"findings\": [], \"degraded\": []}', null, now()",
+    ),
+    ("monitoring.forecasts(timestamptz)", "now()"),
+    (
+        "monitoring.extrapolate(timestamptz[], double precision[], double precision, timestamptz)",
+        "'{}', '{}', 1, now()",
     ),
     ("monitoring.validation(jsonb)", "null"),
 ];
@@ -245,6 +250,7 @@ values ('00000000-0000-4000-8000-000000000002', now(), now() + interval '1 hour'
 insert into monitoring.window_rules (label, weekdays, starts, ends, time_zone) values ('a wedding', '{6}', '10:00', '23:00', 'Europe/London');
 insert into monitoring.calendar_windows values ('00000000-0000-4000-8000-000000000003', now(), now() + interval '1 hour', 'a wedding');
 insert into monitoring.calendar_status (view_name, tried_at) values ('business.hours', now());
+insert into monitoring.sequence_positions values ('public.guests_id_seq', now(), 80);
 insert into monitoring.readiness_reports values
   ('00000000-0000-4000-8000-000000000003', 'hour', now(), now(), now() + interval '1 hour', 'a wedding', 'go', '[]');
 insert into monitoring.request_turns values ('nobody', 'GET', array[now()], array[gen_random_uuid()]);

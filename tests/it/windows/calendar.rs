@@ -202,6 +202,15 @@ async fn a_view_that_fails_costs_no_window() {
         );
         assert_eq!(ready["verdict"], "go", "of itself it stops nobody: {ready}");
     }
+    // Nor does a warning of its own get into our log.
+    calendar(
+        &database,
+        &hours(GOOD.0, GOOD.1, "current_setting('client_min_messages')"),
+    );
+    assert_eq!(refresh(&app, &database).await["status"], "done");
+    assert_eq!(readiness(&app, "").await["window"]["label"], "error");
+    calendar(&database, &hours(GOOD.0, GOOD.1, "'kept'"));
+    assert_eq!(refresh(&app, &database).await["status"], "done");
     calendar(&database, &hours(GOOD.0, GOOD.1, "'not seen'"));
     ask(
         &database,
