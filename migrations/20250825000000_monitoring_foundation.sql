@@ -216,6 +216,8 @@ create table if not exists monitoring.settings (
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
       when 'daily_retention_days' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 36500 and value::numeric % 1 = 0 else false end
+      when 'unused_index_after_days' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 3650 and value::numeric % 1 = 0 else false end
       when 'sample_budget_ms' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
       when 'resolved_event_retention_days' then
@@ -273,6 +275,7 @@ insert into monitoring.settings (key, value, description) values
   ('sample_retention_days', '7', 'Days of samples to keep.'),
   ('hourly_retention_days', '90', 'Days to keep what samples amount to by the hour.'),
   ('daily_retention_days', '400', 'Days to keep what samples amount to by the day, and the changes they saw.'),
+  ('unused_index_after_days', '7', 'For so long after the statistics were reset no index is called unused.'),
   ('sample_budget_ms', '30', 'What samples may take of the server a minute, on average: costly parts are taken less often where they would take more.'),
   ('resolved_event_retention_days', '30', 'Days to keep an event after it was resolved.'),
   ('unresolved_event_retention_days', '7', 'Days to keep an unresolved event after it was last seen.'),

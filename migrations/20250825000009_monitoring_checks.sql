@@ -107,7 +107,7 @@ insert into monitoring.thresholds (check_id, warning, critical, unit, window_fac
   ('rls-changed', 1, 2, 'level', 1, '1: row-level security or a policy is not what it was a day ago; 2: it protects less, or a role got past all of it.'),
   ('privileged-login', 1, 3, 'level', 1, '1: a login role has BYPASSRLS; 2: it is a superuser; 3 is never.'),
   ('definer-search-path', 1, 2, 'level', 1, '1: a definer function has no search path of its own; 2: it runs as a superuser, for everybody.'),
-  ('replication-slot', 1024, 10240, 'MB', 1, 'WAL that a slot nobody uses holds back.'),
+  ('replication-slot', 1024, 10240, 'MB', 1, 'WAL that a slot holds back.'),
   ('replication-lag', 64, 1024, 'MB', 0.5, 'WAL that a standby has not replayed yet.'),
   ('archiving-failed', 5, 60, 'min', 1, 'Archiving has failed, and not succeeded for this long.'),
   ('frequent-checkpoints', 12, 60, 'checkpoints', 1, 'Checkpoints in the last hour that WAL forced before their time.'),
@@ -346,11 +346,12 @@ begin
   return query
     select 'replication-slot', format('slot %I', s.slot_name),
       round(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, s.restart_lsn) / 1048576, 2),
-      format('a %s slot that nobody reads holds back WAL (%s)', s.slot_type, coalesce(s.wal_status, 'not reserved')),
-      format('Bring its consumer back, or, if that is gone for good: select pg_drop_replication_slot(%L). max_slot_wal_keep_size bounds what a slot may hold.',
+      format('a %s slot %s holds back WAL (%s)', s.slot_type, case when s.active then 'whose consumer is behind' else 'that nobody reads' end,
+        coalesce(s.wal_status, 'not reserved')),
+      format('Bring its consumer up to date, or, if that is gone for good: select pg_drop_replication_slot(%L). max_slot_wal_keep_size bounds what a slot may hold.',
         s.slot_name)
     from pg_replication_slots s
-    where not s.active and s.restart_lsn is not null;
+    where s.restart_lsn is not null;
 end
 $$;
 
@@ -494,6 +495,18 @@ $$;
 
 -- Checks every 15 minutes -------------------------------------------------------------------------------------------
 
+-- What a platform or pgvigil itself owns: nobody here can change it.
+create or replace function monitoring.platform_roles() returns oid[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select r.oid from pg_roles r
+    where r.rolname ~ '^(pg_|rds|supabase_|cloudsql|alloydb|azure)' or r.rolname = 'monitoring_owner');
+end
+$$;
+
 -- By its own week, and only where there is enough of both: a statement that runs rarely, or in no time, may vary as it likes.
 create or replace function monitoring.check_statement_regression() returns setof monitoring.candidate
 language plpgsql stable
@@ -625,7 +638,7 @@ end
 $$;
 
 -- Reads count for as long as the statistics do, so an index says nothing before its table has been read often, nor in the
--- first week after a reset. Never one that a constraint or a unique rule needs, whoever reads it.
+-- first days after a reset (before 15: after the database was made). Never one that a constraint or a unique rule needs, whoever reads it.
 create or replace function monitoring.check_unused_index() returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -634,9 +647,10 @@ set jit = off
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_platform oid[] := monitoring.platform_roles();
   v_reset_at timestamptz := (select s.stats_reset from pg_stat_database s where s.datname = current_database());
 begin
-  if v_reset_at > now() - interval '7 days' then
+  if v_reset_at > now() - make_interval(days => (monitoring.setting('unused_index_after_days') #>> '{}')::int) then
     return;
   end if;
   return query
@@ -650,7 +664,8 @@ begin
       join pg_class t on t.oid = i.indrelid
       join pg_namespace n on n.oid = c.relnamespace
     where i.indrelid >= 16384 and not i.indisunique and not i.indisexclusion and not i.indisprimary and i.indisvalid and not i.indisreplident
-      and c.relkind = 'i' and c.relpages >= 16 and c.relpersistence <> 't'
+      -- A partition's index goes with its parent's, or not at all.
+      and c.relkind = 'i' and not c.relispartition and c.relpages >= 16 and c.relpersistence <> 't' and c.relowner <> all (v_platform)
       and pg_stat_get_numscans(i.indexrelid) = 0
       and pg_stat_get_numscans(i.indrelid) + (
         select coalesce(sum(pg_stat_get_numscans(o.indexrelid)), 0) from pg_index o where o.indrelid = i.indrelid) >= 1000
@@ -671,6 +686,7 @@ set jit = off
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_platform oid[] := monitoring.platform_roles();
 begin
   return query
     with indexes as materialized (
@@ -681,7 +697,8 @@ begin
         case when i.indexprs is null then '' else regexp_replace(i.indexprs::text, ' :location -?[0-9]+', '', 'g') end as expressions,
         case when i.indpred is null then '' else regexp_replace(i.indpred::text, ' :location -?[0-9]+', '', 'g') end as condition
       from pg_index i join pg_class c on c.oid = i.indexrelid
-      where i.indrelid >= 16384 and i.indisvalid and c.relkind = 'i' and c.relpersistence <> 't'
+      where i.indrelid >= 16384 and i.indisvalid and c.relkind = 'i' and not c.relispartition and c.relpersistence <> 't'
+        and c.relowner <> all (v_platform)
     )
     select 'duplicate-index', format('%I.%I', n.nspname, d.relname),
       round(d.relpages * current_setting('block_size')::numeric / 1048576, 2),
@@ -719,6 +736,7 @@ set jit = off
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_platform oid[] := monitoring.platform_roles();
 begin
   return query
     select 'invalid-index', format('%I.%I', n.nspname, c.relname), 1.0,
@@ -728,7 +746,7 @@ begin
       join pg_class c on c.oid = i.indexrelid
       join pg_class t on t.oid = i.indrelid
       join pg_namespace n on n.oid = c.relnamespace
-    where not i.indisvalid and i.indrelid >= 16384 and c.relkind = 'i'
+    where not i.indisvalid and i.indrelid >= 16384 and c.relkind = 'i' and c.relowner <> all (v_platform)
       and monitoring.is_application_schema(n.nspname, v_schemas)
       -- Not while somebody builds it.
       and not exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid or p.relid = i.indrelid)
@@ -746,6 +764,7 @@ set jit = off
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_platform oid[] := monitoring.platform_roles();
 begin
   return query
     select 'foreign-key-without-index', format('%I.%I %I', k.nspname, k.relname, k.conname),
@@ -761,7 +780,8 @@ begin
         join pg_namespace n on n.oid = t.relnamespace
         join pg_class p on p.oid = c.confrelid
         join pg_namespace pn on pn.oid = p.relnamespace
-      where c.contype = 'f' and t.relkind = 'r' and monitoring.is_application_schema(n.nspname, v_schemas)
+      where c.contype = 'f' and t.relkind = 'r' and t.relowner <> all (v_platform)
+        and monitoring.is_application_schema(n.nspname, v_schemas)
         and not exists (
           select from pg_index i
           where i.indrelid = c.conrelid and i.indisvalid and i.indpred is null and i.indnkeyatts >= cardinality(c.conkey)
@@ -774,7 +794,7 @@ end
 $$;
 
 -- Who signs in as a superuser or with BYPASSRLS reads past every policy. Not the one that made the cluster, which must
--- be there, nor the platforms' own, nor the database's owner, who owns the tables as a rule.
+-- be there, nor a platform's own, nor the database's owner, who owns the tables as a rule.
 create or replace function monitoring.check_privileged_login() returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -789,7 +809,7 @@ begin
     from pg_roles r
     where r.rolcanlogin and (r.rolsuper or r.rolbypassrls) and r.oid <> 10
       and r.oid <> (select d.datdba from pg_database d where d.datname = current_database())
-      and r.rolname !~ '^(pg_|rds|supabase_|cloudsql|alloydb|azure)'
+      and r.oid <> all (monitoring.platform_roles())
       and coalesce(r.rolvaliduntil > now(), true)
     order by r.rolsuper desc, r.rolname
     limit 100;
@@ -804,6 +824,7 @@ set jit = off
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
+  v_platform oid[] := monitoring.platform_roles();
 begin
   return query
     select 'definer-search-path', format('%s', p.oid::regprocedure),
@@ -817,7 +838,7 @@ begin
       join pg_namespace n on n.oid = p.pronamespace
       join pg_roles o on o.oid = p.proowner
       join pg_language l on l.oid = p.prolang
-    where p.prosecdef and p.oid >= 16384 and l.lanname not in ('c', 'internal')
+    where p.prosecdef and p.oid >= 16384 and p.proowner <> all (v_platform) and l.lanname not in ('c', 'internal')
       and monitoring.is_application_schema(n.nspname, v_schemas)
       and not exists (select from unnest(p.proconfig) s where s like 'search\_path=%')
       and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
@@ -862,6 +883,9 @@ begin
         ('enable_indexscan', 'off', 1.0, 'no statement may use an index scan', null),
         ('enable_seqscan', 'off', 1.0, 'the planner avoids sequential scans at any price', null)
       ) as w (name, value, level, detail, remediation) on w.name = s.name and w.value = s.value
+      -- The storage of Aurora and of Neon keeps pages whole by itself.
+      where s.name not in ('fsync', 'full_page_writes')
+        or to_regproc('pg_catalog.aurora_version') is null and current_setting('neon.tenant_id', true) is null
       union all
       select 'autovacuum_freeze_max_age', 1.0, format('%s: little is left before transaction ids run out at 2 billion', s.value),
         'Lower it to 500 million or less; what comes near it is autovacuum''s work for weeks.'
@@ -1744,6 +1768,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_sampler_gap(timestamptz)',
   'function monitoring.check_blind_spot(text[])',
   'function monitoring.check_check_failed(jsonb)',
+  'function monitoring.platform_roles()',
   'function monitoring.check_statement_regression()',
   'function monitoring.check_sequential_scans()',
   'function monitoring.check_sequence_exhaustion()',

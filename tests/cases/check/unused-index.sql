@@ -1,5 +1,6 @@
 -- given: an operator who counts every page, and a table that is read by its key
 update monitoring.thresholds set warning = 0.1 where check_id = 'unused-index';
+update monitoring.settings set value = '0' where key = 'unused_index_after_days';
 create table guests (id int primary key, name text); insert into guests select n, md5(n::text) from generate_series(1, 10000) n; vacuum analyze guests;
 do $$ begin for n in 1..1100 loop perform from guests where id = n; end loop; end $$;
 -- then: none
