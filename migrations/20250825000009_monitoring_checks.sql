@@ -1511,7 +1511,7 @@ begin
       full join monitoring.event_states s on s.fingerprint = f.fingerprint
       left join public.monitoring_events o on o.fingerprint = coalesce(f.fingerprint, s.fingerprint) and o.resolved_at is null
       left join public.monitoring_events k on k.id = s.event_id
-  ), decided as materialized (
+  ), judged as materialized (
     select s.*,
       case
         when s.is_found and s.open_id is not null and monitoring.severity_rank(s.severity) > monitoring.severity_rank(s.open_severity)
@@ -1530,6 +1530,17 @@ begin
         else 'missed'
       end as decision
     from subjects s
+  ), free as materialized (
+    -- Somebody may be resolving it this very moment: nobody waits for that, the next sample will know.
+    select e.id
+    from judged j join public.monitoring_events e on e.id = case j.decision when 'reopened' then j.known_id else j.open_id end
+    where j.decision in ('escalated', 'firing', 'reopened', 'resolved')
+    for no key update of e skip locked
+  ), decided as materialized (
+    select j.*
+    from judged j
+    where j.decision not in ('escalated', 'firing', 'reopened', 'resolved')
+      or case j.decision when 'reopened' then j.known_id else j.open_id end in (select f.id from free f)
   ), opened as (
     insert into public.monitoring_events (id, event_type, event_data, severity, created_at, last_seen_at, fingerprint)
     select d.new_id, d.event_type, d.event_data, d.severity, p_at, p_at, d.fingerprint
@@ -1549,8 +1560,7 @@ begin
         else e.resolution_notes end
     from decided d
     where d.decision in ('escalated', 'firing', 'reopened', 'resolved')
-      and e.id = case when d.decision = 'reopened' then d.known_id else d.open_id end
-      -- Somebody may have resolved it this very moment.
+      and e.id = case d.decision when 'reopened' then d.known_id else d.open_id end
       and (d.decision = 'reopened' or e.resolved_at is null)
   ), kept as (
     insert into monitoring.event_states as s (fingerprint, check_id, event_id, last_seen_at, misses, reopened, resolved_by, resolved_at)
@@ -1563,7 +1573,7 @@ begin
         when d.decision = 'missed' and d.open_id is null then 'somebody' end,
       case when d.decision = 'resolved' then p_at when d.decision in ('answered', 'missed') then d.resolved_at end
     from decided d
-    where d.decision not in ('forgotten')
+    where d.decision <> 'forgotten'
     on conflict (fingerprint) do update
       set check_id = excluded.check_id, event_id = excluded.event_id, last_seen_at = excluded.last_seen_at, misses = excluded.misses,
         reopened = excluded.reopened, resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at

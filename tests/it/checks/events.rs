@@ -249,6 +249,36 @@ async fn a_humans_resolution_stays_until_the_finding_vanishes_and_returns() {
     );
 }
 
+/// A person's transaction may stay open for long: the sample does not wait for it, and does not undo it.
+#[tokio::test]
+async fn a_resolution_that_is_under_way_is_neither_waited_for_nor_undone() {
+    let mut watch = Watch::new().await;
+    watch.sample(&["warning a", "warning b"]).await;
+    let person = watch.database.superuser().await;
+    let resolve = "begin; update public.monitoring_events set resolved_at = now() where event_data ->> 'object' = 'a'";
+    person.batch_execute(resolve).await.expect("resolving");
+    let limit = "set lock_timeout = '100ms'";
+    watch
+        .client
+        .batch_execute(limit)
+        .await
+        .expect("setting a limit");
+    assert_eq!(
+        watch.sample(&["critical a", "critical b"]).await,
+        counts(0, 1, 0, 0, 0)
+    );
+    for _ in 0..4 {
+        watch.sample(&[]).await;
+    }
+    person.batch_execute("commit").await.expect("committing");
+    assert_eq!(
+        watch.events().await,
+        ["a medium 1 resolved", "b critical 2 resolved"]
+    );
+    // It was answered, and has not been gone for three looks since.
+    assert_eq!(watch.sample(&["critical a"]).await, counts(0, 0, 0, 0, 0));
+}
+
 /// Nobody has looked: that is not recovery.
 #[tokio::test]
 async fn a_check_that_was_not_made_resolves_nothing() {
