@@ -55,7 +55,7 @@ impl Watch {
     /// `object severity occurrences open|resolved`, the oldest first.
     async fn events(&self) -> Vec<String> {
         let sql = "select format('%s %s %s %s', event_data ->> 'object', severity, occurrences, case when resolved_at is null then 'open' else 'resolved' end)
-            from public.monitoring_events order by created_at, id";
+            from public.monitoring_events order by created_at, event_data ->> 'object'";
         let rows = self.client.query(sql, &[]).await.expect("reading events");
         rows.iter().map(|row| row.get(0)).collect()
     }
