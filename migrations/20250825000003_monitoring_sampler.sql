@@ -254,6 +254,8 @@ create or replace function monitoring.sample_statements(p_tick_at timestamptz, p
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
+-- Nothing is known of the sizes of what is compared, and thousands by thousands take seconds.
+set enable_nestloop = off
 set jit = off
 as $$
 declare
@@ -343,6 +345,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
+-- Nothing is known of the sizes of what is compared, and thousands by thousands take seconds.
+set enable_nestloop = off
 set jit = off
 as $$
 begin
@@ -453,6 +457,8 @@ create or replace function monitoring.note_differences(p_kinds text[], p_is_whol
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
+-- Nothing is known of the sizes of what is compared, and thousands by thousands take seconds.
+set enable_nestloop = off
 set jit = off
 as $$
 declare

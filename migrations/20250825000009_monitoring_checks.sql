@@ -932,6 +932,8 @@ set jit = off
 as $$
 declare
   v_xid_age_warning numeric := (select t.warning from monitoring.thresholds t where t.check_id = 'transaction-id-age');
+  -- What is below it becomes no finding, and needs no text.
+  v_long_ms numeric := (select t.warning * t.window_factor from monitoring.thresholds t where t.check_id = 'long-transaction');
   v_own_logins oid[];
   v_check_id text;
   v_candidates monitoring.candidate[];
@@ -961,9 +963,18 @@ begin
 
   if 'slow-statement' = any (p_check_ids) then
     begin
-      v_statements := array(
-        select row(s.query_id, s.query_preview, s.duration_ms, s.wait_event_category, s.blocked_by <> '{}')::monitoring.seen_statement
-        from monitoring.slow_queries() s);
+      -- Of many sessions that run the same statement one text is enough; one that is known was redacted when it was noted.
+      v_statements := (
+        with slow as materialized (
+          select s.*, coalesce(s.query_id::text, md5(s.query)) as same from monitoring.slow_sessions() s
+        ), texts as materialized (
+          select t.same, coalesce(k.query_preview, monitoring.redact(t.query)) as preview
+          from (select s.same, min(s.query_id) as query_id, min(s.query) as query from slow s group by s.same) t
+            left join monitoring.statement_texts k on k.query_id = t.query_id
+        )
+        select coalesce(array_agg(
+          row(s.query_id, t.preview, s.duration_ms, s.wait_event_category, s.blocked_by <> '{}')::monitoring.seen_statement), '{}')
+        from slow s join texts t on t.same = s.same);
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('slow-statement', sqlstate);
     end;
@@ -973,7 +984,7 @@ begin
       v_own_logins := monitoring.own_logins();
       v_sessions := array(
         select row(s.pid, s.application_name, s.is_idle, s.idle_ms, s.transaction_ms,
-          case when not s.is_idle then monitoring.redact(s.query) end)::monitoring.seen_session
+          case when not s.is_idle and s.transaction_ms >= v_long_ms then monitoring.redact(s.query) end)::monitoring.seen_session
         from (
           select a.pid, a.application_name, a.state like 'idle in transaction%' as is_idle,
             extract(epoch from clock_timestamp() - a.state_change) * 1000 as idle_ms,
@@ -1516,7 +1527,8 @@ begin
       case
         when s.is_found and s.open_id is not null and monitoring.severity_rank(s.severity) > monitoring.severity_rank(s.open_severity)
           then 'escalated'
-        when s.is_found and s.open_id is not null then 'firing'
+        -- From memory, once more: it has been counted.
+        when s.is_found and s.open_id is not null then case when s.check_id = any (p_checks_run) then 'firing' else 'told' end
         when s.is_found and s.resolved_by = 'itself' and s.is_kept and s.resolved_at > p_at - interval '1 hour' then 'reopened'
         -- Somebody has resolved it; it is not over for that, but it was answered.
         when s.is_found and (s.resolved_by = 'somebody' or s.is_known and s.resolved_by is null and s.is_kept) then 'answered'

@@ -93,7 +93,7 @@ drop view if exists monitoring.table_states;
 drop function if exists
   monitoring.tables(), monitoring.look_at_tables(), monitoring.look_at_companion(oid, oid), monitoring.companions(),
   monitoring.look_at_companions(), monitoring.locks(int), monitoring.connections(),
-  monitoring.slow_queries(int), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
+  monitoring.slow_queries(int), monitoring.slow_sessions(int), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
   monitoring.redact(text);
 do $forget$
 begin
