@@ -91,7 +91,7 @@ async fn every_check_has_a_threshold_a_function_a_section_and_a_case() {
     let thresholds = lines(&database, "select check_id from monitoring.thresholds");
     assert_eq!(checks, thresholds);
     let functions = "select replace(substr(proname, 7), '_', '-') from pg_proc
-        where pronamespace = 'monitoring'::regnamespace and proname like 'check\\_%'";
+        where pronamespace = 'monitoring'::regnamespace and proname like 'check\\_%' and prorettype = 'monitoring.candidate'::regtype";
     assert_eq!(checks, lines(&database, functions));
     let page = fs::read_to_string(project_file("docs/checks.md")).expect("reading the page");
     let sections = page.lines().filter_map(|line| line.strip_prefix("### "));

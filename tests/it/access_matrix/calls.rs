@@ -214,6 +214,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.extrapolate(timestamptz[], double precision[], double precision, timestamptz)",
         "'{}', '{}', 1, now()",
     ),
+    ("monitoring.remember_checks(text)", "null"),
     ("monitoring.validation(jsonb)", "null"),
 ];
 
