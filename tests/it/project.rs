@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use pgvigil::event::Event;
 use serde_json::Value;
 
-use crate::support::project_file;
+use crate::support::{project_file, scratch};
 
 fn root(path: &str) -> PathBuf {
     project_file(path)
@@ -204,10 +206,144 @@ fn the_tables_of_variables_agree_with_the_code() {
     let set = template["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
         .as_mapping()
         .expect("finding the variables");
-    for name in set.keys().filter_map(serde_yaml_ng::Value::as_str) {
+    let set: BTreeSet<String> = set
+        .keys()
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect();
+    // What is for this machine, and the log's filter, which is changed for an hour and by hand.
+    let local = ["DATABASE_URL", "DATABASE_TLS", "RUST_LOG"].map(str::to_owned);
+    let deployed: BTreeSet<String> = table.difference(&local.into()).cloned().collect();
+    assert_eq!(set, deployed, "template.yaml");
+}
+
+/// What the API's description says there is, as API Gateway names it.
+fn described_routes() -> BTreeSet<String> {
+    let description: Value =
+        serde_json::from_str(&read("src/http/openapi.json")).expect("parsing the description");
+    let paths = description["paths"].as_object().expect("finding the paths");
+    let mut routes = BTreeSet::new();
+    for (path, item) in paths {
+        for method in ["get", "post", "put", "patch", "delete"] {
+            if item.get(method).is_some() {
+                routes.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+    }
+    assert!(routes.len() >= 10, "{routes:?}");
+    routes
+}
+
+/// A route that is missing answers 404 on AWS alone; one too many, or without the authorizer, is a door.
+#[test]
+fn the_gateway_has_each_route_and_lets_nobody_past_the_authorizer() {
+    let template = template();
+    let resources = template["Resources"].as_mapping().expect("resources");
+    let mut routed = BTreeSet::new();
+    for resource in resources.values() {
+        if resource["Type"].as_str() != Some("AWS::ApiGatewayV2::Route") {
+            continue;
+        }
+        let properties = &resource["Properties"];
+        let key = properties["RouteKey"].as_str().expect("a route's key");
+        let is_open = key == "GET /api/monitoring/health" || key.starts_with("OPTIONS ");
+        let by_mode = |value: &serde_yaml_ng::Value| {
+            let text = serde_yaml_ng::to_string(value).unwrap_or_default();
+            text.starts_with("!If") && text.contains("GatewayMode")
+        };
+        for property in ["AuthorizationType", "AuthorizerId"] {
+            assert_eq!(properties[property].is_null(), is_open, "{key}: {property}");
+            assert_eq!(
+                by_mode(&properties[property]),
+                !is_open,
+                "{key}: {property}"
+            );
+        }
+        assert!(routed.insert(key.to_owned()), "{key} is there twice");
+    }
+    let mut expected = described_routes();
+    expected.insert("OPTIONS /api/monitoring/{route}".to_owned());
+    assert_eq!(routed, expected);
+}
+
+#[test]
+fn the_readme_names_each_route_and_method() {
+    let page = read("README.md");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for route in described_routes() {
+        let (method, path) = route.split_once(' ').expect("a method and a path");
+        let is_row = |row: &&str| {
+            let cell = row.split('|').nth(1).unwrap_or_default().trim();
+            let cell = cell.trim_matches('`');
+            cell.rsplit_once(' ').is_some_and(|(methods, at)| {
+                at == path && methods.split(", ").any(|known| known == method)
+            })
+        };
         assert!(
-            table.contains(name),
-            "template.yaml sets {name}, which nothing reads"
+            rows.iter().any(|row| is_row(row)),
+            "README.md lacks {route}"
         );
     }
+}
+
+/// Whoever is woken wants to know by what: each alarm tells the topic, and what silence means is said for each.
+#[test]
+fn each_alarm_tells_somebody_and_says_what_silence_means() {
+    let template = template();
+    let resources = template["Resources"].as_mapping().expect("resources");
+    let alarms: Vec<_> = resources
+        .iter()
+        .filter(|(_, resource)| resource["Type"].as_str() == Some("AWS::CloudWatch::Alarm"))
+        .collect();
+    let page = read("docs/operations.md");
+    for (name, alarm) in &alarms {
+        let name = name.as_str().expect("an alarm's name");
+        let properties = &alarm["Properties"];
+        for action in ["AlarmActions", "OKActions"] {
+            assert!(!properties[action][0].is_null(), "{name}: {action}");
+        }
+        let silence = properties["TreatMissingData"].as_str();
+        let expected = if name == "DatabaseGone" {
+            "breaching"
+        } else {
+            "notBreaching"
+        };
+        assert_eq!(silence, Some(expected), "{name}");
+        assert!(
+            page.contains(&format!("| `{name}` |")),
+            "{name} is in no table"
+        );
+        if properties["Namespace"].as_str() == Some("pgvigil") {
+            let metric = properties["MetricName"].as_str().unwrap_or_default();
+            let mut described = pgvigil::task::metrics::described();
+            assert!(described.any(|(known, _)| known == metric), "{metric}");
+        }
+    }
+    assert_eq!(alarms.len(), 4);
+}
+
+/// Same commit, same bytes: when it was zipped, by whom and from where leaves no trace.
+#[test]
+fn the_zip_depends_on_its_content_only() {
+    let zip = |program: &str| {
+        let target = scratch::file("function.zip", "");
+        let mut python = Command::new("python3");
+        python.arg(root("script/zip_function.py")).arg(&target);
+        python.args([
+            scratch::file(program, "program"),
+            scratch::file("ca", "roots"),
+        ]);
+        let status = python.status().expect("running python3");
+        assert!(status.success(), "{status}");
+        fs::read(target).expect("reading the zip")
+    };
+    let first = zip("one");
+    // The format's clock has a resolution of two seconds.
+    std::thread::sleep(Duration::from_millis(2100));
+    let second = zip("another");
+    assert_eq!(first, second);
+    let holds = |name: &[u8]| first.windows(name.len()).any(|bytes| bytes == name);
+    assert!(holds(b"bootstrap") && holds(b"roots.pem"));
 }
