@@ -49,6 +49,8 @@ mod remembered;
 mod resilience;
 // Where nothing can be written.
 mod standby;
+// The server is who it says it is, or there is no connection.
+mod tls;
 // Row-level security, judged as it is.
 mod rls;
 // Through a pooler in transaction mode, everything works.

@@ -9,7 +9,6 @@ use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
 use crate::support::secrets::store;
 use crate::support::templates::MONITOR;
-use crate::support::tls::Authority;
 use crate::support::wait::wait_until;
 
 fn end_sessions_of(database: &TestDatabase, login: &str) -> String {
@@ -304,44 +303,4 @@ async fn a_request_given_up_stops_on_the_server_too() {
     })
     .await;
     assert_eq!(app.get_as("admin", "query_type=events").await.status, 200);
-}
-
-/// `verify-full`: the right authority and the right name, or no connection; never a fallback.
-#[tokio::test]
-async fn tls_is_verified_and_never_given_up() {
-    let (authority, stranger) = (Authority::new("right"), Authority::new("stranger"));
-    let right = authority.file().display().to_string();
-    let wrong = stranger.file().display().to_string();
-    let named = Cluster::start(ClusterOptions {
-        certificate: Some(authority.issue_local()),
-        ..ClusterOptions::default()
-    });
-    let misnamed = Cluster::start(ClusterOptions {
-        certificate: Some(authority.issue_foreign()),
-        ..ClusterOptions::default()
-    });
-    for (cluster, ca_file, refusal) in [
-        (&named, &right, None),
-        (&named, &wrong, Some("certificate")),
-        (&misnamed, &right, Some("certificate")),
-        (plain(), &right, Some("tls")),
-    ] {
-        let variables = [
-            ("DATABASE_TLS", "verify-full"),
-            ("DATABASE_CA_FILE", ca_file.as_str()),
-        ];
-        let database = cluster.database();
-        let app = TestApp::with_login(&database, MONITOR, &variables).await;
-        match (app.invoke(&json!({"task": "sample"})).await, refusal) {
-            (Ok(report), None) => assert_eq!(report["status"], "done"),
-            (Err(error), Some(reason)) => {
-                assert!(error.error_message.contains("no connection"), "{error:?}");
-                assert!(
-                    error.error_message.to_lowercase().contains(reason),
-                    "{error:?}"
-                );
-            }
-            (result, refusal) => panic!("expected {refusal:?}: {result:?}"),
-        }
-    }
 }

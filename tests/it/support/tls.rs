@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::asn1::{Asn1Integer, Asn1Time, Asn1TimeRef};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
@@ -13,6 +13,12 @@ use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectAlternativeNam
 use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder};
 
 use super::scratch;
+
+/// How long a certificate is good.
+const DAYS: u32 = 7;
+
+/// Long past.
+const A_DAY_IN_2025: i64 = 1_756_123_200;
 
 /// A certificate authority that nobody trusts until they are told to.
 #[derive(Debug)]
@@ -51,8 +57,21 @@ impl Authority {
         self.issue(names.dns("elsewhere.example"))
     }
 
+    /// A certificate for this machine that was good until yesterday.
+    pub(crate) fn issue_expired(&self) -> Certificate {
+        let mut names = SubjectAlternativeName::new();
+        let names = names.dns("localhost").ip("127.0.0.1");
+        self.try_issue(
+            names,
+            &Asn1Time::from_unix(A_DAY_IN_2025).expect("naming a day"),
+        )
+        .expect("issuing a certificate")
+    }
+
     fn issue(&self, names: &SubjectAlternativeName) -> Certificate {
-        self.try_issue(names).expect("issuing a certificate")
+        let until = Asn1Time::days_from_now(DAYS).expect("naming a day");
+        self.try_issue(names, &until)
+            .expect("issuing a certificate")
     }
 
     fn try_new(name: &str) -> Result<Self, ErrorStack> {
@@ -68,13 +87,19 @@ impl Authority {
         })
     }
 
-    fn try_issue(&self, names: &SubjectAlternativeName) -> Result<Certificate, ErrorStack> {
+    fn try_issue(
+        &self,
+        names: &SubjectAlternativeName,
+        until: &Asn1TimeRef,
+    ) -> Result<Certificate, ErrorStack> {
         let key = new_key()?;
         let issuer = self.certificate.subject_name().to_owned()?;
         let mut builder = begin(&common_name("server")?, &issuer, &key)?;
         let context = builder.x509v3_context(Some(&self.certificate), None);
         let names = names.build(&context)?;
         builder.append_extension(names)?;
+        builder.set_not_before(&*Asn1Time::from_unix(A_DAY_IN_2025 - 86_400)?)?;
+        builder.set_not_after(until)?;
         builder.sign(&self.key, MessageDigest::sha256())?;
         Ok(Certificate {
             certificate_pem: builder.build().to_pem()?,
@@ -109,7 +134,7 @@ fn begin(
     builder.set_subject_name(subject)?;
     builder.set_issuer_name(issuer)?;
     builder.set_not_before(&*Asn1Time::days_from_now(0)?)?;
-    builder.set_not_after(&*Asn1Time::days_from_now(7)?)?;
+    builder.set_not_after(&*Asn1Time::days_from_now(DAYS)?)?;
     builder.set_pubkey(key)?;
     Ok(builder)
 }
