@@ -1,7 +1,11 @@
 //! The composition root: what is built once an instance, and the one handler for every event.
 
 use std::{
-    sync::Arc,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,6 +28,9 @@ use crate::{
 pub struct App {
     api: Api,
     tasks: Tasks,
+    targets: Arc<Targets>,
+    // The next request will need two secrets, of which neither is there.
+    is_cold: AtomicBool,
 }
 
 /// Left for wording and sending the answer before Lambda ends the invocation.
@@ -51,6 +58,7 @@ impl App {
     pub fn with_secrets(config: Config, secrets: Option<SecretStore>) -> Self {
         let secrets = secrets.map(Arc::new);
         let targets = Arc::new(Targets::new(&config, secrets.as_ref()));
+        let is_cold = AtomicBool::new(matches!(config.auth.mode, AuthMode::Token { .. }));
         Self {
             api: Api::new(
                 config.auth,
@@ -58,7 +66,9 @@ impl App {
                 secrets,
                 Arc::clone(&targets),
             ),
-            tasks: Tasks::new(targets),
+            tasks: Tasks::new(Arc::clone(&targets)),
+            targets,
+            is_cold,
         }
     }
 
@@ -88,11 +98,10 @@ impl App {
         match Event::from_json(event) {
             Ok(Event::Http(event)) => {
                 let request_id = context.request_id.clone();
-                let answered = event
-                    .answer(context, |request| {
-                        self.api.answer(request, request_id, budget)
-                    })
-                    .await;
+                let answered = event.answer(context, |request| {
+                    self.api.answer(request, request_id, budget)
+                });
+                let answered = self.with_login_on_its_way(answered).await;
                 answered.map_err(|error| diagnostic("Response", &error.to_string()))
             }
             Ok(Event::Task(task)) => self
@@ -105,6 +114,22 @@ impl App {
                 Err(diagnostic("UnknownEvent", &error.to_string()))
             }
         }
+    }
+}
+
+impl App {
+    /// The first request of an instance waits for the keys and then for the login: the second is fetched meanwhile.
+    async fn with_login_on_its_way<T>(&self, answer: impl Future<Output = T>) -> T {
+        if !self.is_cold.swap(false, Ordering::Relaxed) {
+            return answer.await;
+        }
+        let mut answer = pin!(answer);
+        tokio::select! {
+            biased;
+            answered = &mut answer => return answered,
+            () = self.targets.default_target().database.prepare() => {}
+        }
+        answer.await
     }
 }
 

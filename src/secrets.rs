@@ -3,7 +3,11 @@
 use std::{fmt, time::Duration};
 
 use aws_config::{BehaviorVersion, ConfigLoader, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_secretsmanager::{Client, error::ProvideErrorMetadata};
+use aws_sdk_secretsmanager::{
+    Client,
+    config::{Credentials, ProvideCredentials, SharedCredentialsProvider},
+    error::ProvideErrorMetadata,
+};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 /// The value of a secret; neither `Debug` nor `Display` shows it.
@@ -55,10 +59,15 @@ pub enum SecretError {
     },
 }
 
+/// In a function they are variables; elsewhere somebody may have to be asked.
+const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Reads secrets.
 #[derive(Debug, Clone)]
 pub struct SecretStore {
     client: Client,
+    credentials: Option<SharedCredentialsProvider>,
+    region: Option<String>,
 }
 
 impl SecretStore {
@@ -87,7 +96,24 @@ impl SecretStore {
             .await;
         Self {
             client: Client::new(&config),
+            credentials: config.credentials_provider(),
+            region: config.region().map(ToString::to_string),
         }
+    }
+
+    /// The function's own credentials at AWS, which its role gives it, for what it signs itself.
+    pub(crate) async fn credentials(&self) -> Result<Credentials, &'static str> {
+        const NONE: &str = "no credentials of AWS";
+        let provider = self.credentials.as_ref().ok_or(NONE)?;
+        let provided = tokio::time::timeout(CREDENTIALS_PATIENCE, provider.provide_credentials());
+        provided
+            .await
+            .map_or(Err(NONE), |got| got.map_err(|_| NONE))
+    }
+
+    /// The function's region.
+    pub(crate) fn region(&self) -> Option<&str> {
+        self.region.as_deref()
     }
 
     /// Fetches the current version of a secret.

@@ -5,12 +5,11 @@ use std::{
     mem::take,
     net::SocketAddr,
     sync::{Arc, Mutex as SyncMutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use native_tls::TlsConnector;
 use postgres_native_tls::MakeTlsConnector;
-use serde::Deserialize;
 use tokio::{
     sync::{Mutex, OnceCell},
     task::JoinHandle,
@@ -20,14 +19,18 @@ use tokio_postgres::{
     config::{Host, SslMode},
 };
 
-use super::{APPLICATION_NAME, DbError, DbErrorKind, cancel, tls};
+use super::{APPLICATION_NAME, DbError, DbErrorKind, cancel, iam::Recipient, login::Login, tls};
 use crate::{
-    config::{DatabaseConfig, LoginSource, Tls, is_loopback},
+    config::{DatabaseConfig, LoginSource, Tls},
     secrets::{Secret, SecretError, SecretStore},
 };
 
 /// Time given to open a connection, so that a dead address does not use up the caller's patience.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What can be wrong where a token is refused.
+const TOKEN_REFUSED: &str = "the server refused the token: switch IAM authentication on, grant rds_iam to the login, and \
+     allow the function's role rds-db:connect as that login";
 
 /// Opens connections for one login.
 pub(super) struct Connector {
@@ -35,12 +38,25 @@ pub(super) struct Connector {
     tls: Tls,
     ca_file: Option<std::path::PathBuf>,
     secrets: Option<Arc<SecretStore>>,
-    // The login as last fetched; fetched again when the server refuses it.
-    known: Mutex<Option<Config>>,
+    // Fetched again when the server refuses it. Locked while it is fetched, so that nobody fetches it a second time.
+    known: Mutex<Known>,
     connector: OnceCell<TlsConnector>,
     // Requests to stop that are on their way.
     cancelling: SyncMutex<Vec<JoinHandle<()>>>,
 }
+
+/// The login as last fetched.
+#[derive(Default)]
+enum Known {
+    #[default]
+    Nothing,
+    Login(Login),
+    /// It could not be fetched: for those who were waiting for it meanwhile.
+    Failed(SecretError, Instant),
+}
+
+/// Whoever has waited for what failed is told within this; whoever comes later tries again.
+const FAILURE_LASTS: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,7 +78,7 @@ impl Connector {
             tls: config.tls,
             ca_file: config.ca_file.clone(),
             secrets,
-            known: Mutex::new(None),
+            known: Mutex::default(),
             connector: OnceCell::new(),
             cancelling: SyncMutex::default(),
         }
@@ -71,15 +87,13 @@ impl Connector {
     /// Connects; a login the server refuses is fetched again, since the secret may just have been rotated, and tried again
     /// if it is another one. A host that cannot be reached is forgotten, since the secret may name a new one by now.
     pub(super) async fn connect(&self) -> Result<Client, DbError> {
-        let known = self.known.lock().await.clone();
-        let (config, is_fresh) = match known {
-            Some(config) => (config, false),
-            None => (self.fetch().await?, true),
-        };
-        let mut result = self.open(&config).await;
+        let (login, is_fresh) = self.login().await?;
+        let mut result = self.open(&login).await;
         if is_refused(&result) && !is_fresh {
-            let fetched = self.fetch().await?;
-            if fetched != config {
+            let fetched = self.fetch().await;
+            let fetched = fetched.map_err(|error| DbError::from_secret(&error))?;
+            *self.known.lock().await = Known::Login(fetched.clone());
+            if fetched != login {
                 tracing::warn!(
                     "the database refused the login: trying the one its secret holds now"
                 );
@@ -87,15 +101,45 @@ impl Connector {
             }
         }
         if result.is_err() {
-            *self.known.lock().await = None;
+            *self.known.lock().await = Known::Nothing;
         }
         result
+    }
+
+    /// Fetches the login, where it is not known, for the one who will connect. It fails there and not here.
+    pub(super) async fn prepare(&self) {
+        let mut known = self.known.lock().await;
+        if matches!(*known, Known::Nothing) {
+            *known = match self.fetch().await {
+                Ok(login) => Known::Login(login),
+                Err(error) => Known::Failed(error, Instant::now()),
+            };
+        }
+    }
+
+    /// The login, and whether it was fetched for this.
+    async fn login(&self) -> Result<(Login, bool), DbError> {
+        let mut known = self.known.lock().await;
+        match &*known {
+            Known::Login(login) => return Ok((login.clone(), false)),
+            Known::Failed(error, at) if at.elapsed() < FAILURE_LASTS => {
+                return Err(DbError::from_secret(error));
+            }
+            _ => {}
+        }
+        let fetched = self.fetch().await;
+        let login = fetched.map_err(|error| DbError::from_secret(&error))?;
+        *known = Known::Login(login.clone());
+        Ok((login, true))
     }
 
     /// Asks the server to stop what a connection that is left behind is doing, and closes it; [`Self::settle`] waits for it.
     pub(super) fn cancel(&self, client: Client) {
         let connector = self.connector.get().cloned();
-        let config = self.known.try_lock().ok().and_then(|known| known.clone());
+        let config = self.known.try_lock().ok().and_then(|known| match &*known {
+            Known::Login(login) => Some(login.config.clone()),
+            _ => None,
+        });
         let cancelling = tokio::spawn(async move {
             let cancelled = tokio::time::timeout(CONNECT_TIMEOUT, async {
                 let (host, address) = address_of(config.as_ref()).await.ok_or("no address")?;
@@ -127,31 +171,37 @@ impl Connector {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn fetch(&self) -> Result<Config, DbError> {
-        let config = match (&self.login, &self.secrets) {
-            (LoginSource::Url(config), _) => (**config).clone(),
+    async fn fetch(&self) -> Result<Login, SecretError> {
+        match (&self.login, &self.secrets) {
+            (LoginSource::Url(config), _) => Ok(Login::from_url(config)),
             (LoginSource::Secret(id), Some(secrets)) => {
-                let secret = secrets
-                    .fetch(id)
-                    .await
-                    .map_err(|error| DbError::from_secret(&error))?;
-                config_from_secret(id, &secret, self.tls)
-                    .map_err(|error| DbError::from_secret(&error))?
+                Login::from_secret(id, &secrets.fetch(id).await?, self.tls)
             }
-            (LoginSource::Secret(id), None) => {
-                let reason = "no access to Secrets Manager was set up".to_owned();
-                return Err(DbError::from_secret(&SecretError::Unavailable {
-                    id: id.clone(),
-                    reason,
-                }));
-            }
-        };
-        *self.known.lock().await = Some(config.clone());
-        Ok(config)
+            (LoginSource::Secret(id), None) => Err(SecretError::Unavailable {
+                id: id.clone(),
+                reason: "no access to Secrets Manager was set up".to_owned(),
+            }),
+        }
     }
 
-    async fn open(&self, config: &Config) -> Result<Client, DbError> {
-        let mut config = config.clone();
+    /// A token for one connection. It is signed here, from what the function's own role has in its environment.
+    async fn token(&self, config: &Config) -> Result<Secret, DbError> {
+        let signed = async {
+            let secrets = self.secrets.as_ref().ok_or("no credentials were set up")?;
+            let credentials = secrets.credentials().await?;
+            Recipient::of(config).token(credentials, secrets.region(), SystemTime::now())
+        };
+        signed.await.map_err(|reason| {
+            DbError::new("credentials", DbErrorKind::Secret)
+                .with_message(format!("signing in by IAM: {reason}"))
+        })
+    }
+
+    async fn open(&self, login: &Login) -> Result<Client, DbError> {
+        let mut config = login.config.clone();
+        if login.uses_iam {
+            config.password(self.token(&config).await?.expose());
+        }
         config
             .application_name(APPLICATION_NAME)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -175,10 +225,16 @@ impl Connector {
                 ),
             }
         });
-        opened.await.unwrap_or_else(|_| {
+        let opened = opened.await.unwrap_or_else(|_| {
             Err(DbError::new("connect", DbErrorKind::Connect)
                 .with_message("the server did not answer in time"))
-        })
+        });
+        match opened {
+            Err(error) if login.uses_iam && error.kind() == DbErrorKind::Authentication => {
+                Err(error.with_message(TOKEN_REFUSED))
+            }
+            opened => opened,
+        }
     }
 
     async fn tls_connector(&self, config: &Config) -> Result<TlsConnector, DbError> {
@@ -239,110 +295,5 @@ where
 fn log_warning(notice: &tokio_postgres::error::DbError) {
     if notice.severity() == "WARNING" && notice.routine() == Some("exec_stmt_raise") {
         tracing::warn!(hint = notice.hint(), "{}", notice.message());
-    }
-}
-
-/// A secret as RDS writes it.
-#[derive(Deserialize)]
-struct DatabaseSecret {
-    username: String,
-    password: String,
-    host: String,
-    #[serde(default = "default_port")]
-    port: Port,
-    dbname: Option<String>,
-}
-
-/// RDS writes a number, people often text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Port {
-    Number(u16),
-    Text(String),
-}
-
-fn default_port() -> Port {
-    Port::Number(5432)
-}
-
-fn config_from_secret(id: &str, secret: &Secret, tls: Tls) -> Result<Config, SecretError> {
-    let malformed = |reason: &str| SecretError::Malformed {
-        id: id.to_owned(),
-        reason: reason.to_owned(),
-    };
-    // The parser's message can quote the value.
-    let login: DatabaseSecret = serde_json::from_str(secret.expose()).map_err(|_| {
-        malformed(
-            "it must be JSON with username, password, host, port and dbname, as RDS writes it",
-        )
-    })?;
-    let port = match login.port {
-        Port::Number(port) => port,
-        Port::Text(text) => text
-            .parse()
-            .map_err(|_| malformed("its port is no number"))?,
-    };
-    if tls == Tls::Disable && !is_loopback(&login.host) {
-        return Err(malformed(
-            "its host is not loopback while DATABASE_TLS is disable: remove DATABASE_TLS",
-        ));
-    }
-    let mut config = Config::new();
-    config
-        .user(login.username)
-        .password(login.password)
-        .host(login.host)
-        .port(port)
-        .dbname(login.dbname.as_deref().unwrap_or("postgres"));
-    Ok(config)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str, tls: Tls) -> Result<Config, SecretError> {
-        config_from_secret("s", &Secret::new(text), tls)
-    }
-
-    #[test]
-    fn a_secret_is_read_as_rds_and_people_write_it() {
-        for port in ["5433", "\"5433\""] {
-            let text = format!(
-                r#"{{"username":"u","password":"p","host":"db","port":{port},"dbname":"d","engine":"postgres"}}"#
-            );
-            let config = parse(&text, Tls::VerifyFull).expect("reading a well-formed secret");
-            assert_eq!(
-                (config.get_user(), config.get_dbname(), config.get_ports()),
-                (Some("u"), Some("d"), &[5433][..])
-            );
-        }
-    }
-
-    #[test]
-    fn a_malformed_secret_is_named_and_not_shown() {
-        for text in [
-            "hunter2",
-            r#"{"password":"hunter2"}"#,
-            r#"{"username":"u","password":"hunter2","host":"h","port":"hunter2"}"#,
-        ] {
-            let error = parse(text, Tls::VerifyFull)
-                .expect_err("a malformed secret must be refused")
-                .to_string();
-            assert!(
-                error.contains("secret s is malformed") && !error.contains("hunter2"),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn without_tls_only_loopback_is_reached() {
-        let secret = |host: &str| format!(r#"{{"username":"u","password":"p","host":"{host}"}}"#);
-        assert!(parse(&secret("127.0.0.1"), Tls::Disable).is_ok());
-        let error = parse(&secret("db.example.com"), Tls::Disable)
-            .expect_err("plain text over a network")
-            .to_string();
-        assert!(error.contains("DATABASE_TLS"), "{error}");
     }
 }

@@ -3,6 +3,8 @@
 mod cancel;
 mod connection;
 mod error;
+pub mod iam;
+mod login;
 pub mod migrate;
 mod pipeline;
 mod session;
@@ -66,6 +68,11 @@ impl Database {
             migrator: config.migration_login.as_ref().map(connector),
             idle: Mutex::new(None),
         }
+    }
+
+    /// Fetches the login where it is not known, so that whoever connects later need not wait for it.
+    pub async fn prepare(&self) {
+        self.connector.prepare().await;
     }
 
     /// Runs read-only queries in one transaction and one round trip; one that fails leaves the others alone.

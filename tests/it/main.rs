@@ -27,6 +27,8 @@ mod guards;
 mod harness;
 // The API through the gateways' formats.
 mod http;
+// Tokens of RDS's IAM authentication.
+mod iam;
 // Every way to be somebody else.
 mod identity;
 // How the monitor judges, changed over HTTP.
@@ -47,6 +49,8 @@ mod project;
 mod remembered;
 // A part fails, the answer is clear, the next request works.
 mod resilience;
+// What Secrets Manager can do to a request.
+mod secrets;
 // Where nothing can be written.
 mod standby;
 // The server is who it says it is, or there is no connection.

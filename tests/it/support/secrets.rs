@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -129,6 +130,11 @@ pub(crate) struct Turnstile {
 
 impl Turnstile {
     pub(crate) fn new() -> Self {
+        Self::slowed_by(Duration::ZERO)
+    }
+
+    /// Lets each question through only after a while.
+    pub(crate) fn slowed_by(delay: Duration) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listening");
         let turnstile = Self {
             port: listener.local_addr().expect("asking for the port").port(),
@@ -150,6 +156,9 @@ impl Turnstile {
                 thread::spawn(move || {
                     relay(client, upstream, |bytes| {
                         asked.lock().expect("locking").extend_from_slice(bytes);
+                        if bytes.windows(14).any(|word| word == b"GetSecretValue") {
+                            thread::sleep(delay);
+                        }
                         is_open.load(Ordering::SeqCst)
                     });
                 });
@@ -163,8 +172,12 @@ impl Turnstile {
 
     /// How often this secret was asked for.
     pub(crate) fn fetches_of(&self, secret: &Secret) -> usize {
+        self.fetches_of_id(&secret.id)
+    }
+
+    pub(crate) fn fetches_of_id(&self, id: &str) -> usize {
         let asked = self.asked.lock().expect("locking");
-        String::from_utf8_lossy(&asked).matches(&secret.id).count()
+        String::from_utf8_lossy(&asked).matches(id).count()
     }
 
     /// Lets nobody through any more, or everybody again.
