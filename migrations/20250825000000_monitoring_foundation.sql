@@ -232,6 +232,8 @@ create table if not exists monitoring.settings (
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
       when 'window_lead_minutes' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1440 and value::numeric % 1 = 0 else false end
+      when 'window_sample_interval_seconds' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 and value::numeric % 1 = 0 else false end
       when 'calendar_time_limit_ms' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 100 and 10000 and value::numeric % 1 = 0 else false end
       when 'database_size_limit_bytes' then
@@ -283,6 +285,7 @@ insert into monitoring.settings (key, value, description) values
   ('gets_per_minute', '30', 'GET requests to the API that one token subject may make in any minute.'),
   ('posts_per_minute', '10', 'POST requests to the API that one token subject may make in any minute.'),
   ('window_lead_minutes', '60', 'Minutes before a critical window in which the database is watched as in it.'),
+  ('window_sample_interval_seconds', '10', 'Ticks of the sampler in a critical window and its lead time.'),
   ('calendar_view', 'null', 'A view of the business''s own calendar, with its schema: starts_at timestamptz, ends_at timestamptz, label text.'),
   ('calendar_time_limit_ms', '2000', 'The time that reading the calendar view may take.'),
   ('database_size_limit_bytes', 'null', 'How large the database may become, for forecasts; null: not known.'),

@@ -609,7 +609,7 @@ set jit = off
 as $$
 declare
   v_started_at timestamptz := clock_timestamp();
-  v_interval_seconds bigint := (monitoring.setting('sample_interval_seconds') #>> '{}')::bigint;
+  v_interval_seconds bigint := monitoring.sample_interval_seconds();
   v_named_at timestamptz := case
     when p_tick_at between v_started_at - interval '1 hour' and v_started_at + interval '1 minute' then p_tick_at
     else v_started_at

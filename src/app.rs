@@ -14,10 +14,12 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use crate::{
+    aws,
     config::{AuthMode, Config, LoginSource},
     db::Targets,
     event::Event,
     http::Api,
+    notify::Bus,
     secrets::SecretStore,
     task::Tasks,
     telemetry::metrics::MetricLines,
@@ -46,12 +48,17 @@ impl App {
             || config.database.migration_login.is_some()
             || !config.targets.is_empty()
             || matches!(config.auth.mode, AuthMode::Token { .. });
-        let secrets = if needs_secrets {
-            Some(SecretStore::new().await)
-        } else {
-            None
-        };
-        Self::with_secrets(config, secrets)
+        let event_bus = config.event_bus.clone();
+        if !needs_secrets && event_bus.is_none() {
+            return Self::with_secrets(config, None);
+        }
+        let aws = aws::from_environment().await;
+        let secrets = needs_secrets.then(|| SecretStore::new(&aws));
+        let app = Self::with_secrets(config, secrets);
+        match event_bus {
+            Some(name) => app.with_bus(Bus::new(&aws, name)),
+            None => app,
+        }
     }
 
     /// The same with a secret store that is set up already.
@@ -70,6 +77,13 @@ impl App {
             targets,
             is_cold,
         }
+    }
+
+    /// The same with a bus on which its tasks announce what there is to announce.
+    #[must_use]
+    pub fn with_bus(self, bus: Bus) -> Self {
+        let tasks = self.tasks.with_bus(bus);
+        Self { tasks, ..self }
     }
 
     /// The same with its metrics elsewhere than on standard output.

@@ -14,6 +14,7 @@
 //! | `AUTH_AUDIENCE` | the `aud` a token must carry | not checked |
 //! | `AUTH_ROLE_CLAIM` | claim with the caller's role, a name or a dotted path | `app_metadata.role` |
 //! | `ALLOWED_ORIGINS` | comma-separated origins for CORS | none |
+//! | `EVENT_BUS_NAME` | EventBridge bus on which events are announced, by name or ARN | nothing is announced |
 //! | `RUST_LOG` | log filter of tracing-subscriber | `warn,pgvigil=info` |
 
 mod targets;
@@ -36,6 +37,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Origins that browsers may call the API from, from `ALLOWED_ORIGINS`.
     pub allowed_origins: Vec<String>,
+    /// Where events are announced, from `EVENT_BUS_NAME`.
+    pub event_bus: Option<String>,
     /// Log filter, from `RUST_LOG`.
     pub log_filter: String,
 }
@@ -168,6 +171,7 @@ impl Config {
                 role_claim: reader.role_claim(),
             },
             allowed_origins: reader.allowed_origins(),
+            event_bus: reader.event_bus(),
             log_filter: reader.log_filter(),
         };
         if reader.problems.is_empty() {
@@ -328,6 +332,19 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         origins
     }
 
+    fn event_bus(&mut self) -> Option<String> {
+        let name = self.var("EVENT_BUS_NAME")?;
+        let in_name = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        let is_name = name.len() <= 256 && name.chars().all(in_name);
+        let is_arn = name.starts_with("arn:")
+            && name.contains(":event-bus/")
+            && name.chars().all(|c| in_name(c) || c == ':');
+        if !is_name && !is_arn {
+            self.problem("EVENT_BUS_NAME names no event bus: must be a name like default, or an ARN like arn:aws:events:eu-west-2:123456789012:event-bus/default");
+        }
+        Some(name)
+    }
+
     fn log_filter(&mut self) -> String {
         let filter = self
             .var("RUST_LOG")
@@ -408,6 +425,26 @@ mod tests {
             .iter()
             .filter(|p| p.starts_with("DATABASE_TARGETS"));
         assert_eq!((of_targets.count(), problems.len()), (2, 4), "{problems:?}");
+    }
+
+    #[test]
+    fn a_bus_is_named_or_there_is_none() {
+        for (value, named) in [
+            ("", None),
+            ("default", Some("default")),
+            ("my.bus/a_1-2", Some("my.bus/a_1-2")),
+            (
+                "arn:aws-cn:events:cn-north-1:123456789012:event-bus/default",
+                Some("arn:aws-cn:events:cn-north-1:123456789012:event-bus/default"),
+            ),
+        ] {
+            let config = read(&[("DATABASE_SECRET_ID", "a"), ("EVENT_BUS_NAME", value)]);
+            assert_eq!(config.expect(value).event_bus.as_deref(), named);
+        }
+        for value in ["a bus", "arn:aws:sns:eu-west-2:123456789012:topic", "büs"] {
+            let problems = problems(&[("DATABASE_SECRET_ID", "a"), ("EVENT_BUS_NAME", value)]);
+            assert!(problems[0].starts_with("EVENT_BUS_NAME"), "{problems:?}");
+        }
     }
 
     #[test]

@@ -4,14 +4,16 @@
 //! transport, the clock and the guard.
 //!
 //! An event comes in through [`event`], [`app`] hands it to [`http`] or [`task`], both ask [`db`], and nothing points
-//! back: `http, task → db`. [`config`] alone reads the environment, [`secrets`] alone talks to Secrets Manager, [`db`]
-//! alone opens connections, [`http`] alone knows status codes.
+//! back: `http, task → notify → db`. [`config`] alone reads the environment, [`secrets`] alone talks to Secrets Manager,
+//! [`notify`] alone to EventBridge, both as [`aws`] says; [`db`] alone opens connections, [`http`] alone knows status codes.
 
 pub mod app;
+pub mod aws;
 pub mod config;
 pub mod db;
 pub mod event;
 pub mod http;
+pub mod notify;
 pub mod secrets;
 pub mod task;
 pub mod telemetry;

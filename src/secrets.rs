@@ -2,13 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use aws_config::{BehaviorVersion, ConfigLoader, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::{
     Client,
     config::{Credentials, ProvideCredentials, SharedCredentialsProvider},
     error::ProvideErrorMetadata,
 };
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 /// The value of a secret; neither `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -71,33 +70,12 @@ pub struct SecretStore {
 }
 
 impl SecretStore {
-    /// Sets up the client from the function's environment (region, credentials, `AWS_ENDPOINT_URL`); talks to nobody yet.
-    pub async fn new() -> Self {
-        Self::from_loader(aws_config::defaults(BehaviorVersion::latest())).await
-    }
-
-    /// Sets up the client from a loader that knows where the service is, with the time limits that hold everywhere.
-    ///
-    /// ring instead of the SDK's default aws-lc: that one gathers entropy for some 40 ms of CPU at every cold start.
-    pub async fn from_loader(loader: ConfigLoader) -> Self {
-        let http_client = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(1))
-            .operation_attempt_timeout(Duration::from_secs(2))
-            .operation_timeout(Duration::from_secs(5))
-            .build();
-        let config = loader
-            .http_client(http_client)
-            .retry_config(RetryConfig::standard().with_max_attempts(3))
-            .timeout_config(timeouts)
-            .load()
-            .await;
+    /// Sets up the client; talks to nobody yet.
+    pub fn new(aws: &SdkConfig) -> Self {
         Self {
-            client: Client::new(&config),
-            credentials: config.credentials_provider(),
-            region: config.region().map(ToString::to_string),
+            client: Client::new(aws),
+            credentials: aws.credentials_provider(),
+            region: aws.region().map(ToString::to_string),
         }
     }
 

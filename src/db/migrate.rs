@@ -50,6 +50,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20250825000007", "monitoring_trends"),
     migration!("20250825000008", "monitoring_windows"),
     migration!("20250825000009", "monitoring_checks"),
+    migration!("20250825000010", "monitoring_bursts"),
 ];
 
 /// What a run of `migrate` or `rollback` did.

@@ -7,7 +7,7 @@ use crate::telemetry::metrics::Metric;
 
 /// Numbers of a sample's report: where, what CloudWatch calls them, in which unit. Each is paid for by the month and the target,
 /// so these are the ones to wake somebody for or to look at when the database is down; the rest is in the database.
-const REPORTED: [(&str, &str, &str); 12] = [
+const REPORTED: [(&str, &str, &str); 16] = [
     ("/health_score", "HealthScore", "None"),
     ("/duration_ms", "SampleDuration", "Milliseconds"),
     ("/late_ms", "SampleLateness", "Milliseconds"),
@@ -32,7 +32,14 @@ const REPORTED: [(&str, &str, &str); 12] = [
     ),
     ("/metrics/unresolved_events", "UnresolvedEvents", "Count"),
     ("/metrics/critical_events", "CriticalEvents", "Count"),
+    ("/metrics/active_sessions", "ActiveSessions", "Count"),
+    ("/metrics/xid_age", "TransactionIdAge", "Count"),
+    ("/metrics/replication_lag_bytes", "ReplicationLag", "Bytes"),
+    (NOTIFICATIONS_FAILED, "NotificationsFailed", "Count"),
 ];
+
+/// Known of a sample that failed, too: that there is no database is announced as well.
+const NOTIFICATIONS_FAILED: &str = "/notifications/failed";
 
 /// How it went: 1 or 0.
 const FLAGS: [&str; 4] = [
@@ -49,11 +56,20 @@ pub fn described() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// The metrics of a sample: its numbers, as far as it has them, and how it went, which is there always.
-pub(super) fn of(result: &Result<Value, TaskError>, duration_ms: u64) -> Vec<Metric> {
+///
+/// `failed_to_announce` is what became of announcing that there is no database, where that was tried.
+pub(super) fn of(
+    result: &Result<Value, TaskError>,
+    duration_ms: u64,
+    failed_to_announce: Option<bool>,
+) -> Vec<Metric> {
     let report = result.as_ref().unwrap_or(&Value::Null);
     let number = |pointer: &str| match report.pointer(pointer) {
         Some(Value::Number(number)) => Some(number.clone()),
         _ if pointer == "/duration_ms" => Some(Number::from(duration_ms)),
+        _ if pointer == NOTIFICATIONS_FAILED => {
+            failed_to_announce.map(|failed| Number::from(u8::from(failed)))
+        }
         _ => None,
     };
     let reported = REPORTED.iter().filter_map(|&(pointer, name, unit)| {
@@ -80,9 +96,18 @@ pub(super) fn of(result: &Result<Value, TaskError>, duration_ms: u64) -> Vec<Met
 fn is_reachable(result: &Result<Value, TaskError>) -> Option<bool> {
     match result {
         Ok(_) => Some(true),
-        Err(TaskError::Database(error)) => Some(!error.is_without_answer()),
-        Err(TaskError::Deadline(_)) => Some(false),
+        Err(error) if is_unreachable(error) => Some(false),
+        Err(TaskError::Database(_)) => Some(true),
         Err(_) => None,
+    }
+}
+
+/// Whether it was asked and did not answer.
+pub(super) fn is_unreachable(error: &TaskError) -> bool {
+    match error {
+        TaskError::Database(error) => error.is_without_answer(),
+        TaskError::Deadline(_) => true,
+        _ => false,
     }
 }
 
@@ -96,7 +121,7 @@ mod tests {
     use crate::db::{DbError, DbErrorKind};
 
     fn told(result: &Result<Value, TaskError>) -> Value {
-        let metrics = of(result, 7);
+        let metrics = of(result, 7, None);
         let pairs = metrics
             .into_iter()
             .map(|metric| (metric.name.to_owned(), json!(metric.value)));
@@ -148,6 +173,21 @@ mod tests {
                 (&json!(0), &json!(0))
             );
         }
+    }
+
+    #[test]
+    fn what_could_not_be_announced_is_counted_with_and_without_a_sample() {
+        let count = |result: &Result<Value, TaskError>, failed| {
+            let metrics = of(result, 7, failed);
+            let mut counts = metrics.iter().filter(|m| m.name == "NotificationsFailed");
+            counts.next().map(|metric| metric.value.to_string())
+        };
+        let sampled = Ok(json!({"status": "done", "notifications": {"published": 1, "failed": 2}}));
+        assert_eq!(count(&sampled, None).as_deref(), Some("2"));
+        let gone = Err(TaskError::Deadline("sample".to_owned()));
+        assert_eq!(count(&gone, Some(true)).as_deref(), Some("1"));
+        assert_eq!(count(&gone, Some(false)).as_deref(), Some("0"));
+        assert_eq!(count(&gone, None), None);
     }
 
     #[test]

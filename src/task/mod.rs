@@ -12,11 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sample::Sampler;
 use serde_json::{Value, json};
 
 use crate::{
     db::{Database, DbError, Target, Targets, migrate::MigrateError},
     event::TaskEvent,
+    notify::{Bus, Notifier},
     telemetry::metrics::MetricLines,
 };
 
@@ -27,6 +29,7 @@ const TASKS: &str = "sample, cleanup, validate, migrate, rollback";
 #[derive(Debug)]
 pub struct Tasks {
     targets: Arc<Targets>,
+    notifier: Notifier,
     metrics: MetricLines,
 }
 
@@ -81,8 +84,15 @@ impl Tasks {
     pub fn new(targets: Arc<Targets>) -> Self {
         Self {
             targets,
+            notifier: Notifier::default(),
             metrics: MetricLines::to_standard_output(),
         }
+    }
+
+    /// The same with a bus to announce on.
+    pub fn with_bus(self, bus: Bus) -> Self {
+        let notifier = Notifier::on(bus);
+        Self { notifier, ..self }
     }
 
     /// The same with its metrics elsewhere.
@@ -100,20 +110,33 @@ impl Tasks {
         let target = self.target_of(task).inspect_err(|error| {
             tracing::error!(task = task.name, "task failed: {error}");
         })?;
-        let result = tokio::time::timeout(budget, dispatch(target.database, task, budget))
-            .await
-            .unwrap_or_else(|_| Err(TaskError::Deadline(task.name.clone())));
-        target.database.settle().await;
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let result = match check_fields(task) {
+            Ok(()) if task.name == "sample" => self.sample(target, task, budget).await,
+            Ok(()) => {
+                let done = tokio::time::timeout(budget, dispatch(target.database, task, budget))
+                    .await
+                    .unwrap_or_else(|_| Err(TaskError::Deadline(task.name.clone())));
+                target.database.settle().await;
+                done
+            }
+            Err(error) => {
+                let refused = Err(error);
+                if task.name == "sample" {
+                    let sampler = self.sampler(target);
+                    sampler.tell(&refused, sample::milliseconds(started), None);
+                }
+                refused
+            }
+        };
+        let duration_ms = sample::milliseconds(started);
         let result = result.map(|mut report| {
             report["task"] = json!(task.name);
-            report["duration_ms"] = json!(duration_ms);
+            // A sample's own is in its metrics already.
+            if task.name != "sample" {
+                report["duration_ms"] = json!(duration_ms);
+            }
             report
         });
-        if task.name == "sample" {
-            let metrics = metrics::of(&result, duration_ms);
-            self.metrics.write(target.name, &metrics);
-        }
         match result {
             Ok(report) => {
                 tracing::info!(
@@ -137,6 +160,24 @@ impl Tasks {
         }
     }
 
+    async fn sample(
+        &self,
+        target: Target<'_>,
+        task: &TaskEvent,
+        budget: Duration,
+    ) -> Result<Value, TaskError> {
+        let sampler = self.sampler(target);
+        sampler.run(task.scheduled_at.as_deref(), budget).await
+    }
+
+    fn sampler<'a>(&'a self, target: Target<'a>) -> Sampler<'a> {
+        Sampler {
+            target,
+            notifier: &self.notifier,
+            metrics: &self.metrics,
+        }
+    }
+
     fn target_of(&self, task: &TaskEvent) -> Result<Target<'_>, TaskError> {
         match task.fields.get("target") {
             None | Some(Value::Null) => Ok(self.targets.default_target()),
@@ -152,25 +193,26 @@ impl Tasks {
     }
 }
 
-async fn dispatch(
-    database: &Database,
-    task: &TaskEvent,
-    budget: Duration,
-) -> Result<Value, TaskError> {
+/// Whether the task is known, and has only the fields it can have.
+fn check_fields(task: &TaskEvent) -> Result<(), TaskError> {
     let known: &[&str] = match task.name.as_str() {
         "rollback" => &["target", "confirm", "discard_events"],
         "sample" | "cleanup" | "validate" | "migrate" => &["target"],
         _ => return Err(TaskError::Unknown(task.name.clone())),
     };
-    if let Some(name) = task
-        .fields
-        .keys()
-        .find(|name| !known.contains(&name.as_str()))
-    {
-        return Err(TaskError::UnknownField(name.clone()));
+    let mut names = task.fields.keys();
+    match names.find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(TaskError::UnknownField(name.clone())),
+        None => Ok(()),
     }
+}
+
+async fn dispatch(
+    database: &Database,
+    task: &TaskEvent,
+    budget: Duration,
+) -> Result<Value, TaskError> {
     match task.name.as_str() {
-        "sample" => sample::run(database, task.scheduled_at.as_deref(), budget).await,
         "cleanup" => cleanup::run(database, budget).await,
         "validate" => validate::run(database, budget).await,
         "migrate" => migrate::migrate(database, budget).await,

@@ -65,6 +65,8 @@ mod statements;
 mod sections;
 // What a sample holds, and what it leaves out when it would cost too much.
 mod sampling;
+// What is announced, once to whoever listens, whatever fails.
+mod notify;
 // Several databases, none waiting for another.
 mod targets;
 // Scheduled work is done once.

@@ -128,6 +128,19 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.event_type_of(text)", "'tables'"),
     ("monitoring.severity_rank(text)", "'high'"),
     ("monitoring.outbox_batch(integer)", "1"),
+    ("monitoring.utc_text(timestamptz)", "'2025-06-07 20:31+00'"),
+    (
+        "monitoring.next_sample(timestamptz, timestamptz)",
+        "null, null",
+    ),
+    (
+        "monitoring.note_return(timestamptz, text, text)",
+        "'2025-06-07 20:31+00', 'default', null",
+    ),
+    (
+        "monitoring.after_sample(timestamptz, timestamptz, timestamptz, text, text)",
+        "'2025-06-07 20:31+00', null, null, 'default', null",
+    ),
     ("monitoring.outbox_mark(jsonb)", "'[]'"),
     (
         "monitoring.reconcile(jsonb, text[], timestamptz)",

@@ -13,6 +13,7 @@ use lambda_runtime::{Context, Diagnostic};
 use pgvigil::{app::App, config::Config, secrets::SecretStore, telemetry::metrics::MetricLines};
 use serde_json::{Value, json};
 
+use super::bus::TestBus;
 use super::database::TestDatabase;
 use super::description;
 use super::secrets::{Secret, store};
@@ -131,6 +132,15 @@ impl TestApp {
         let secret = |login| store().create(&database.credentials_through(port, login));
         let migration = secret(database.migrator());
         Self::with_secrets(secret(login), migration, &[], store().port).await
+    }
+
+    /// The same with a bus to announce on, through what listens on this port.
+    pub(crate) async fn announcing(database: &TestDatabase, port: u16, bus: &TestBus) -> Self {
+        let app = Self::through(database, port, MONITOR).await;
+        Self {
+            app: app.app.with_bus(bus.client().await),
+            ..app
+        }
     }
 
     /// The same with a secret that the test goes on to change.
@@ -287,7 +297,7 @@ async fn secret_store(port: u16) -> SecretStore {
         .endpoint_url(endpoint)
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"));
-    SecretStore::from_loader(loader).await
+    SecretStore::new(&pgvigil::aws::from_loader(loader).await)
 }
 
 /// A request in the format of an HTTP API.

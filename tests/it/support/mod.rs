@@ -4,6 +4,8 @@
 
 // The app, called as Lambda calls it.
 pub(crate) mod app;
+// A real EventBridge endpoint, and an edge before it that fails.
+pub(crate) mod bus;
 // A caller of the database: which login, which role, which claims.
 pub(crate) mod caller;
 // One database for one test.

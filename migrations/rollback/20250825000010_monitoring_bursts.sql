@@ -1,0 +1,71 @@
+-- Undoes 20250825000010_monitoring_bursts.sql: what follows a sample.
+
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
+-- Undone by who did it: the rolling back role becomes a member of monitoring_owner for as long as this takes.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if not exists (select from pg_catalog.pg_roles where rolname = 'monitoring_owner') then
+    return;
+  end if;
+  if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    and not pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+      || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+    perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+  end if;
+  perform pg_catalog.set_config('role', 'monitoring_owner', false);
+end
+$become$;
+
+-- Asked by each file before it, too, so that a refusal comes before anything is undone.
+do $critical$
+declare
+  v_critical bigint := 0;
+begin
+  if pg_catalog.to_regclass('public.monitoring_events') is not null
+    and lower(coalesce(pg_catalog.current_setting('pgvigil.discard_events', true), '')) <> 'yes'
+  then
+    select count(*) into v_critical from public.monitoring_events where severity = 'critical' and resolved_at is null;
+  end if;
+  if v_critical > 0 then
+    raise exception 'monitoring_events holds % unresolved critical event(s)', v_critical
+      using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Resolve them, or lose them knowingly: set pgvigil.discard_events = ''yes''; then roll back again.';
+  end if;
+end
+$critical$;
+
+do $triggers$
+begin
+  if pg_catalog.to_regclass('monitoring.readiness_reports') is not null then
+    drop trigger if exists readiness_reports_announce on monitoring.readiness_reports;
+  end if;
+end
+$triggers$;
+drop function if exists
+  monitoring.announce_readiness(), monitoring.after_sample(timestamptz, timestamptz, timestamptz, text, text),
+  monitoring.outbox_left(), monitoring.note_return(timestamptz, text, text), monitoring.next_sample(timestamptz, timestamptz),
+  monitoring.sample_interval_seconds(), monitoring.utc_text(timestamptz);
+do $forget$
+begin
+  if pg_catalog.to_regclass('monitoring.migrations') is not null then
+    delete from monitoring.migrations where version = '20250825000010';
+  end if;
+end
+$forget$;
+
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;

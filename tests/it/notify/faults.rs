@@ -1,0 +1,149 @@
+//! The bus fails: the sample does not, nothing is lost, and nothing is believed to be announced that was not.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{details, keys, let_rest, outbox, record, sample};
+use crate::cloudwatch::told;
+use crate::support::app::TestApp;
+use crate::support::bus::{Fault, TestBus};
+use crate::support::postgres::plain;
+
+fn failed(app: &TestApp) -> Value {
+    let lines = app.metrics();
+    told(lines.last().expect("a line"))["NotificationsFailed"].clone()
+}
+
+#[tokio::test]
+async fn entries_that_fail_are_announced_by_the_next_sample() {
+    let database = plain().database();
+    let bus = TestBus::new();
+    let app = TestApp::announcing(&database, database.port(), &bus).await;
+    record(&database, "table_health", 3);
+    record(&database, "connection_issue", 4);
+    bus.fail_by(Fault::Entries("\"event_type\":\"table_health\""));
+    let report = sample(&app, &database, 5).await;
+    let notifications = &report["notifications"];
+    assert_eq!(notifications["failed"], 3, "{report}");
+    assert_eq!(
+        (&notifications["left"], &notifications["problem"]),
+        (&json!(3), &json!("InternalFailure"))
+    );
+    assert_eq!(failed(&app), json!(3));
+    let first = details(bus.delivered());
+    let issues = first
+        .iter()
+        .filter(|d| d["event_type"] == "connection_issue");
+    assert_eq!(issues.count(), 4);
+    assert!(
+        first
+            .iter()
+            .all(|detail| detail["event_type"] != "table_health")
+    );
+    assert_eq!(outbox(&database), (first.len(), 3));
+
+    bus.fail_by(Fault::None);
+    let_rest(&database);
+    let report = sample(&app, &database, 4).await;
+    assert_eq!(report["notifications"]["failed"], 0, "{report}");
+    assert_eq!(failed(&app), json!(0));
+    let second = details(bus.delivered());
+    let healths = second.iter().filter(|d| d["event_type"] == "table_health");
+    assert_eq!(healths.count(), 3);
+    let all: BTreeSet<String> = keys(&first).into_iter().chain(keys(&second)).collect();
+    assert_eq!(all.len(), first.len() + second.len(), "nothing twice");
+    assert_eq!(outbox(&database), (all.len(), 0), "nothing lost");
+}
+
+/// However it fails as a whole.
+#[tokio::test]
+async fn a_bus_that_fails_costs_little_time_and_no_announcement() {
+    let database = plain().database();
+    let bus = TestBus::new();
+    let app = TestApp::announcing(&database, database.port(), &bus).await;
+    record(&database, "slow_query", 12);
+    let mut minutes_ago = 9;
+    for (fault, problem) in [
+        (
+            Fault::Refusal(500, "InternalException"),
+            "InternalException",
+        ),
+        (
+            Fault::Refusal(400, "ThrottlingException"),
+            "ThrottlingException",
+        ),
+        (
+            Fault::Refusal(400, "AccessDeniedException"),
+            "AccessDeniedException",
+        ),
+        (Fault::Nothing, "no answer for it"),
+        (Fault::Closed, "no connection to EventBridge"),
+        (Fault::Silence, "no answer in time"),
+    ] {
+        bus.fail_by(fault.clone());
+        let_rest(&database);
+        let started = Instant::now();
+        let report = sample(&app, &database, minutes_ago).await;
+        minutes_ago -= 1;
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(9), "{fault:?}: {took:?}");
+        assert_eq!(report["notifications"]["problem"], problem, "{fault:?}");
+        assert_eq!(
+            report["notifications"]["failed"], 10,
+            "one batch is tried: {fault:?}"
+        );
+        assert_eq!(failed(&app), json!(10));
+        assert_eq!(outbox(&database).0, 0, "{fault:?}");
+        assert_eq!(bus.delivered(), Vec::<Value>::new(), "{fault:?}");
+    }
+    bus.fail_by(Fault::None);
+    let_rest(&database);
+    sample(&app, &database, minutes_ago).await;
+    let delivered = details(bus.delivered());
+    let distinct: BTreeSet<String> = keys(&delivered).into_iter().collect();
+    assert_eq!(distinct.len(), delivered.len());
+    assert_eq!(outbox(&database), (delivered.len(), 0));
+}
+
+/// Delivered, and nobody knows: delivered again, under the same keys.
+#[tokio::test]
+async fn a_lost_answer_means_the_same_keys_again() {
+    let database = plain().database();
+    let bus = TestBus::new();
+    let app = TestApp::announcing(&database, database.port(), &bus).await;
+    record(&database, "slow_query", 2);
+    bus.fail_by(Fault::LostAnswer);
+    sample(&app, &database, 5).await;
+    assert_eq!(outbox(&database).0, 0, "none is believed to be published");
+    let first: BTreeSet<String> = keys(&details(bus.delivered())).into_iter().collect();
+    assert!(first.len() >= 2);
+    bus.fail_by(Fault::None);
+    let_rest(&database);
+    sample(&app, &database, 4).await;
+    let again: BTreeSet<String> = keys(&details(bus.delivered())).into_iter().collect();
+    assert!(first.is_subset(&again), "{first:?} {again:?}");
+    assert_eq!(outbox(&database), (again.len(), 0));
+}
+
+/// The function dies between publishing and marking: what it had taken is taken again when its lease is over.
+#[tokio::test]
+async fn a_deadline_in_the_middle_loses_nothing() {
+    let database = plain().database();
+    let bus = TestBus::new();
+    let app = TestApp::announcing(&database, database.port(), &bus).await;
+    record(&database, "slow_query", 3);
+    bus.fail_by(Fault::Silence);
+    let started = Instant::now();
+    let limit = Duration::from_secs(4);
+    let report = app.invoke_within(&super::event(&database, 5), limit).await;
+    assert!(started.elapsed() < limit, "{:?}", started.elapsed());
+    let report = report.expect("a sample whose announcements were given up");
+    assert_eq!(report["status"], "done", "{report}");
+    assert_eq!(outbox(&database).0, 0);
+    bus.fail_by(Fault::None);
+    let_rest(&database);
+    sample(&app, &database, 4).await;
+    assert_eq!(outbox(&database), (details(bus.delivered()).len(), 0));
+}
