@@ -55,7 +55,7 @@ impl Sampler<'_> {
             let is_done = report["status"] == "done";
             samples += u32::from(is_done);
             if is_done || told.is_null() {
-                told = report;
+                told = followed_by(told, report);
             }
             let Some(wait) = next["in_ms"].as_u64().map(Duration::from_millis) else {
                 break;
@@ -174,6 +174,16 @@ impl Sampler<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The report of the last sample, with what was done for the windows after an earlier one.
+fn followed_by(mut earlier: Value, mut report: Value) -> Value {
+    for done in ["calendar", "readiness"] {
+        if report[done].is_null() && !earlier[done].is_null() {
+            report[done] = earlier[done].take();
+        }
+    }
+    report
 }
 
 pub(super) fn milliseconds(since: Instant) -> u64 {

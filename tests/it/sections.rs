@@ -42,7 +42,7 @@ const SECTIONS: [Section; 9] = [
         "slowQueries",
         "slow",
         Function("monitoring.slow_queries", "int"),
-        true,
+        false,
     ),
     Section::new(
         "connections",

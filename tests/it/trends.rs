@@ -69,7 +69,7 @@ async fn an_hour_has_a_point_for_each_sample() {
     // The first one too is compared with the one before it, which is not shown.
     for point in &points {
         assert_eq!(point["transactions_per_second"], json!(0.33), "{point}");
-        assert_eq!(point["cache_hit_percent"], json!(90.0), "{point}");
+        assert_eq!(point["cache_hit_percent"], json!(90), "{point}");
     }
 }
 

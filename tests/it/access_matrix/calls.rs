@@ -56,6 +56,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.setting(text)", "'exposed_schemas'"),
     ("monitoring.setting_list(text)", "'exposed_schemas'"),
     ("monitoring.slow_queries(integer)", "1"),
+    ("monitoring.slow_sessions(integer)", "1"),
     ("monitoring.statements(integer)", "1"),
     ("monitoring.table_health(integer)", "1"),
     ("monitoring.trends(interval)", "'1 hour'"),

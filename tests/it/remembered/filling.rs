@@ -31,9 +31,10 @@ fn setting(database: &TestDatabase, relations: &str) {
 async fn a_small_database_remembers_nothing_and_forgets_what_it_knew() {
     let database = plain().database();
     let agent = database.as_caller(Caller::Agent).await;
-    let mut minutes = 0;
+    // Turns go by ticks, so these go on.
+    let mut minutes = 60;
     let mut sample = async || {
-        minutes += 1;
+        minutes -= 1;
         let sql =
             format!("select monitoring.sample(now() - interval '{minutes} minutes') ->> 'status'");
         assert_eq!(told(&agent, &sql).await, "(done)");
