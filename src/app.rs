@@ -112,9 +112,9 @@ impl App {
         match Event::from_json(event) {
             Ok(Event::Http(event)) => {
                 let request_id = context.request_id.clone();
-                let answered = event.answer(context, |request| {
+                let answered = Box::pin(event.answer(context, |request| {
                     self.api.answer(request, request_id, budget)
-                });
+                }));
                 let answered = self.with_login_on_its_way(answered).await;
                 answered.map_err(|error| diagnostic("Response", &error.to_string()))
             }

@@ -58,9 +58,9 @@ pub(crate) async fn run(report: &mut Report) {
         "target",
         "",
     ])];
-    let hour = series[0].cpu(MEDIAN).or(series[0].wall(MEDIAN));
+    let hour = series[0].cpu(MEDIAN).or_else(|| series[0].wall(MEDIAN));
     for (n, range) in ranges.iter().enumerate() {
-        let cost = series[n].cpu(MEDIAN).or(series[n].wall(MEDIAN));
+        let cost = series[n].cpu(MEDIAN).or_else(|| series[n].wall(MEDIAN));
         let ratio = cost.zip(hour).map(|(cost, hour)| cost / hour);
         let target = (*range == "30 days").then_some(TARGET);
         if !(1..=300).contains(&points[n]) {

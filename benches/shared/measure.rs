@@ -159,6 +159,7 @@ impl Series {
     }
 
     /// The mean of the CPU times: what many calls take in all.
+    #[allow(dead_code, reason = "only the bench of sampling asks for it")]
     pub(crate) fn cpu_mean(&self) -> Option<f64> {
         let count = u32::try_from(self.cpu_ms.len())
             .ok()

@@ -50,7 +50,7 @@ pub(super) struct Connector {
 enum Known {
     #[default]
     Nothing,
-    Login(Login),
+    Login(Box<Login>),
     /// It could not be fetched: for those who were waiting for it meanwhile.
     Failed(SecretError, Instant),
 }
@@ -92,7 +92,7 @@ impl Connector {
         if is_refused(&result) && !is_fresh {
             let fetched = self.fetch().await;
             let fetched = fetched.map_err(|error| DbError::from_secret(&error))?;
-            *self.known.lock().await = Known::Login(fetched.clone());
+            *self.known.lock().await = Known::Login(Box::new(fetched.clone()));
             if fetched != login {
                 tracing::warn!(
                     "the database refused the login: trying the one its secret holds now"
@@ -111,7 +111,7 @@ impl Connector {
         let mut known = self.known.lock().await;
         if matches!(*known, Known::Nothing) {
             *known = match self.fetch().await {
-                Ok(login) => Known::Login(login),
+                Ok(login) => Known::Login(Box::new(login)),
                 Err(error) => Known::Failed(error, Instant::now()),
             };
         }
@@ -121,7 +121,7 @@ impl Connector {
     async fn login(&self) -> Result<(Login, bool), DbError> {
         let mut known = self.known.lock().await;
         match &*known {
-            Known::Login(login) => return Ok((login.clone(), false)),
+            Known::Login(login) => return Ok(((**login).clone(), false)),
             Known::Failed(error, at) if at.elapsed() < FAILURE_LASTS => {
                 return Err(DbError::from_secret(error));
             }
@@ -129,7 +129,7 @@ impl Connector {
         }
         let fetched = self.fetch().await;
         let login = fetched.map_err(|error| DbError::from_secret(&error))?;
-        *known = Known::Login(login.clone());
+        *known = Known::Login(Box::new(login.clone()));
         Ok((login, true))
     }
 

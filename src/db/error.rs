@@ -168,6 +168,11 @@ impl DbError {
             || self.kind == DbErrorKind::Closed && self.query == BEGIN
     }
 
+    /// Whether the schema lacks what this binary asks for, and not just this login a role.
+    pub(crate) fn is_outdated_schema(&self) -> bool {
+        self.kind == DbErrorKind::Missing && self.query != BEGIN
+    }
+
     /// Whether the guard said no, in words of ours. A grant that is missing says no as well, but not to this caller: it is the
     /// operator's to mend.
     pub(crate) fn is_the_guards_no(&self) -> bool {
@@ -206,6 +211,8 @@ impl fmt::Display for DbError {
         }
         if let Some(hint) = &self.hint {
             write!(f, " Hint: {hint}")?;
+        } else if self.is_outdated_schema() {
+            f.write_str(" Hint: the task migrate brings the schema up to date")?;
         }
         Ok(())
     }

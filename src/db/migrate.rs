@@ -3,12 +3,12 @@
 //! The same files, byte for byte, that `psql --single-transaction -f` or `supabase db push` run: each enters itself in
 //! `monitoring.migrations`, so it does not matter who applied it.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, types::Type};
 
-use super::{Database, DbError};
+use super::{Database, DbError, Query, Session};
 
 /// A migration with its rollback twin.
 #[derive(Debug)]
@@ -56,8 +56,13 @@ pub const MIGRATIONS: &[Migration] = &[
 /// What a run of `migrate` or `rollback` did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// These versions were applied or undone, in this order.
-    Done(Vec<&'static str>),
+    /// It is as it should be.
+    Done {
+        /// These versions were applied or undone, in this order.
+        versions: Vec<&'static str>,
+        /// These are there and not of this binary: a newer one has applied them.
+        newer: Vec<String>,
+    },
     /// Another run is under way.
     Skipped,
 }
@@ -89,10 +94,47 @@ pub enum MigrateError {
         "migration {0} was changed after it was applied: deploy the binary it came with, or add a new migration"
     )]
     Changed(&'static str),
+    /// What this binary would undo is what the rest stands on.
+    #[error(
+        "migrations {0} are applied and not of this binary: roll back with the one that applied them"
+    )]
+    Newer(String),
     /// The database refused.
     #[error(transparent)]
     Database(#[from] DbError),
 }
+
+/// How the schema of a database differs from the one this binary was made for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Migrations of this binary that are not applied: what needs them fails.
+    pub missing: Vec<&'static str>,
+    /// Applied migrations that this binary does not know. They keep what it uses (CONTRIBUTING.md, "Where things go").
+    pub newer: Vec<String>,
+}
+
+impl Difference {
+    fn of(applied: &[String]) -> Self {
+        let is_applied = |version: &str| applied.iter().any(|known| known == version);
+        let versions = MIGRATIONS.iter().map(|migration| migration.version);
+        let newer = |version: &&String| versions.clone().all(|known| known != version.as_str());
+        Self {
+            missing: versions.clone().filter(|v| !is_applied(v)).collect(),
+            newer: applied.iter().filter(newer).cloned().collect(),
+        }
+    }
+}
+
+/// Every applied version.
+const APPLIED: &str = "select coalesce(pg_catalog.json_agg(m.version order by m.version), '[]')::text from monitoring.migrations m";
+
+/// An answer to that.
+fn applied(text: &str) -> Result<Vec<String>, DbError> {
+    serde_json::from_str(text).map_err(|_| DbError::unreadable("schema"))
+}
+
+/// What is said of the schema in passing may not take longer.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Database {
     /// Applies every migration that is not applied yet, each in a transaction of its own.
@@ -104,6 +146,46 @@ impl Database {
         self.as_migrator(async |client| Ok(migrate(client, statement_timeout).await))
             .await
             .ok_or(MigrateError::NoLogin)??
+    }
+
+    /// How the schema differs from this binary's, as the agent sees it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from being read.
+    pub async fn difference(&self, statement_timeout: Duration) -> Result<Difference, DbError> {
+        let query = Query {
+            name: "schema",
+            sql: APPLIED,
+            params: Vec::new(),
+        };
+        let session = Session::agent(statement_timeout);
+        let answer = self.read(&session, &[query]).await?;
+        Ok(Difference::of(&applied(&answer.only_result("schema")?)?))
+    }
+
+    /// Says in the log, once an instance, that the schema is not this binary's.
+    pub(crate) async fn tell_of_difference(&self) {
+        if self.has_told_of_difference.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let told = tokio::time::timeout(PATIENCE, self.difference(PATIENCE)).await;
+        let Ok(Ok(Difference { missing, newer })) = told else {
+            self.has_told_of_difference.store(false, Ordering::Relaxed);
+            return;
+        };
+        if !missing.is_empty() {
+            tracing::warn!(
+                ?missing,
+                "the schema is older than this function: run the task migrate"
+            );
+        }
+        if !newer.is_empty() {
+            tracing::warn!(
+                ?newer,
+                "the schema is newer than this function: deploy the one that migrated it"
+            );
+        }
     }
 
     /// Undoes every migration, newest first, in one transaction.
@@ -126,7 +208,7 @@ async fn migrate(
     client: &mut Client,
     statement_timeout: Duration,
 ) -> Result<Outcome, MigrateError> {
-    let mut applied = Vec::new();
+    let mut versions = Vec::new();
     for (position, migration) in MIGRATIONS.iter().enumerate() {
         let sha256 = hex_sha256(migration.up);
         begin(client, statement_timeout).await?;
@@ -146,12 +228,20 @@ async fn migrate(
                 let say_hash = format!("set local pgvigil.sha256 = '{sha256}'");
                 command(client, "migration hash", &say_hash).await?;
                 command(client, migration.name, migration.up).await?;
-                applied.push(migration.version);
+                versions.push(migration.version);
             }
         }
         command(client, "commit", "commit").await?;
     }
-    Ok(Outcome::Done(applied))
+    let newer = newer(client).await?;
+    Ok(Outcome::Done { versions, newer })
+}
+
+/// What is applied and not of this binary.
+async fn newer(client: &Client) -> Result<Vec<String>, DbError> {
+    let text = scalar(client, "schema", APPLIED, &[]).await?;
+    let applied = applied(text.as_deref().unwrap_or("[]"))?;
+    Ok(Difference::of(&applied).newer)
 }
 
 async fn rollback(
@@ -174,6 +264,12 @@ async fn rollback(
         command(client, "rollback", "rollback").await?;
         return Ok(Outcome::Skipped);
     }
+    if exists(client).await? {
+        let newer = newer(client).await?;
+        if !newer.is_empty() {
+            return Err(MigrateError::Newer(newer.join(", ")));
+        }
+    }
     if request.discard_events {
         command(
             client,
@@ -193,7 +289,10 @@ async fn rollback(
         }
     }
     command(client, "commit", "commit").await?;
-    Ok(Outcome::Done(undone))
+    Ok(Outcome::Done {
+        versions: undone,
+        newer: Vec::new(),
+    })
 }
 
 /// Statements of a migration may take a while; its locks may not be waited for long; and if the function is stopped in the middle, the transaction must not stay open.
@@ -219,15 +318,15 @@ enum Known {
     Applied(Option<String>),
 }
 
+/// Whether anything was ever applied.
+async fn exists(client: &Client) -> Result<bool, DbError> {
+    let sql = "select to_regclass('monitoring.migrations')::text";
+    let table = scalar(client, "migrations table", sql, &[]).await?;
+    Ok(table.is_some())
+}
+
 async fn known_hash(client: &Client, version: &str) -> Result<Known, DbError> {
-    let table = scalar(
-        client,
-        "migrations table",
-        "select to_regclass('monitoring.migrations')::text",
-        &[],
-    )
-    .await?;
-    if table.is_none() {
+    if !exists(client).await? {
         return Ok(Known::Missing);
     }
     let sql = "select coalesce(sha256, '') from monitoring.migrations where version = $1";
@@ -279,6 +378,21 @@ fn hex_sha256(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn older_and_newer_schemas_are_told_apart() {
+        let all: Vec<String> = MIGRATIONS.iter().map(|m| m.version.to_owned()).collect();
+        assert_eq!(Difference::of(&all), Difference::default());
+        let last = MIGRATIONS[MIGRATIONS.len() - 1].version;
+        let future = "29990101000000".to_owned();
+        let mut other = all[..all.len() - 1].to_vec();
+        other.push(future.clone());
+        let expected = Difference {
+            missing: vec![last],
+            newer: vec![future],
+        };
+        assert_eq!(Difference::of(&other), expected);
+    }
 
     /// A file that is not embedded would be applied by psql and missed by the task.
     #[test]

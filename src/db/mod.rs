@@ -11,7 +11,10 @@ mod session;
 mod targets;
 mod tls;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
@@ -35,6 +38,7 @@ pub struct Database {
     migrator: Option<Connector>,
     // Empty while the connection is in use: whoever is interrupted half-way drops it, and the next opens a new one.
     idle: Mutex<Option<Client>>,
+    has_told_of_difference: AtomicBool,
 }
 
 /// What a read brought back.
@@ -67,6 +71,7 @@ impl Database {
             connector: connector(&config.login),
             migrator: config.migration_login.as_ref().map(connector),
             idle: Mutex::new(None),
+            has_told_of_difference: AtomicBool::new(false),
         }
     }
 

@@ -1,12 +1,10 @@
-//! `GET /api/monitoring/health`: whether the function reaches its default database. No identity, no detail.
+//! `GET /api/monitoring/health`: whether the function reaches its default database, and a schema that it can work with. No
+//! identity, no detail.
 
 use std::time::Duration;
 
 use super::{Success, problem::Problem, target};
-use crate::{
-    db::{Database, Query, Session},
-    event::HttpRequest,
-};
+use crate::{db::Database, event::HttpRequest};
 
 /// A load balancer's patience, not a person's: connecting included.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -19,17 +17,14 @@ pub(super) async fn get(database: &Database, request: &HttpRequest) -> Result<Su
             "cannot be chosen here: this is the default database's health",
         ));
     }
-    let query = Query {
-        name: "health",
-        sql: "select 'ok'",
-        params: Vec::new(),
-    };
-    let session = Session::caller(String::new(), PATIENCE);
-    let answer = tokio::time::timeout(PATIENCE, database.read(&session, &[query])).await;
-    let answer =
-        answer.map(|answer| answer.and_then(|answer| answer.results.into_iter().collect()));
-    match answer {
-        Ok(Ok::<Vec<String>, _>(_)) => Ok(Success::ok(r#"{"status":"ok"}"#.to_owned())),
+    match tokio::time::timeout(PATIENCE, database.difference(PATIENCE)).await {
+        Ok(Ok(difference)) if difference.missing.is_empty() => {
+            Ok(Success::ok(r#"{"status":"ok"}"#.to_owned()))
+        }
+        Ok(Ok(difference)) => {
+            tracing::error!(missing = ?difference.missing, "unhealthy: the task migrate was not run");
+            Err(Problem::schema_outdated())
+        }
         Ok(Err(error)) => {
             tracing::error!(sqlstate = error.sqlstate(), "unhealthy: {error}");
             Err(Problem::database_unavailable())

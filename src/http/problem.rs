@@ -182,6 +182,7 @@ impl Problem {
             | DbErrorKind::LockTimeout
             | DbErrorKind::ReadOnly => Self::database_unavailable(),
             DbErrorKind::Permission if error.is_the_guards_no() => Self::forbidden(action),
+            DbErrorKind::Missing if error.is_outdated_schema() => Self::schema_outdated(),
             DbErrorKind::Permission | DbErrorKind::Missing => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "database_unavailable",
@@ -217,6 +218,16 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "database_unavailable",
             "the database is not available",
+        )
+        .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
+    /// 503: the function is newer than the schema.
+    pub(super) fn schema_outdated() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "schema_outdated",
+            "the database's schema is older than this function: run the task migrate",
         )
         .with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }

@@ -53,7 +53,13 @@ pub(super) async fn rollback(
 
 fn report(done: &str, outcome: &Outcome) -> Value {
     match outcome {
-        Outcome::Done(versions) => json!({"status": "done", done: versions}),
+        Outcome::Done { versions, newer } if newer.is_empty() => {
+            json!({"status": "done", done: versions})
+        }
+        Outcome::Done { versions, newer } => json!({
+            "status": "done", done: versions, "newer": newer,
+            "remedy": "the schema is newer than this function: deploy the one that migrated it",
+        }),
         Outcome::Skipped => {
             json!({"status": "skipped", "reason": "another run is migrating or rolling back"})
         }

@@ -167,7 +167,11 @@ impl Tasks {
         budget: Duration,
     ) -> Result<Value, TaskError> {
         let sampler = self.sampler(target);
-        sampler.run(task.scheduled_at.as_deref(), budget).await
+        let sampled = sampler.run(task.scheduled_at.as_deref(), budget).await;
+        if !matches!(&sampled, Err(TaskError::Database(error)) if error.is_without_answer()) {
+            Box::pin(target.database.tell_of_difference()).await;
+        }
+        sampled
     }
 
     fn sampler<'a>(&'a self, target: Target<'a>) -> Sampler<'a> {

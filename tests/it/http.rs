@@ -498,7 +498,7 @@ async fn an_unmigrated_database_is_unavailable_without_detail() {
     let answer = app.get_as("admin", "").await;
     assert_eq!(
         (answer.status, answer.problem().as_str()),
-        (503, "database_unavailable")
+        (503, "schema_outdated")
     );
     assert_eq!(answer.headers["retry-after"], "5");
     assert!(

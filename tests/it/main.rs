@@ -47,6 +47,8 @@ mod redaction;
 mod project;
 // What is remembered of a large database, against what is true.
 mod remembered;
+// One release beside the next.
+mod releases;
 // A part fails, the answer is clear, the next request works.
 mod resilience;
 // What Secrets Manager can do to a request.

@@ -281,10 +281,7 @@ fn the_readme_names_each_route_and_method() {
                 at == path && methods.split(", ").any(|known| known == method)
             })
         };
-        assert!(
-            rows.iter().any(|row| is_row(row)),
-            "README.md lacks {route}"
-        );
+        assert!(rows.iter().any(is_row), "README.md lacks {route}");
     }
 }
 

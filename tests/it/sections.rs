@@ -485,9 +485,15 @@ async fn when_all_fail_the_request_has_failed() {
 /// The role has lost its rights, or the schema: no caller can mend that, so none is told that it is theirs.
 #[tokio::test]
 async fn a_database_that_lets_nobody_in_is_the_operators_mistake() {
-    for closed in [
-        "revoke usage on schema monitoring, public from monitoring_reader, public",
-        "drop schema monitoring cascade; drop table public.monitoring_events cascade",
+    for (closed, code) in [
+        (
+            "revoke usage on schema monitoring, public from monitoring_reader, public",
+            "database_unavailable",
+        ),
+        (
+            "drop schema monitoring cascade; drop table public.monitoring_events cascade",
+            "schema_outdated",
+        ),
     ] {
         let database = furnished();
         let app = TestApp::new(&database).await;
@@ -497,7 +503,7 @@ async fn a_database_that_lets_nobody_in_is_the_operators_mistake() {
         let answer = app.send(get("query_type=events")).await;
         assert_eq!(
             (answer.status, answer.problem().as_str()),
-            (503, "database_unavailable"),
+            (503, code),
             "{closed}: {}",
             answer.text
         );

@@ -66,7 +66,7 @@ struct Impostor {
     port: u16,
 }
 
-/// What a client asks first (manual, "SSLRequest").
+/// What a client asks first (manual, "`SSLRequest`").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// How long one side is listened to before the other.

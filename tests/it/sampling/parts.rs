@@ -7,7 +7,11 @@ use crate::support::postgres::{Cluster, ClusterOptions, plain};
 async fn a_failing_part_costs_only_itself_and_is_tried_again_later_and_later() {
     let database = plain().database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
-    execute(&client, "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'").await;
+    execute(
+        &client,
+        "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'",
+    )
+    .await;
     sample(&agent, 58).await;
     execute(
         &client,
