@@ -735,12 +735,12 @@ insert into monitoring.sampler_parts (part, every_seconds, budget_share) values
   ('changes', 0, null),
   ('rollup', 0, null),
   ('remember', 0, 1),
-  ('table_checks', 900, 0.15),
-  ('checks', 900, 0.15),
-  ('statements', 60, 0.3),
-  ('texts', 60, 0.08),
-  ('tables', 900, 0.17),
-  ('size', 900, 0.1)
+  ('table_checks', 900, 0.1),
+  ('checks', 900, 0.1),
+  ('statements', 60, 0.2),
+  ('texts', 60, 0.05),
+  ('tables', 900, 0.1),
+  ('size', 900, 0.06)
 on conflict (part) do nothing;
 
 do $private$ begin perform monitoring.make_private(
