@@ -316,13 +316,26 @@ declare
 begin
   foreach v_parent in array '{samples,statement_samples,table_samples}'::text[] loop
     v_name := v_parent || '_' || to_char(p_day, 'YYYYMMDD');
-    continue when to_regclass('monitoring.' || v_name) is not null;
-    execute format('create table monitoring.%I (like monitoring.%I including all)', v_name, v_parent);
-    -- Default privileges of ours that somebody gave would open it.
-    perform monitoring.make_private(format('table monitoring.%I', v_name));
-    execute format('alter table monitoring.%I attach partition monitoring.%I for values from (%L) to (%L)',
-      v_parent, v_name, p_day::text || ' 00:00:00+00', (p_day + 1)::text || ' 00:00:00+00');
-    v_made := true;
+    continue when exists (
+      select from pg_inherits i
+      where i.inhrelid = to_regclass('monitoring.' || v_name) and i.inhparent = to_regclass('monitoring.' || v_parent));
+    begin
+      -- One that somebody has detached is attached again.
+      if to_regclass('monitoring.' || v_name) is null then
+        execute format('create table monitoring.%I (like monitoring.%I including all)', v_name, v_parent);
+        -- Default privileges of ours that somebody gave would open it.
+        perform monitoring.make_private(format('table monitoring.%I', v_name));
+      end if;
+      execute format('alter table monitoring.%I attach partition monitoring.%I for values from (%L) to (%L)',
+        v_parent, v_name, p_day::text || ' 00:00:00+00', (p_day + 1)::text || ' 00:00:00+00');
+      v_made := true;
+    exception when others then
+      -- Without the others a part has no place; the heartbeat has.
+      if v_parent = 'samples' then
+        raise;
+      end if;
+      raise warning 'pgvigil could not make a partition of %: % (SQLSTATE %)', v_parent, sqlerrm, sqlstate;
+    end;
   end loop;
   return v_made;
 end
@@ -350,6 +363,14 @@ declare
   v_statements_daily int;
   v_changes int;
 begin
+  -- What goes has been summed up before: after a pause of the sampler nobody else would do it. Two days a call.
+  begin
+    for v_call in 1..5 loop
+      perform monitoring.roll_up();
+    end loop;
+  exception when others then
+    raise warning 'pgvigil could not sum up what expires: % (SQLSTATE %)', sqlerrm, sqlstate;
+  end;
   for v_partition in
     select p.relname as parent, c.relname
     from pg_class p join pg_inherits i on i.inhparent = p.oid join pg_class c on c.oid = i.inhrelid

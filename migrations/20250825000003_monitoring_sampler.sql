@@ -429,10 +429,10 @@ begin
         case when r.rolcreatedb then 'creates databases' end, case when r.rolreplication then 'replicates' end)
     from pg_roles r where r.rolname !~ '^pg_'
     union all
-    -- From 16 on there can be several of one pair, by who granted it. The migrations' own come and go.
+    -- From 16 on there can be several of one pair, by who granted it. In our own roles too: who becomes the owner is nobody's secret.
     select distinct 'membership', m.roleid || ' ' || m.member, format('%s in %s', pg_get_userbyid(m.member), pg_get_userbyid(m.roleid)), 'member'
     from pg_auth_members m
-    where pg_get_userbyid(m.member) !~ '^(pg_|monitoring_)' and pg_get_userbyid(m.roleid) !~ '^monitoring_';
+    where pg_get_userbyid(m.member) !~ '^(pg_|monitoring_)';
 end
 $$;
 comment on function monitoring.look_at_watched(int) is 'Row-level security, grants, policies, roles and memberships: a text each, another one when they are changed.';
@@ -489,7 +489,8 @@ begin
   -- Even a digest would help to guess.
   select c.kind, c.name, regexp_replace(c.was, '^hidden, .*', 'hidden'), regexp_replace(c.now, '^hidden, .*', 'hidden')
   from changed c where not v_is_first
-  order by c.kind = 'grant', c.kind, c.name limit 1000;
+  -- What could hide behind a thousand others comes first.
+  order by array_position('{rls,role,membership,setting,policy,grant}'::text[], c.kind), c.name limit 1000;
   get diagnostics v_noted = row_count;
   return v_noted;
 end

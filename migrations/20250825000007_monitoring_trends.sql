@@ -65,7 +65,8 @@ begin
       from monitoring.samples s
       where s.tick_at between coalesce(
           (select max(b.tick_at) from monitoring.samples b where b.tick_at < p_from and b.tick_at >= p_from - interval '1 day'), p_from) and p_to
-      window by_tick as (order by s.tick_at)
+      -- By when they were taken: a tick that is delivered late is taken after the next one, and its time would count twice.
+      window by_tick as (order by s.sampled_at, s.tick_at)
     )
     select o.tick_at, 1::bigint, case when o.is_comparable then extract(epoch from o.sampled_at - o.sampled_before)::float8 end,
       o.health_score, o.findings, o.slow_queries, o.blocked_sessions, o.high_risk_tables, o.tables_needing_vacuum, o.unresolved_events,

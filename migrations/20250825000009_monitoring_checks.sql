@@ -332,7 +332,7 @@ begin
     ) c
     where c.was is distinct from c.now
       and (c.kind <> 'role' or c.now ~ '(superuser|bypasses)' and coalesce(c.was, '') !~ '(superuser|bypasses)')
-    order by 3 desc, 2
+    order by 3 desc, c.kind = 'policy', 2
     limit 100;
 end
 $$;
@@ -1514,7 +1514,10 @@ begin
     order by f.fingerprint, f.severity -- critical comes before warning
   ), subjects as materialized (
     select coalesce(f.fingerprint, s.fingerprint) as fingerprint, coalesce(f.check_id, s.check_id) as check_id,
-      f.fingerprint is not null as is_found, coalesce(s.check_id = any (p_checks_run), false) as is_looked_for,
+      f.fingerprint is not null as is_found,
+      -- A check that names a hundred has stopped there: what it does not name may be there all the same.
+      coalesce(s.check_id = any (p_checks_run), false)
+        and coalesce(s.check_id, '') not in (select c.check_id from found c group by c.check_id having count(*) >= 100) as is_looked_for,
       f.event_type, f.severity, f.event_data, s.fingerprint is not null as is_known, s.last_seen_at, coalesce(s.misses, 0) as misses,
       coalesce(s.reopened, 0) as reopened, s.resolved_by, s.resolved_at, s.event_id as known_id, o.id as open_id, o.severity as open_severity,
       k.id is not null as is_kept, gen_random_uuid() as new_id

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use aws_sdk_eventbridge::primitives::{DateTime, DateTimeFormat};
@@ -17,8 +17,13 @@ pub(super) struct Outages(Mutex<HashMap<String, Known>>);
 struct Known {
     /// The tick of the last sample that this instance took.
     last_sample_at: Option<String>,
+    /// When this instance last found no database.
+    missed_at: Option<SystemTime>,
     outage: Option<Outage>,
 }
+
+/// After so long without a miss an outage is another one: this instance may not have been asked when the database came back.
+const STALE: Duration = Duration::from_secs(300);
 
 /// A time in which a database cannot be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +63,10 @@ impl Outages {
     pub(super) fn missed(&self, target: &str, now: SystemTime) -> Outage {
         let mut known = self.known();
         let known = known.entry(target.to_owned()).or_default();
+        let is_stale = |at: SystemTime| now.duration_since(at).is_ok_and(|since| since > STALE);
+        if known.missed_at.replace(now).is_some_and(is_stale) {
+            known.outage = None;
+        }
         let last_sample_at = known.last_sample_at.clone();
         let outage = known.outage.get_or_insert_with(|| Outage {
             name: match &last_sample_at {
@@ -92,7 +101,7 @@ pub(super) fn text(at: DateTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
@@ -118,6 +127,11 @@ mod tests {
         let next = outages.missed("default", now);
         assert_eq!(next.name, "default since 2025-06-07T19:05:00Z");
         assert!(!next.is_announced);
+        // Another instance saw it come back: what is missed hours later is another outage.
+        outages.told("default");
+        assert!(outages.missed("default", now + STALE).is_announced);
+        let later = now + STALE + STALE + Duration::from_secs(1);
+        assert!(!outages.missed("default", later).is_announced);
     }
 
     #[test]

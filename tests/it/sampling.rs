@@ -241,3 +241,19 @@ async fn a_late_tick_is_summed_up_too() {
     assert_eq!(taken.get::<_, &str>(0), "done");
     assert_eq!(text(&client, hour).await.as_deref(), Some("4"));
 }
+
+/// Somebody keeps a copy of a day, or restores one.
+#[tokio::test]
+async fn a_detached_partition_is_attached_again() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    sample(&agent, 0).await;
+    let detach = "do $$ begin execute format('alter table monitoring.samples detach partition monitoring.samples_%s',
+        to_char(now() at time zone 'UTC', 'YYYYMMDD')); end $$; ";
+    execute(&client, detach).await;
+    let emptied = "do $$ begin execute format('delete from monitoring.samples_%s', to_char(now() at time zone 'UTC', 'YYYYMMDD')); end $$";
+    execute(&client, emptied).await;
+    sample(&agent, 0).await;
+    let kept = "select count(*) from monitoring.samples";
+    assert_eq!(text(&client, kept).await.as_deref(), Some("1"));
+}

@@ -276,3 +276,17 @@ async fn no_rate_is_negative() {
         assert!(expected.contains(&unknown), "{name}: {unknown}");
     }
 }
+
+/// A tick that is delivered late is taken after the next one: its time and what moved in it count once.
+#[tokio::test]
+async fn a_late_tick_counts_its_time_once() {
+    let database = plain().database();
+    history(&database, 10, "true");
+    let late = "update monitoring.samples set sampled_at = sampled_at + interval '80 seconds', commits = commits + 25,
+        blocks_hit = blocks_hit + 1125, blocks_read = blocks_read + 125, tuples_returned = tuples_returned + 2
+        where tick_at = (select tick_at from monitoring.samples order by tick_at desc offset 5 limit 1)";
+    database.psql(SUPERUSER, late).expect("being late");
+    let sums = "select sum(commits), sum(seconds), min(commits), min(seconds) > 0 from monitoring.activity(now() - interval '1 hour', now())";
+    let sums = database.psql(SUPERUSER, sums);
+    assert_eq!(sums.as_deref(), Ok("200|600|5|t\n"));
+}

@@ -280,6 +280,8 @@ fn configuration(port: u16, options: &ClusterOptions) -> String {
     set("max_connections", &options.max_connections.to_string());
     if options.pg_stat_statements {
         set("shared_preload_libraries", "pg_stat_statements");
+        // Hundreds of tests' databases together have more than the usual 5,000, and the least used ones are forgotten.
+        set("pg_stat_statements.max", "20000");
     }
     if let Some(certificate) = &options.certificate {
         let path = |name, content| account_file(name, content).display().to_string();
