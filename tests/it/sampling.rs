@@ -70,12 +70,15 @@ async fn a_sample_holds_what_the_server_shows() {
         let idle = database.superuser().await;
         execute(&idle, "begin; select 1").await;
         let observer = database.superuser().await;
-        let sleeping = tokio::spawn(async move { busy.batch_execute("select pg_sleep(3)").await });
+        let sleeping = tokio::spawn(async move { busy.batch_execute("select pg_sleep(10)").await });
         wait_until("it sleeps", async || {
             let seen = "select count(*) > 0 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active' and datname = current_database()";
             text(&observer, seen).await.as_deref() == Some("true")
         })
         .await;
+        // Before 15 the counters come half a second late.
+        let counted = "select xact_commit > 0 and blks_hit > 0 and tup_returned > 0 from pg_stat_database where datname = current_database()";
+        statistics_arrive(&observer, counted).await;
         let report = sample(&agent, 0).await;
         sleeping.abort();
         let row = observer
