@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-matrix bench-sql bench-sample bench-http check check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-sam test-matrix bench-sql bench-sample bench-http check check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ test-matrix: ## all tests on PostgreSQL 14 to 18, one after the other (MAJORS=17
 
 test-api: ## the API, asked everything by its own description, under an emulator (SEED=n repeats, EXAMPLES=n is more)
 	@script/test-api
+
+test-sam: ## template.yaml under `sam local`, in Lambda's own container; needs a Docker engine
+	@script/test-sam
 
 bench-sql: ## what watching costs the server, beside its floor and the naive form (ONLY=large; small, events)
 	@script/setup build postgres
