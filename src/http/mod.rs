@@ -76,6 +76,20 @@ async fn ask(
     Ok((answer.only_result(query.name)?, timestamp_json))
 }
 
+/// The same as the answer's data, for whoever may read.
+async fn tell(
+    database: &Database,
+    caller: &Caller,
+    query: &Query,
+    started: Instant,
+    budget: Duration,
+) -> Result<Success, Problem> {
+    let answer = ask(database, caller, query, budget).await;
+    let (data_json, timestamp_json) =
+        answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
+    Ok(Success::data(&data_json, &timestamp_json, started))
+}
+
 /// The API of one instance.
 #[derive(Debug)]
 pub struct Api {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Access, Success, ask, limits::Caller, problem::Problem, request, statement_timeout};
+use super::{Access, Success, limits::Caller, problem::Problem, request, statement_timeout, tell};
 use crate::{
     db::{Database, DbErrorKind, Query},
     event::HttpRequest,
@@ -25,10 +25,7 @@ pub(super) async fn get(
         sql: "select json_build_object('suppressions', coalesce(json_agg(s), '[]'))::text from monitoring.suppressions() s",
         params: Vec::new(),
     };
-    let answer = ask(database, caller, &query, budget).await;
-    let (data_json, timestamp_json) =
-        answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
-    Ok(Success::data(&data_json, &timestamp_json, started))
+    tell(database, caller, &query, started, budget).await
 }
 
 /// Accepts a finding until a date; again, with another reason or end.

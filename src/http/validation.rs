@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Access, Success, ask, limits::Caller, problem::Problem};
+use super::{Access, Success, limits::Caller, problem::Problem, tell};
 use crate::db::{Database, Query};
 
 /// Answers what each check found. Nothing is changed by it.
@@ -20,8 +20,5 @@ pub(super) async fn get(
         sql: "select json_build_object('pass', bool_and(v.pass), 'checks', json_agg(v))::text from monitoring.validation() v",
         params: Vec::new(),
     };
-    let answer = ask(database, caller, &query, budget).await;
-    let (data_json, timestamp_json) =
-        answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
-    Ok(Success::data(&data_json, &timestamp_json, started))
+    tell(database, caller, &query, started, budget).await
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::{Access, Success, ask, limits::Caller, problem::Problem, request, statement_timeout};
+use super::{Access, Success, limits::Caller, problem::Problem, request, statement_timeout, tell};
 use crate::{
     db::{Database, DbErrorKind, Query},
     event::HttpRequest,
@@ -28,10 +28,7 @@ pub(super) async fn get(
               'calendar', monitoring.calendar())::text",
         params: Vec::new(),
     };
-    let answer = ask(database, caller, &query, budget).await;
-    let (data_json, timestamp_json) =
-        answer.map_err(|error| Problem::from_database(&error, "read monitoring"))?;
-    Ok(Success::data(&data_json, &timestamp_json, started))
+    tell(database, caller, &query, started, budget).await
 }
 
 /// Adds a window, or a weekly rule; the same one twice is one.
