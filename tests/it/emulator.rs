@@ -245,6 +245,10 @@ async fn three_mistakes_stop_the_start_and_are_all_named() {
     ]);
     let answer = emulator.invoke("{\"task\":\"sample\"}");
     assert!(!answer.body.contains("\"status\""), "{}", answer.body);
+    wait_until("the refusal is logged", async || {
+        emulator.log().contains("configuration refused")
+    })
+    .await;
     let log = emulator.log();
     for name in ["DATABASE_URL", "AUTH_MODE", "ALLOWED_ORIGINS"] {
         assert!(log.contains(name), "{name}: {log}");

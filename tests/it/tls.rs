@@ -18,6 +18,7 @@ use crate::support::postgres::{Cluster, ClusterOptions, plain};
 use crate::support::secrets::store;
 use crate::support::templates::MONITOR;
 use crate::support::tls::{Authority, Certificate};
+use crate::support::wait::wait_until;
 
 fn cluster_with(certificate: Certificate) -> Cluster {
     Cluster::start(ClusterOptions {
@@ -160,11 +161,11 @@ async fn scram_is_bound_to_the_servers_own_certificate() {
     let error = app.invoke(&json!({"task": "sample"})).await;
     let error = error.expect_err("somebody in the middle").error_message;
     assert!(error.contains("login refused"), "{error}");
-    assert!(
-        cluster.log().contains("channel binding"),
-        "{}",
-        cluster.log()
-    );
+    // What the server writes reaches us by a pipe, a moment later.
+    wait_until("the server says why", async || {
+        cluster.log().contains("channel binding")
+    })
+    .await;
 
     let app = TestApp::with_login(&database, MONITOR, &variables).await;
     assert_eq!(app.task(json!({"task": "sample"})).await["status"], "done");

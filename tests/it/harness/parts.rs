@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::emulator::Emulator;
 use crate::support::secrets::store;
 use crate::support::token::{AUDIENCE, ISSUER, KEY, SigningKey, claims, token};
+use crate::support::wait::wait_until;
 
 const USER: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 
@@ -39,8 +40,8 @@ fn token_carries_what_it_was_given() {
 }
 
 /// Without any configuration the function must not start, which the emulator answers with 502.
-#[test]
-fn emulator_runs_the_binary() {
+#[tokio::test]
+async fn emulator_runs_the_binary() {
     let mut variables = store().environment();
     variables.push(("DATABASE_SECRET_ID", String::new()));
     let variables: Vec<_> = variables
@@ -50,5 +51,8 @@ fn emulator_runs_the_binary() {
     let emulator = Emulator::start(&variables);
     let answer = emulator.invoke("{}");
     assert_eq!(answer.status, 502, "{}", answer.body);
-    assert!(emulator.log().contains(env!("CARGO_BIN_EXE_pgvigil")));
+    wait_until("it says what it runs", async || {
+        emulator.log().contains(env!("CARGO_BIN_EXE_pgvigil"))
+    })
+    .await;
 }
