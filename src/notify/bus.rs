@@ -185,7 +185,10 @@ fn reason<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
     let on_the_way = match error {
         SdkError::TimeoutError(_) => "no answer in time",
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "no answer in time",
-        SdkError::DispatchFailure(failure) if failure.is_io() => "no connection to EventBridge",
+        // A connection that ends in the middle of an answer is of no kind, but may be tried again.
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => {
+            "no connection to EventBridge"
+        }
         SdkError::DispatchFailure(_) => "no region, no credentials or no connection",
         SdkError::ConstructionFailure(_) => "the request could not be built",
         _ => "an answer that could not be read",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{details, keys, let_rest, outbox, record, sample};
 use crate::cloudwatch::told;
 use crate::support::app::TestApp;
-use crate::support::bus::{Fault, TestBus};
+use crate::support::bus::{Fault, SILENCE, TestBus};
 use crate::support::postgres::plain;
 
 fn failed(app: &TestApp) -> Value {
@@ -88,7 +88,7 @@ async fn a_bus_that_fails_costs_little_time_and_no_announcement() {
         let report = sample(&app, &database, minutes_ago).await;
         minutes_ago -= 1;
         let took = started.elapsed();
-        assert!(took < Duration::from_secs(9), "{fault:?}: {took:?}");
+        assert!(took < SILENCE, "{fault:?}: {took:?}");
         assert_eq!(report["notifications"]["problem"], problem, "{fault:?}");
         assert_eq!(
             report["notifications"]["failed"], 10,
@@ -99,8 +99,13 @@ async fn a_bus_that_fails_costs_little_time_and_no_announcement() {
         assert_eq!(bus.delivered(), Vec::<Value>::new(), "{fault:?}");
     }
     bus.fail_by(Fault::None);
-    let_rest(&database);
-    sample(&app, &database, minutes_ago).await;
+    // As many samples as a slow endpoint needs for more than one batch.
+    while outbox(&database).1 > 0 {
+        assert!(minutes_ago >= 0, "{:?}", outbox(&database));
+        let_rest(&database);
+        sample(&app, &database, minutes_ago).await;
+        minutes_ago -= 1;
+    }
     let delivered = details(bus.delivered());
     let distinct: BTreeSet<String> = keys(&delivered).into_iter().collect();
     assert_eq!(distinct.len(), delivered.len());

@@ -25,6 +25,9 @@ pub(crate) struct TestBus {
     edge: Edge,
 }
 
+/// For how long a call is held that is never answered.
+pub(crate) const SILENCE: Duration = Duration::from_secs(20);
+
 /// What the edge does with a call of `PutEvents`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Fault {
@@ -196,7 +199,7 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) {
             json!({"FailedEntryCount": 0, "Entries": []}).to_string(),
         ),
         Fault::Silence => {
-            thread::sleep(Duration::from_secs(20));
+            thread::sleep(SILENCE);
             return;
         }
         Fault::LostAnswer => {

@@ -18,6 +18,16 @@ use super::tool;
 const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20250825/us-east-1/secretsmanager/aws4_request, \
                              SignedHeaders=host, Signature=0";
 
+/// Moto as its own command starts it. For each event that a rule hands on it would build the same parsers of JSONPath again,
+/// which takes longer than a publisher waits for ten of them: here each is built once.
+const MOTO: &str = "
+import functools, sys
+import jsonpath_ng.ext
+jsonpath_ng.ext.parse = functools.lru_cache(maxsize=None)(jsonpath_ng.ext.parse)
+from moto.server import main
+sys.exit(main())
+";
+
 /// The running endpoint.
 #[derive(Debug)]
 pub(crate) struct SecretStore {
@@ -35,7 +45,7 @@ pub(crate) struct Secret {
 #[track_caller]
 pub(crate) fn store() -> &'static SecretStore {
     static STORE: LazyLock<Result<SecretStore, String>> = LazyLock::new(SecretStore::start);
-    let _ = tool("moto/bin/moto_server");
+    let _ = tool("moto/bin/python");
     STORE.as_ref().unwrap_or_else(|problem| panic!("{problem}"))
 }
 
@@ -43,7 +53,7 @@ impl SecretStore {
     fn start() -> Result<Self, String> {
         let port = free_port();
         let mut server = Leash::command("KILL", None);
-        server.arg(tool("moto/bin/moto_server"));
+        server.arg(tool("moto/bin/python")).args(["-c", MOTO]);
         server.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         let leash = Leash::spawn(server);
         leash.wait_until_ready("moto", |_| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
