@@ -76,10 +76,6 @@ async fn a_sample_holds_what_the_server_shows() {
             text(&observer, seen).await.as_deref() == Some("true")
         })
         .await;
-        // On a busy machine a part may take more than its share at once.
-        let budget =
-            "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'";
-        execute(&observer, budget).await;
         // Before 15 the counters come half a second late.
         let counted = "select xact_commit > 0 and blks_hit > 0 and tup_returned > 0 from pg_stat_database where datname = current_database()";
         statistics_arrive(&observer, counted).await;
@@ -132,7 +128,7 @@ async fn statements_are_kept_by_what_they_did_since() {
     let database = cluster.database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
     // Reading the first text takes more than a slow machine's share of a minute.
-    execute(&client, "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'; select ceil(1) as before_all").await;
+    execute(&client, "select ceil(1) as before_all").await;
     sample(&agent, 10).await;
     let none = "select count(*) from monitoring.statement_samples";
     assert_eq!(
@@ -187,12 +183,6 @@ async fn statements_are_kept_by_what_they_did_since() {
 async fn the_tables_that_changed_most_are_kept_every_quarter_of_an_hour() {
     let database = plain().database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
-    // On a busy machine a part may take more than its share at once.
-    execute(
-        &client,
-        "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'",
-    )
-    .await;
     execute(&client, "create table guests (id int primary key, name text); create table quiet (id int); create table \"Guest List\" (id int)").await;
     sample(&agent, 50).await;
     execute(&client, "insert into guests select n, 'x' from generate_series(1, 500) n; update guests set name = 'y' where id <= 200; delete from guests where id <= 100;

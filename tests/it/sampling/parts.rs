@@ -7,11 +7,6 @@ use crate::support::postgres::{Cluster, ClusterOptions, plain};
 async fn a_failing_part_costs_only_itself_and_is_tried_again_later_and_later() {
     let database = plain().database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
-    execute(
-        &client,
-        "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'",
-    )
-    .await;
     sample(&agent, 58).await;
     execute(
         &client,
@@ -141,8 +136,8 @@ async fn what_costs_more_than_its_share_is_done_less_often() {
         );
     }
     assert!(sample(&agent, 25).await["parts_ms"]["statements"].is_number());
-    // By its cost: of a budget of 10 s a minute a ten-thousandth is 1 ms a minute.
-    let cost = "select abs(extract(epoch from next_at - last_tick_at) - greatest(60, 60 * cost_ms)) < 1 from monitoring.sampler_parts where part = 'statements'";
+    // By its cost: of a budget of 10 s a minute a ten-thousandth is 1 ms a minute, or less by what the cheap part takes of it.
+    let cost = "select extract(epoch from next_at - last_tick_at) / greatest(60, 60 * cost_ms) between 0.99 and 1.5 from monitoring.sampler_parts where part = 'statements'";
     assert_eq!(text(&client, cost).await.as_deref(), Some("true"));
 }
 
@@ -155,12 +150,6 @@ async fn a_server_in_trouble_is_asked_for_less() {
     });
     let database = cluster.database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
-    // On a busy machine a part may take more than its share at once.
-    execute(
-        &client,
-        "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'",
-    )
-    .await;
     sample(&agent, 30).await;
     let mut taken = Vec::new();
     while taken.len() < 15 {
