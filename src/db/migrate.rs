@@ -5,7 +5,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use tokio_postgres::{Client, types::Type};
 
 use super::{Database, DbError, Query, Session};
@@ -369,7 +369,8 @@ async fn scalar(
 }
 
 fn hex_sha256(text: &str) -> String {
-    Sha256::digest(text)
+    digest(&SHA256, text.as_bytes())
+        .as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use jsonwebtoken::{
-    Algorithm, DecodingKey,
+    Algorithm, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
 use tokio::{sync::Mutex, time::Instant};
 
+use super::signatures;
 use crate::secrets::{Secret, SecretError, SecretStore};
 
 /// A key with the one algorithm it is for.
@@ -45,6 +46,7 @@ const KEYS_AGE_AT_MOST: Duration = Duration::from_secs(600);
 impl Keyring {
     /// The keys that a secret holds; nothing is fetched yet.
     pub(super) fn new(secret_id: String, secrets: Option<Arc<SecretStore>>) -> Self {
+        signatures::install();
         Self {
             secret_id,
             secrets,
@@ -107,6 +109,9 @@ impl Keyring {
 
 /// RFC 7518, section 3.2: a key for HS256 is at least as long as its hash.
 const HS256_KEY_BYTES: usize = 32;
+
+/// RFC 7518, section 3.3: 2048 bits.
+const RS256_KEY_BYTES: usize = 256;
 
 /// RFC 8032, section 5.1.5.
 const ED25519_KEY_BYTES: usize = 32;
@@ -176,9 +181,15 @@ fn key_from_jwk(jwk: &Jwk) -> Option<Key> {
         return None;
     }
     let decoding = DecodingKey::from_jwk(jwk).ok()?;
-    // The library cuts one that is longer, and panics over one that is shorter.
-    if algorithm == Algorithm::EdDSA && decoding.try_get_as_bytes().ok()?.len() != ED25519_KEY_BYTES
-    {
+    let is_long_enough = match (algorithm, decoding.kind()) {
+        // The library cuts one that is longer.
+        (Algorithm::EdDSA, _) => decoding.try_get_as_bytes().ok()?.len() == ED25519_KEY_BYTES,
+        (_, DecodingKeyKind::RsaModulusExponent { n, .. }) => {
+            signatures::without_leading_zeros(n).len() >= RS256_KEY_BYTES
+        }
+        _ => true,
+    };
+    if !is_long_enough {
         return None;
     }
     Some(Key {

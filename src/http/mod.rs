@@ -11,6 +11,7 @@ mod performance;
 mod problem;
 mod readiness;
 mod request;
+pub mod signatures;
 mod suppressions;
 mod target;
 mod thresholds;

@@ -23,6 +23,7 @@ fn secret_goes_round() {
 
 #[test]
 fn token_carries_what_it_was_given() {
+    pgvigil::http::signatures::install();
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[AUDIENCE]);

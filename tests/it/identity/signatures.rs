@@ -6,6 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
 use serde_json::{Value, json};
 
 use super::{
@@ -56,6 +58,30 @@ async fn each_algorithm_is_verified_with_its_own_key() {
             assert_refused(&app, &stranger.token(id, &admin()), NO_KEY, name).await;
         }
     }
+}
+
+/// RFC 7518, sections 2 and 3.3: a number has one spelling, and some issuers write a zero before it all the same; a short one is
+/// no key.
+#[tokio::test]
+async fn an_rsa_key_is_long_whatever_zeros_are_before_it() {
+    let database = plain().database();
+    let key = SigningKey::rs256();
+    let mut jwk = key.jwk("padded");
+    let modulus = key.pair().rsa().expect("reading an RSA key").n().to_vec();
+    jwk["n"] = json!(base64url([&[0], &modulus[..]].concat()));
+    let set = store().create(&json!({ "keys": [jwk] }));
+    let app = app_with_keys(&database, &set).await;
+    assert_accepted(&app, &key.token(Some("padded"), &admin()), "a zero before").await;
+
+    let short = Rsa::generate(1024).expect("making an RSA key");
+    let short = SigningKey::Rs256(PKey::from_rsa(short).expect("wrapping a key"));
+    let set = store().create(&key_set(&[("short", &short)]));
+    let app = app_with_keys(&database, &set).await;
+    let answer = super::ask(&app, &short.token(Some("short"), &admin())).await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "secret_unavailable")
+    );
 }
 
 #[tokio::test]
