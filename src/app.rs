@@ -73,7 +73,7 @@ impl App {
                 secrets,
                 Arc::clone(&targets),
             ),
-            tasks: Tasks::new(Arc::clone(&targets)),
+            tasks: Tasks::new(Arc::clone(&targets), config.cloudwatch_metrics),
             targets,
             is_cold,
         }

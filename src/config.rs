@@ -15,8 +15,10 @@
 //! | `AUTH_ROLE_CLAIM` | claim with the caller's role, a name or a dotted path | `app_metadata.role` |
 //! | `ALLOWED_ORIGINS` | comma-separated origins for CORS | none |
 //! | `EVENT_BUS_NAME` | EventBridge bus on which events are announced, by name or ARN | nothing is announced |
+//! | `CLOUDWATCH_METRICS` | numbers of a sample that CloudWatch takes as metrics: names, `all` or `none` | `DatabaseReachable` |
 //! | `RUST_LOG` | log filter of tracing-subscriber | `warn,pgvigil=info` |
 
+mod metrics;
 mod targets;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
@@ -24,6 +26,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 use tokio_postgres::config::{Host, SslMode};
 use tracing_subscriber::EnvFilter;
 
+pub use metrics::{CloudWatchMetrics, METRICS};
 pub use targets::DEFAULT_TARGET;
 
 /// The whole configuration of the function.
@@ -39,6 +42,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Where events are announced, from `EVENT_BUS_NAME`.
     pub event_bus: Option<String>,
+    /// What CloudWatch takes of a sample, from `CLOUDWATCH_METRICS`.
+    pub cloudwatch_metrics: CloudWatchMetrics,
     /// Log filter, from `RUST_LOG`.
     pub log_filter: String,
 }
@@ -172,6 +177,7 @@ impl Config {
             },
             allowed_origins: reader.allowed_origins(),
             event_bus: reader.event_bus(),
+            cloudwatch_metrics: reader.cloudwatch_metrics(),
             log_filter: reader.log_filter(),
         };
         if reader.problems.is_empty() {
@@ -345,6 +351,14 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         Some(name)
     }
 
+    fn cloudwatch_metrics(&mut self) -> CloudWatchMetrics {
+        let list = self.var("CLOUDWATCH_METRICS").unwrap_or_default();
+        CloudWatchMetrics::parse(&list).unwrap_or_else(|problem| {
+            self.problem(problem);
+            CloudWatchMetrics::default()
+        })
+    }
+
     fn log_filter(&mut self) -> String {
         let filter = self
             .var("RUST_LOG")
@@ -459,6 +473,7 @@ mod tests {
         assert_eq!(config.auth.role_claim, "app_metadata.role");
         assert!(config.allowed_origins.is_empty() && config.targets.is_empty());
         assert!(config.database.migration_login.is_none());
+        assert_eq!(config.cloudwatch_metrics, CloudWatchMetrics::default());
     }
 
     #[test]

@@ -5,8 +5,8 @@ use serde_json::{Number, Value};
 use super::TaskError;
 use crate::telemetry::metrics::Metric;
 
-/// Numbers of a sample's report: where, what CloudWatch calls them, in which unit. Each is paid for by the month and the target,
-/// so these are the ones to wake somebody for or to look at when the database is down; the rest is in the database.
+/// Numbers of a sample's report: where, what CloudWatch calls them, in which unit. These are the ones to wake somebody for or to
+/// look at when the database is down; the rest is in the database. Which of them are metrics, the configuration says.
 const REPORTED: [(&str, &str, &str); 16] = [
     ("/health_score", "HealthScore", "None"),
     ("/duration_ms", "SampleDuration", "Milliseconds"),
@@ -188,6 +188,12 @@ mod tests {
         assert_eq!(count(&gone, Some(true)).as_deref(), Some("1"));
         assert_eq!(count(&gone, Some(false)).as_deref(), Some("0"));
         assert_eq!(count(&gone, None), None);
+    }
+
+    #[test]
+    fn the_configuration_knows_each_name() {
+        let names: Vec<&str> = described().map(|(name, _)| name).collect();
+        assert_eq!(names, crate::config::METRICS);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use sample::Sampler;
 use serde_json::{Value, json};
 
 use crate::{
+    config::CloudWatchMetrics,
     db::{Database, DbError, Target, Targets, migrate::MigrateError},
     event::TaskEvent,
     notify::{Bus, Notifier},
@@ -31,6 +32,7 @@ pub struct Tasks {
     targets: Arc<Targets>,
     notifier: Notifier,
     metrics: MetricLines,
+    published: CloudWatchMetrics,
 }
 
 /// A task that could not be done.
@@ -80,12 +82,13 @@ impl TaskError {
 }
 
 impl Tasks {
-    /// Tasks on these databases.
-    pub fn new(targets: Arc<Targets>) -> Self {
+    /// Tasks on these databases, which tell CloudWatch these of their metrics.
+    pub fn new(targets: Arc<Targets>, published: CloudWatchMetrics) -> Self {
         Self {
             targets,
             notifier: Notifier::default(),
             metrics: MetricLines::to_standard_output(),
+            published,
         }
     }
 
@@ -179,6 +182,7 @@ impl Tasks {
             target,
             notifier: &self.notifier,
             metrics: &self.metrics,
+            published: &self.published,
         }
     }
 

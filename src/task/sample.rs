@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{TaskError, metrics, report, statement_timeout, windows};
 use crate::{
+    config::CloudWatchMetrics,
     db::{Query, Session, Target},
     notify::Notifier,
     telemetry::metrics::MetricLines,
@@ -27,6 +28,7 @@ pub(super) struct Sampler<'a> {
     pub(super) target: Target<'a>,
     pub(super) notifier: &'a Notifier,
     pub(super) metrics: &'a MetricLines,
+    pub(super) published: &'a CloudWatchMetrics,
 }
 
 /// Which sample.
@@ -134,7 +136,8 @@ impl Sampler<'_> {
         failed_to_announce: Option<bool>,
     ) {
         let metrics = metrics::of(result, duration_ms, failed_to_announce);
-        self.metrics.write(self.target.name, &metrics);
+        let is_published = |name: &str| self.published.contains(name);
+        self.metrics.write(self.target.name, &metrics, is_published);
     }
 
     async fn take(

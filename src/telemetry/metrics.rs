@@ -52,12 +52,12 @@ impl MetricLines {
         }
     }
 
-    /// Writes the metrics of one target as one line.
-    pub fn write(&self, target: &str, metrics: &[Metric]) {
+    /// Writes the numbers of one target as one line, of which CloudWatch takes those that are published.
+    pub fn write(&self, target: &str, metrics: &[Metric], is_published: impl Fn(&str) -> bool) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         // In one piece, so that no line of the log gets in between.
-        let line = format!("{}\n", document(target, now_ms, metrics));
+        let line = format!("{}\n", document(target, now_ms, metrics, is_published));
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = writer
             .write_all(line.as_bytes())
@@ -68,22 +68,31 @@ impl MetricLines {
     }
 }
 
-/// The root holds a member for the dimension and one for each metric, and in `_aws` what they are.
-fn document(target: &str, timestamp_ms: u64, metrics: &[Metric]) -> Value {
+/// The root holds a member for the dimension and one for each metric, and in `_aws` what those are that CloudWatch is to take;
+/// without any it is a line like others.
+fn document(
+    target: &str,
+    timestamp_ms: u64,
+    metrics: &[Metric],
+    is_published: impl Fn(&str) -> bool,
+) -> Value {
     let definitions: Vec<Value> = metrics
         .iter()
+        .filter(|metric| is_published(metric.name))
         .map(|metric| json!({"Name": metric.name, "Unit": metric.unit}))
         .collect();
     let mut root = Map::new();
-    root.insert(
-        "_aws".to_owned(),
-        json!({
-            "Timestamp": timestamp_ms,
-            "CloudWatchMetrics": [
-                {"Namespace": NAMESPACE, "Dimensions": [[DIMENSION]], "Metrics": definitions},
-            ],
-        }),
-    );
+    if !definitions.is_empty() {
+        root.insert(
+            "_aws".to_owned(),
+            json!({
+                "Timestamp": timestamp_ms,
+                "CloudWatchMetrics": [
+                    {"Namespace": NAMESPACE, "Dimensions": [[DIMENSION]], "Metrics": definitions},
+                ],
+            }),
+        );
+    }
     root.insert(DIMENSION.to_owned(), json!(target));
     for metric in metrics {
         root.insert(metric.name.to_owned(), Value::Number(metric.value.clone()));

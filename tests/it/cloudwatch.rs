@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use jsonschema::Validator;
+use pgvigil::config::METRICS;
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
@@ -112,24 +113,34 @@ fn breaches(line: &str) -> Vec<String> {
     breaches
 }
 
-/// A line's members beside `_aws`, once it is sure that it is valid and says of each what it is.
+/// A line's members beside `_aws`, once it is sure that it is valid, and that CloudWatch takes the heartbeat and nothing else.
 pub(crate) fn told(line: &str) -> Value {
-    assert_eq!(breaches(line), Vec::<String>::new(), "{line}");
+    let (document, published) = read(line);
+    let is_alive = !document["DatabaseReachable"].is_null();
+    let expected = is_alive.then_some("DatabaseReachable");
+    assert_eq!(published, Vec::from_iter(expected), "{line}");
+    document
+}
+
+/// A line's members beside `_aws`, and which of them CloudWatch takes, once it is sure that it can read the line.
+fn read(line: &str) -> (Value, Vec<String>) {
     let mut document: Value = serde_json::from_str(line).expect("parsing a line");
-    let aws = document
-        .as_object_mut()
-        .and_then(|root| root.remove("_aws"));
-    let aws = aws.expect("metadata");
+    assert!(document["Target"].is_string(), "{line}");
+    let root = document.as_object_mut().expect("an object");
+    let Some(aws) = root.remove("_aws") else {
+        return (document, Vec::new());
+    };
+    assert_eq!(breaches(line), Vec::<String>::new(), "{line}");
     let directive = &aws["CloudWatchMetrics"][0];
     assert_eq!(directive["Namespace"], "pgvigil");
     assert_eq!(directive["Dimensions"], json!([["Target"]]));
-    let metrics = directive["Metrics"].as_array().map(Vec::len);
-    assert_eq!(document.as_object().map(|root| root.len() - 1), metrics);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now_ms = now.expect("reading the clock").as_millis();
     let at_ms = u128::from(aws["Timestamp"].as_u64().expect("a timestamp"));
     assert!(now_ms.abs_diff(at_ms) < 60_000, "{at_ms} at {now_ms}");
-    document
+    let metrics = directive["Metrics"].as_array().into_iter().flatten();
+    let names = metrics.filter_map(|metric| Some(metric["Name"].as_str()?.to_owned()));
+    (document, names.collect())
 }
 
 /// The one line that a sample has left.
@@ -181,6 +192,37 @@ async fn a_sample_leaves_one_line_with_its_numbers() {
         app.task(json!({"task": task})).await;
     }
     assert_eq!(app.metrics(), Vec::<String>::new());
+}
+
+/// Each metric is paid for; what is none is a field of the log.
+#[tokio::test]
+async fn cloudwatch_takes_what_it_was_asked_to() {
+    for (asked, expected) in [
+        ("", &["DatabaseReachable"][..]),
+        ("HealthScore", &["DatabaseReachable", "HealthScore"]),
+        ("none", &[]),
+        ("all", &METRICS),
+    ] {
+        let database = plain().database();
+        let variables = [("CLOUDWATCH_METRICS", asked)];
+        let app = TestApp::with_login(&database, MONITOR, &variables).await;
+        app.task(json!({"task": "sample"})).await;
+        let lines = app.metrics();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let (members, published) = read(&lines[0]);
+        let is_there = |name: &&&str| !members[**name].is_null();
+        let expected: Vec<&str> = expected.iter().filter(is_there).copied().collect();
+        assert_eq!(published, expected, "{asked}");
+        // Whatever is published, all of it is there.
+        for name in [
+            "SamplesTaken",
+            "DatabaseReachable",
+            "HealthScore",
+            "Findings",
+        ] {
+            assert!(members[name].is_number(), "{asked}: {name} in {members}");
+        }
+    }
 }
 
 #[tokio::test]
