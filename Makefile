@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-sam test-matrix bench-sql bench-sample bench-http check check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-sam test-matrix bench-sql bench-sample bench-http check audit check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,8 +35,12 @@ bench-http: ## what a GET through AWS's emulator takes beside its statements alo
 	@script/setup build postgres moto lambda
 	cargo bench --locked --profile optimised --bench http -- $(ONLY)
 
-check: check-format lint doc ## format, lints, documentation, scripts, template; changes nothing
+check: check-format lint doc ## format, lints, documentation, scripts, dependencies, template; changes nothing
+	@script/check-dependencies
 	@script/check-template
+
+audit: ## what is known against the versions of dependencies; fetches that from GitHub
+	@script/check-dependencies advisories
 
 check-format:
 	@script/setup lint
@@ -63,7 +67,7 @@ package: ## dist/pgvigil.zip, which template.yaml deploys
 	@script/package
 
 setup: ## everything that the other targets would install
-	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda schemathesis sam lint
+	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda schemathesis sam lint dependencies
 
 clean: ## removes what was built and installed in the clone
 	cargo clean
