@@ -70,6 +70,7 @@ impl App {
             api: Api::new(
                 config.auth,
                 config.allowed_origins,
+                &config.dashboard,
                 secrets,
                 Arc::clone(&targets),
             ),
@@ -134,14 +135,19 @@ impl App {
 impl App {
     /// The first request of an instance waits for the keys and then for the login: the second is fetched meanwhile.
     async fn with_login_on_its_way<T>(&self, answer: impl Future<Output = T>) -> T {
-        if !self.is_cold.swap(false, Ordering::Relaxed) {
+        if !self.is_cold.load(Ordering::Relaxed) {
             return answer.await;
         }
         let mut answer = pin!(answer);
+        // Only where the answer waits for something: the page does not, and what it will ask for comes after it.
+        let prepare = async {
+            self.is_cold.store(false, Ordering::Relaxed);
+            self.targets.default_target().database.prepare().await;
+        };
         tokio::select! {
             biased;
             answered = &mut answer => return answered,
-            () = self.targets.default_target().database.prepare() => {}
+            () = prepare => {}
         }
         answer.await
     }

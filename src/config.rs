@@ -14,10 +14,14 @@
 //! | `AUTH_AUDIENCE` | the `aud` a token must carry | not checked |
 //! | `AUTH_ROLE_CLAIM` | claim with the caller's role, a name or a dotted path | `app_metadata.role` |
 //! | `ALLOWED_ORIGINS` | comma-separated origins for CORS | none |
+//! | `DASHBOARD_OIDC_ISSUER` | OpenID Connect issuer that the dashboard offers to sign in with | a token is pasted |
+//! | `DASHBOARD_OIDC_CLIENT_ID` | what the dashboard is called there, a public client | required with the issuer |
+//! | `DASHBOARD_OIDC_SCOPE` | the scopes it asks for, with blanks between them | `openid` |
 //! | `EVENT_BUS_NAME` | EventBridge bus on which events are announced, by name or ARN | nothing is announced |
 //! | `CLOUDWATCH_METRICS` | numbers of a sample that CloudWatch takes as metrics: names, `all` or `none` | `DatabaseReachable` |
 //! | `RUST_LOG` | log filter of tracing-subscriber | `warn,pgvigil=info` |
 
+mod dashboard;
 mod metrics;
 mod targets;
 
@@ -26,6 +30,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 use tokio_postgres::config::{Host, SslMode};
 use tracing_subscriber::EnvFilter;
 
+pub use dashboard::{DashboardConfig, Oidc};
 pub use metrics::{CloudWatchMetrics, METRICS};
 pub use targets::DEFAULT_TARGET;
 
@@ -40,6 +45,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Origins that browsers may call the API from, from `ALLOWED_ORIGINS`.
     pub allowed_origins: Vec<String>,
+    /// What the dashboard is told, from `DASHBOARD_OIDC_…`.
+    pub dashboard: DashboardConfig,
     /// Where events are announced, from `EVENT_BUS_NAME`.
     pub event_bus: Option<String>,
     /// What CloudWatch takes of a sample, from `CLOUDWATCH_METRICS`.
@@ -176,6 +183,7 @@ impl Config {
                 role_claim: reader.role_claim(),
             },
             allowed_origins: reader.allowed_origins(),
+            dashboard: reader.dashboard(),
             event_bus: reader.event_bus(),
             cloudwatch_metrics: reader.cloudwatch_metrics(),
             log_filter: reader.log_filter(),
@@ -336,6 +344,16 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             }
         }
         origins
+    }
+
+    fn dashboard(&mut self) -> DashboardConfig {
+        let issuer = self.var("DASHBOARD_OIDC_ISSUER");
+        let client_id = self.var("DASHBOARD_OIDC_CLIENT_ID");
+        let scope = self.var("DASHBOARD_OIDC_SCOPE");
+        dashboard::parse(issuer, client_id, scope).unwrap_or_else(|problems| {
+            self.problems.extend(problems);
+            DashboardConfig::default()
+        })
     }
 
     fn event_bus(&mut self) -> Option<String> {

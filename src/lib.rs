@@ -5,11 +5,12 @@
 //!
 //! An event comes in through [`event`], [`app`] hands it to [`http`] or [`task`], both ask [`db`], and nothing points
 //! back: `http, task → notify → db`. [`config`] alone reads the environment, [`secrets`] alone talks to Secrets Manager,
-//! [`notify`] alone to EventBridge, both as [`aws`] says; [`db`] alone opens connections, [`http`] alone knows status codes.
+//! [`notify`] alone to EventBridge, both as [`aws`] says; [`db`] alone opens connections, [`http`] alone knows status codes. [`dashboard`] is the page, which [`http`] hands out.
 
 pub mod app;
 pub mod aws;
 pub mod config;
+pub mod dashboard;
 pub mod db;
 pub mod event;
 pub mod http;

@@ -55,10 +55,14 @@ impl Targets {
         Some(Target { name, database })
     }
 
-    /// All names, as an error lists them.
-    pub fn names(&self) -> String {
+    /// All names, the default one's first.
+    pub fn list(&self) -> Vec<&str> {
         let named = self.named.keys().map(String::as_str);
-        let names: Vec<&str> = std::iter::once(DEFAULT_TARGET).chain(named).collect();
-        names.join(", ")
+        std::iter::once(DEFAULT_TARGET).chain(named).collect()
+    }
+
+    /// The same as an error tells them.
+    pub fn names(&self) -> String {
+        self.list().join(", ")
     }
 }

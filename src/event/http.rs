@@ -155,9 +155,16 @@ fn without_stage(path: &str, stage: Option<&Value>) -> String {
     let stage = stage.and_then(Value::as_str).unwrap_or_default();
     path.strip_prefix('/')
         .and_then(|path| path.strip_prefix(stage))
-        .filter(|rest| rest.starts_with("/api/") && !stage.is_empty())
+        .filter(|rest| is_ours(rest) && !stage.is_empty())
         .unwrap_or(path)
         .to_owned()
+}
+
+fn is_ours(path: &str) -> bool {
+    path == "/dashboard"
+        || ["/api/", "/dashboard/"]
+            .iter()
+            .any(|start| path.starts_with(start))
 }
 
 /// Version 2.0 has the query as it came; version 1.0 has it decoded, with every value of a repeated name.
@@ -297,6 +304,11 @@ mod tests {
                 "/production/api/monitoring/health",
             ),
             ("//api/monitoring/health", "", "//api/monitoring/health"),
+            ("/prod/dashboard", "prod", "/dashboard"),
+            ("/prod/dashboard/app.js", "prod", "/dashboard/app.js"),
+            ("/dashboard/app.js", "dashboard", "/dashboard/app.js"),
+            ("/dashboard/dashboard", "dashboard", "/dashboard"),
+            ("/prod/dashboards", "prod", "/prod/dashboards"),
         ] {
             let event = json!({"rawPath": path, "requestContext": {"stage": stage, "http": {"method": "get"}}});
             let request = request(event);

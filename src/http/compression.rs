@@ -56,7 +56,7 @@ pub(super) fn is_refusal(parameter: &str) -> bool {
 }
 
 /// What is said of gzip by name counts; else what is said of everything.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut anything) = (None, None);
     let lists = headers.get_all(ACCEPT_ENCODING).iter();
     let codings = lists

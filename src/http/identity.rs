@@ -47,7 +47,7 @@ impl Role {
     }
 
     /// Whether it may change critical windows, suppressions and thresholds.
-    fn may_configure(self) -> bool {
+    pub(super) fn may_configure(self) -> bool {
         matches!(self, Self::Admin | Self::Owner)
     }
 

@@ -1,6 +1,7 @@
 //! The admin API: routes, identity, answers. The only place that knows status codes.
 
 mod compression;
+mod dashboard;
 mod health;
 mod identity;
 mod keys;
@@ -11,6 +12,7 @@ mod performance;
 mod problem;
 mod readiness;
 mod request;
+mod session;
 pub mod signatures;
 mod suppressions;
 mod target;
@@ -37,11 +39,12 @@ use lambda_http::{
 };
 
 use crate::{
-    config::AuthConfig,
+    config::{AuthConfig, DashboardConfig},
     db::{Database, DbError, Query, Target, Targets},
     event::{HttpRequest, HttpResponse},
     secrets::SecretStore,
 };
+use dashboard::Dashboard;
 use identity::{Identity, Verifier};
 use limits::{Caller, Limits};
 use problem::Problem;
@@ -97,6 +100,7 @@ pub struct Api {
     targets: Arc<Targets>,
     verifier: Verifier,
     limits: Limits,
+    dashboard: Dashboard,
     allowed_origins: Vec<String>,
 }
 
@@ -108,6 +112,7 @@ enum Route {
     OpenApi,
     Performance,
     Readiness,
+    Session,
     Suppressions,
     Thresholds,
     Validation,
@@ -115,12 +120,13 @@ enum Route {
 }
 
 impl Route {
-    const ALL: [(&str, Self); 9] = [
+    const ALL: [(&str, Self); 10] = [
         ("/api/monitoring/health", Self::Health),
         ("/api/monitoring/metrics", Self::Metrics),
         ("/api/monitoring/openapi.json", Self::OpenApi),
         ("/api/monitoring/performance", Self::Performance),
         ("/api/monitoring/readiness", Self::Readiness),
+        ("/api/monitoring/session", Self::Session),
         ("/api/monitoring/suppressions", Self::Suppressions),
         ("/api/monitoring/thresholds", Self::Thresholds),
         ("/api/monitoring/validation", Self::Validation),
@@ -166,6 +172,7 @@ impl Api {
     pub fn new(
         auth: AuthConfig,
         allowed_origins: Vec<String>,
+        dashboard: &DashboardConfig,
         secrets: Option<Arc<SecretStore>>,
         targets: Arc<Targets>,
     ) -> Self {
@@ -173,6 +180,7 @@ impl Api {
             targets,
             verifier: Verifier::new(auth, secrets),
             limits: Limits::default(),
+            dashboard: Dashboard::new(dashboard),
             allowed_origins,
         }
     }
@@ -190,6 +198,9 @@ impl Api {
             .get(ORIGIN)
             .and_then(|origin| origin.to_str().ok())
             .map(str::to_owned);
+        if let Some(file) = dashboard::file_of(&request.path) {
+            return self.hand_out(&request, file, &request_id, started);
+        }
         let (method, path) = (request.method.clone(), request.path.clone());
         let mut access = Access::default();
         let budget = budget.min(REQUEST_BUDGET);
@@ -222,6 +233,28 @@ impl Api {
         response
     }
 
+    /// Answers a file of the page, which neither identity nor a database has a part in.
+    fn hand_out(
+        &self,
+        request: &HttpRequest,
+        file: &str,
+        request_id: &str,
+        started: Instant,
+    ) -> HttpResponse {
+        let answer = self.dashboard.answer(request, file);
+        let response = answer.unwrap_or_else(|problem| problem.into_response(request_id));
+        let status = response.status().as_u16();
+        let duration_ms = response_ms(started);
+        tracing::info!(
+            method = request.method,
+            route = request.path,
+            status,
+            duration_ms,
+            "access"
+        );
+        response
+    }
+
     async fn route(
         &self,
         request: &HttpRequest,
@@ -240,6 +273,10 @@ impl Api {
                 let identity = self.identify(request, access).await?;
                 openapi::get(&identity)
             }
+            (Route::Session, "GET") => {
+                let identity = self.identify(request, access).await?;
+                session::get(&identity, &self.targets, started)
+            }
             (_, "GET") => {
                 let (caller, database) = self.admit(request, "GET", request_id, access).await?;
                 let answer = match route {
@@ -256,7 +293,7 @@ impl Api {
                         thresholds::get(database, &caller, access, started, budget).await
                     }
                     Route::Windows => {
-                        windows::get(database, &caller, access, started, budget).await
+                        windows::get(database, &caller, request, access, started, budget).await
                     }
                     Route::Validation => {
                         validation::get(database, &caller, access, started, budget).await

@@ -80,7 +80,7 @@ const QUERY_TYPES: [(&str, Option<Section>); 10] = [
 ];
 
 /// `time_range`, with what PostgreSQL calls it.
-const TIME_RANGES: [(&str, &str); 5] = [
+pub(super) const TIME_RANGES: [(&str, &str); 5] = [
     ("1h", "1 hour"),
     ("6h", "6 hours"),
     ("24h", "24 hours"),

@@ -4,29 +4,56 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::{Access, Success, limits::Caller, problem::Problem, request, statement_timeout, tell};
+use super::{
+    Access, Success, limits::Caller, performance::TIME_RANGES, problem::Problem, request,
+    statement_timeout, tell,
+};
 use crate::{
     db::{Database, DbErrorKind, Query},
     event::HttpRequest,
 };
 
-/// Answers the windows that are open or to come, the rules, and how reading the calendar went.
+/// Answers the windows that are open or to come, the rules, and how reading the calendar went; with `time_range` also the
+/// windows that were open in that time, which charts of it shade.
 pub(super) async fn get(
     database: &Database,
     caller: &Caller,
+    request: &HttpRequest,
     access: &mut Access,
     started: Instant,
     budget: Duration,
 ) -> Result<Success, Problem> {
     caller.identity.require_role("read monitoring")?;
     access.sections = "windows".to_owned();
-    let query = Query {
-        name: "windows",
-        sql: "select json_build_object( \
-              'windows', (select coalesce(json_agg(w), '[]') from monitoring.windows(100) w), \
-              'rules', (select coalesce(json_agg(r), '[]') from monitoring.rules() r), \
-              'calendar', monitoring.calendar())::text",
-        params: Vec::new(),
+    let past = match request::parameter(request, "time_range")? {
+        None => None,
+        Some(_) => Some(
+            request::choice(request, "time_range", &TIME_RANGES)?
+                .1
+                .to_owned(),
+        ),
+    };
+    let query = match past {
+        None => Query {
+            name: "windows",
+            sql: "select json_build_object( \
+                  'windows', (select coalesce(json_agg(w), '[]') from monitoring.windows(100) w), \
+                  'rules', (select coalesce(json_agg(r), '[]') from monitoring.rules() r), \
+                  'calendar', monitoring.calendar())::text",
+            params: Vec::new(),
+        },
+        Some(interval) => Query {
+            name: "windows",
+            sql: "select json_build_object( \
+                  'windows', (select coalesce(json_agg(w), '[]') from monitoring.windows(100) w), \
+                  'past', (select coalesce(json_agg(p), '[]') from ( \
+                    select w.id, w.starts_at, w.ends_at, w.label, w.source, w.rule_id \
+                    from monitoring.windows_between(now() - $1::interval, now()) w where w.ends_at <= now() \
+                    order by w.starts_at desc, w.ends_at desc, w.id limit 100) p), \
+                  'rules', (select coalesce(json_agg(r), '[]') from monitoring.rules() r), \
+                  'calendar', monitoring.calendar())::text",
+            params: vec![Some(interval)],
+        },
     };
     tell(database, caller, &query, started, budget).await
 }

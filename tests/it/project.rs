@@ -223,7 +223,7 @@ fn described_routes() -> BTreeSet<String> {
     let paths = description["paths"].as_object().expect("finding the paths");
     let mut routes = BTreeSet::new();
     for (path, item) in paths {
-        for method in ["get", "post", "put", "patch", "delete"] {
+        for method in ["get", "head", "post", "put", "patch", "delete"] {
             if item.get(method).is_some() {
                 routes.insert(format!("{} {path}", method.to_uppercase()));
             }
@@ -231,6 +231,14 @@ fn described_routes() -> BTreeSet<String> {
     }
     assert!(routes.len() >= 10, "{routes:?}");
     routes
+}
+
+/// Whether the API's description asks for no token there.
+fn is_described_as_open(method: &str, path: &str) -> bool {
+    let description: Value =
+        serde_json::from_str(&read("src/http/openapi.json")).expect("parsing the description");
+    let operation = &description["paths"][path][method.to_ascii_lowercase()];
+    method == "OPTIONS" || operation["security"] == serde_json::json!([])
 }
 
 /// A route that is missing answers 404 on AWS alone; one too many, or without the authorizer, is a door.
@@ -245,7 +253,13 @@ fn the_gateway_has_each_route_and_lets_nobody_past_the_authorizer() {
         }
         let properties = &resource["Properties"];
         let key = properties["RouteKey"].as_str().expect("a route's key");
-        let is_open = key == "GET /api/monitoring/health" || key.starts_with("OPTIONS ");
+        // Without a token: whether it lives, what a browser asks before it sends one, and the page, which has no data in it.
+        let (method, path) = key.split_once(' ').expect("a method and a path");
+        let is_page = path == "/dashboard" || path.starts_with("/dashboard/");
+        let is_open = key == "GET /api/monitoring/health"
+            || method == "OPTIONS"
+            || is_page && matches!(method, "GET" | "HEAD");
+        assert_eq!(is_described_as_open(method, path), is_open, "{key}");
         let by_mode = |value: &serde_yaml_ng::Value| {
             let text = serde_yaml_ng::to_string(value).unwrap_or_default();
             text.starts_with("!If") && text.contains("GatewayMode")

@@ -1,0 +1,125 @@
+// One chart: lines over time, windows shaded, gaps left as gaps, events marked. uPlot draws; what it shows is told in words as well.
+import { h, set_text } from "./dom.js";
+import { full_time, time_of_day, UNKNOWN } from "./format.js";
+
+const HEIGHT = 132;
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+const LINES = ["--line-1", "--line-2", "--line-3"];
+
+// Samples come at the same distance: a longer one is a gap, and a point without a value is put there.
+export function with_gaps(points) {
+  const times = points.map((point) => Date.parse(point.at) / 1000);
+  let step = Infinity;
+  for (let place = 1; place < times.length; place += 1) step = Math.min(step, times[place] - times[place - 1]);
+  const filled = [];
+  points.forEach((point, place) => {
+    if (place > 0 && times[place] - times[place - 1] > step * 1.5) filled.push([times[place - 1] + step, null]);
+    filled.push([times[place], point]);
+  });
+  return { times: filled.map(([time]) => time), points: filled.map(([, point]) => point), step: Number.isFinite(step) ? step : 60 };
+}
+
+// The stretches without a sample, the ends of the range included.
+function holes(times, points, step, from, to) {
+  const found = [];
+  let last = from;
+  points.forEach((point, place) => {
+    if (point === null) return;
+    if (times[place] - last > step * 1.5) found.push([last, times[place]]);
+    last = times[place] + step;
+  });
+  if (to - last > step * 2.5) found.push([last, to]);
+  return found;
+}
+
+function shade(plot, from, to, fill) {
+  const left = Math.max(plot.valToPos(from, "x", true), plot.bbox.left);
+  const right = Math.min(plot.valToPos(to, "x", true), plot.bbox.left + plot.bbox.width);
+  if (right <= left) return;
+  plot.ctx.fillStyle = fill;
+  plot.ctx.fillRect(left, plot.bbox.top, Math.max(right - left, 1), plot.bbox.height);
+}
+
+// `data`: { times, points, step, from, to, windows: [[from, to]], events: [{ at, severity }] }; `what`: { title, series: [[name,
+// key]], format, min, max }.
+export function chart(what, data) {
+  const series = what.series.filter(([, key]) => data.points.some((point) => point?.[key] !== null && point?.[key] !== undefined));
+  const values = series.map(([, key]) => data.points.map((point) => (point === null ? null : point[key] ?? null)));
+  const readings = series.map(() => h("span", { class: "reading" }));
+  const moment = h("span", { class: "soft moment" });
+  const read = (place) => {
+    series.forEach(([name], line) => {
+      const value = values[line][place];
+      set_text(readings[line], `${series.length > 1 ? `${name} ` : ""}${value === null || value === undefined ? UNKNOWN : what.format(value)}`);
+    });
+    set_text(moment, place === data.times.length - 1 ? "" : time_of_day(new Date(data.times[place] * 1000)));
+  };
+  const holder = h("div", { class: "plot", "aria-hidden": "true" });
+  const figure = h("figure", { class: "chart" },
+    h("figcaption", {}, h("strong", {}, what.title), " ",
+      series.map(([name], line) => [h("span", { class: "key", data: { line: line + 1 } }), readings[line], " "]), moment,
+      h("span", { class: "unseen" }, series.map(([name], line) => summary(name, values[line], data.times, what.format)).join(" "))),
+    holder);
+  read(data.times.length - 1);
+  figure.draw = () => draw(holder, what, data, series, values, read);
+  return figure;
+}
+
+// The same in words.
+function summary(name, values, times, format) {
+  const known = values.map((value, place) => [value, times[place]]).filter(([value]) => value !== null);
+  if (known.length === 0) return "";
+  const [highest, at] = known.reduce((best, each) => (each[0] > best[0] ? each : best));
+  const lowest = known.reduce((best, each) => (each[0] < best[0] ? each : best))[0];
+  return `${name}: between ${format(lowest)} and ${format(highest)}, highest at ${full_time(new Date(at * 1000))}, last ${format(known.at(-1)[0])}.`;
+}
+
+function draw(holder, what, data, series, values, read) {
+  const grid = { stroke: colour("--grid"), width: 1 };
+  const text = { stroke: colour("--soft"), font: "11px system-ui, sans-serif", grid, ticks: { ...grid, size: 4 } };
+  const before = (plot) => {
+    for (const [from, to] of data.windows) shade(plot, from, to, colour("--window"));
+    for (const [from, to] of holes(data.times, data.points, data.step, data.from, data.to)) shade(plot, from, to, colour("--hole"));
+  };
+  const after = (plot) => {
+    for (const { at, severity } of data.events) {
+      const x = plot.valToPos(at, "x", true);
+      if (x < plot.bbox.left || x > plot.bbox.left + plot.bbox.width) continue;
+      const size = 4 * devicePixelRatio;
+      plot.ctx.fillStyle = colour(`--${severity}`) || colour("--soft");
+      plot.ctx.beginPath();
+      plot.ctx.moveTo(x - size, plot.bbox.top);
+      plot.ctx.lineTo(x + size, plot.bbox.top);
+      plot.ctx.lineTo(x, plot.bbox.top + size * 1.6);
+      plot.ctx.fill();
+    }
+  };
+  const plot = new uPlot({
+    width: Math.max(holder.clientWidth, 120),
+    height: HEIGHT,
+    padding: [8, 8, 0, 0],
+    legend: { show: false },
+    cursor: { sync: { key: "trends" }, y: false, points: { size: 5 }, drag: { setScale: false, x: false } },
+    scales: {
+      x: { time: true, range: [data.from, data.to] },
+      y: { range: (_, low, high) => [what.min ?? Math.min(0, low ?? 0), what.max ?? (high > 0 ? high * 1.1 : 1)] },
+    },
+    axes: [
+      { ...text, size: 26, space: 60, values: (_, splits, __, ___, step) => splits.map((split) => label(split, step)) },
+      { ...text, size: 58, space: 34, values: (_, splits) => splits.map(what.format) },
+    ],
+    series: [{}, ...series.map((_, line) => ({ stroke: colour(LINES[line]), width: 1.5, spanGaps: false, points: { show: data.points.length < 3, size: 4 } }))],
+    hooks: { drawClear: [before], draw: [after], setCursor: [({ cursor }) => read(cursor.idx ?? data.times.length - 1)] },
+  }, [data.times, ...values], holder);
+  return plot;
+}
+
+function label(seconds, step) {
+  const date = new Date(seconds * 1000);
+  if (step >= 86400) return date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  return date.getHours() === 0 && date.getMinutes() === 0 ? date.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : time_of_day(date);
+}

@@ -1,0 +1,49 @@
+// What is next: the critical window that is open or comes next, and whether the database is ready for it.
+import { h } from "./dom.js";
+import { full_time, number, span, title } from "./format.js";
+import { ago } from "./clock.js";
+import { badge, remedy } from "./parts.js";
+import { show } from "./section.js";
+
+const VERDICTS = { go: "Go", at_risk: "At risk" };
+
+export function show_next(readiness) {
+  show("next", readiness, make, { reasons: readiness.degraded ?? [] });
+}
+
+function make({ window, verdict, reasons, forecasts }) {
+  return [
+    h("div", { class: "ready", data: { level: verdict } },
+      h("p", { class: "go" }, h("strong", {}, VERDICTS[verdict] ?? title(verdict))),
+      window ? about(window) : h("p", {}, "No critical window is open or to come. This is how ready it would be now.")),
+    reasons.length > 0
+      ? h("details", { class: "reasons", open: verdict !== "go", data: { key: "reasons" } },
+          h("summary", {}, `Reasons (${reasons.length})`),
+          h("ul", {}, reasons.map(reason)))
+      : h("p", { class: "nothing" }, "Nothing stands against it."),
+    forecasts?.length > 0
+      ? h("details", { data: { key: "forecasts" } },
+          h("summary", {}, `Forecasts (${forecasts.length})`),
+          h("ul", { class: "plain" }, forecasts.map(forecast)))
+      : null,
+  ];
+}
+
+function about(window) {
+  return h("p", {},
+    h("strong", { class: "label" }, window.label), " ",
+    window.is_open ? ["is open, ends ", ago(window.ends_at)] : ["starts ", ago(window.starts_at)],
+    h("span", { class: "soft block" }, span(window.starts_at, window.ends_at)));
+}
+
+function reason({ severity, check_id, object, evidence, remedy: text }) {
+  return h("li", { class: "reason" }, badge(severity), " ", h("strong", {}, title(check_id)), " ", h("span", { class: "object" }, object),
+    h("p", {}, evidence), remedy(text, `next ${check_id} ${object}`));
+}
+
+function forecast({ subject, object, value_now, value_then, bound, crosses_at, evidence }) {
+  return h("li", {}, h("strong", {}, title(subject)), object === "any" ? null : [" ", h("span", { class: "object" }, object)],
+    value_then === null ? null : `: ${number(value_now)} now, ${number(value_then)} then, limit ${number(bound)}`,
+    crosses_at ? [", crossed ", h("span", { title: full_time(new Date(crosses_at)) }, ago(crosses_at))] : null,
+    h("p", { class: "soft" }, evidence));
+}

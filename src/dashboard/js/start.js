@@ -1,0 +1,4 @@
+// Where it begins.
+import { begin_page } from "./main.js";
+
+begin_page();
