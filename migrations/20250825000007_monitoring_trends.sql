@@ -305,7 +305,7 @@ create or replace function monitoring.trends(p_range interval) returns table (
   standbys int, replication_lag_bytes bigint, replication_lag_seconds numeric, inactive_slots int, slot_retained_bytes bigint,
   transactions_per_second float8, rollbacks_per_second float8, cache_hit_percent float8, tuples_read_per_second float8,
   tuples_written_per_second float8, temp_bytes_per_second float8, wal_bytes_per_second float8, deadlocks bigint,
-  checkpoints_timed bigint, checkpoints_requested bigint)
+  checkpoints_timed bigint, checkpoints_requested bigint, status text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -336,7 +336,7 @@ begin
       round((p.tuples_returned + p.tuples_fetched) / nullif(p.seconds, 0) * 10) / 10,
       round((p.tuples_inserted + p.tuples_updated + p.tuples_deleted) / nullif(p.seconds, 0) * 10) / 10,
       round(p.temp_bytes / nullif(p.seconds, 0)), round(p.wal_bytes::float8 / nullif(p.seconds, 0)), p.deadlocks,
-      p.checkpoints_timed, p.checkpoints_requested
+      p.checkpoints_timed, p.checkpoints_requested, case when p.health_score is not null then monitoring.health_status(p.health_score) end
     from monitoring.sum_up(v_level,
       greatest(now() - p_range, to_timestamp((v_newest - 299) * v_point_seconds)), now() + interval '1 second', v_point_seconds) p;
 end

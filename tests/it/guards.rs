@@ -126,6 +126,10 @@ fn requests(event: &str, until: &str) -> Vec<(&'static str, Request)> {
         ("GET metrics", Request::get("/api/monitoring/metrics", "")),
         ("GET windows", Request::get("/api/monitoring/windows", "")),
         (
+            "GET past windows",
+            Request::get("/api/monitoring/windows", "time_range=7d"),
+        ),
+        (
             "GET readiness",
             Request::get("/api/monitoring/readiness", ""),
         ),

@@ -17,6 +17,8 @@ mod emulator;
 mod cloudwatch;
 // A task ends before Lambda would end it.
 mod deadline;
+// The page and its files.
+mod dashboard;
 // The API's description of itself, against what it does.
 mod description;
 // The façade in `public`: what each view and function promises.

@@ -1,17 +1,19 @@
 // What changed: charts over the time range, with the critical windows shaded and the events marked.
-import { h } from "./dom.js";
-import { bytes, count, duration_ms, number, per_second, percent, span } from "./format.js";
+import { by_id, h } from "./dom.js";
+import { bytes, count, duration_ms, number, per_second, percent, short_ms, span } from "./format.js";
 import { now } from "./clock.js";
-import { chart, with_gaps } from "./chart.js";
+import { seconds_of } from "./place.js";
+import { chart, drawn, with_gaps } from "./chart.js";
 import { nothing } from "./parts.js";
 import { show } from "./section.js";
 
+const SCORE = { title: "Score over time", series: [["Score", "health_score"]], format: count, min: 0, max: 100 };
+
 const CHARTS = [
-  { title: "Health score", series: [["Score", "health_score"]], format: count, min: 0, max: 100 },
   { title: "Connections in use", series: [["In use", "connection_utilization_percent"]], format: percent, min: 0, max: 100 },
   { title: "Sessions at work", series: [["all", "average_active_sessions"], ["on locks", "active_on_lock"], ["on disks", "active_on_io"]], format: number },
   { title: "Slow and blocked", series: [["slow", "slow_queries"], ["blocked", "blocked_sessions"]], format: count },
-  { title: "Longest", series: [["statement", "longest_statement_ms"], ["transaction", "longest_transaction_ms"]], format: duration_ms },
+  { title: "Longest", series: [["statement", "longest_statement_ms"], ["transaction", "longest_transaction_ms"]], format: duration_ms, axis: short_ms },
   { title: "Transactions", series: [["all", "transactions_per_second"], ["rolled back", "rollbacks_per_second"]], format: per_second(number) },
   { title: "Read from cache", series: [["Hits", "cache_hit_percent"]], format: percent, max: 100 },
   { title: "Written", series: [["log", "wal_bytes_per_second"], ["temporary", "temp_bytes_per_second"]], format: per_second(bytes) },
@@ -20,22 +22,21 @@ const CHARTS = [
   { title: "Replication lag", series: [["behind", "replication_lag_bytes"]], format: bytes },
 ];
 
-const SECONDS = { "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800, "30d": 2592000 };
+const drawing = drawn();
 
-let figures = [];
-let plots = [];
-let drawn_width = 0;
+export const redraw = drawing.redraw;
 
 export function show_changed(points, windows, events, range, reasons) {
   show("changed", [points, windows, events, range], () => make(points, windows, events, range), { is_empty: points.length === 0, reasons });
-  redraw();
+  drawing.redraw();
 }
 
 function make(points, windows, events, range) {
-  figures = [];
+  drawing.set([]);
+  by_id("score-trend").replaceChildren();
   if (points.length === 0) return [nothing("No sample was taken in this time.")];
   const to = now() / 1000;
-  const from = to - SECONDS[range];
+  const from = to - seconds_of(range);
   const data = {
     ...with_gaps(points),
     from,
@@ -44,25 +45,18 @@ function make(points, windows, events, range) {
     events: events.map((event) => ({ at: Date.parse(event.created_at) / 1000, severity: event.severity })).filter((event) => event.at >= from),
   };
   const has_values = ({ series }) => series.some(([, key]) => points.some((point) => point[key] !== null));
-  figures = CHARTS.filter(has_values).map((each) => chart(each, data));
+  const figures = CHARTS.filter(has_values).map((each) => chart(each, data));
+  const score = has_values(SCORE) ? [chart(SCORE, data)] : [];
+  by_id("score-trend").replaceChildren(...score);
+  drawing.set([...score, ...figures]);
   const unseen = CHARTS.filter((each) => !has_values(each)).map((each) => each.title.toLowerCase());
-  drawn_width = 0;
   return [
     h("p", { class: "legend soft" },
-      h("span", { class: "swatch window" }), " critical window ",
-      h("span", { class: "swatch hole" }), " no sample ",
-      h("span", { class: "swatch event" }), " event",
+      h("span", {}, h("span", { class: "swatch window" }), " critical window"),
+      h("span", {}, h("span", { class: "swatch hole" }), " no sample"),
+      h("span", {}, h("span", { class: "swatch event" }), " event first seen"),
       data.windows.length > 0 ? h("span", { class: "block" }, windows.map((window) => `${window.label}: ${span(window.starts_at, window.ends_at)}`).join("; ")) : null),
     h("div", { class: "charts" }, figures),
     unseen.length > 0 ? h("p", { class: "soft" }, `Without values: ${unseen.join(", ")}.`) : null,
   ];
-}
-
-// Charts are as wide as there is room, and of the colours there are.
-export function redraw(is_forced) {
-  const width = figures[0]?.querySelector(".plot").clientWidth ?? 0;
-  if (width === 0 || (width === drawn_width && !is_forced)) return;
-  drawn_width = width;
-  plots.forEach((plot) => plot.destroy());
-  plots = figures.map((figure) => figure.draw());
 }

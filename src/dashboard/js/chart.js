@@ -23,9 +23,10 @@ export function with_gaps(points) {
   return { times: filled.map(([time]) => time), points: filled.map(([, point]) => point), step: Number.isFinite(step) ? step : 60 };
 }
 
-// The stretches without a sample, the ends of the range included.
+// The stretches without a sample, the ends of the range included. What comes when it comes has no step, and no gaps.
 function holes(times, points, step, from, to) {
   const found = [];
+  if (step === null) return found;
   let last = from;
   points.forEach((point, place) => {
     if (point === null) return;
@@ -34,6 +35,22 @@ function holes(times, points, step, from, to) {
   });
   if (to - last > step * 2.5) found.push([last, to]);
   return found;
+}
+
+// Hatched: what is not known must not look like something that is.
+function hatch(fill) {
+  const tile = document.createElement("canvas");
+  tile.width = tile.height = 8;
+  const context = tile.getContext("2d");
+  context.strokeStyle = fill;
+  context.lineWidth = 1;
+  for (const shift of [-8, 0, 8]) {
+    context.beginPath();
+    context.moveTo(shift, 8);
+    context.lineTo(shift + 8, 0);
+    context.stroke();
+  }
+  return context.createPattern(tile, "repeat");
 }
 
 function shade(plot, from, to, fill) {
@@ -48,13 +65,15 @@ function shade(plot, from, to, fill) {
 // key]], format, min, max }.
 export function chart(what, data) {
   const series = what.series.filter(([, key]) => data.points.some((point) => point?.[key] !== null && point?.[key] !== undefined));
-  const values = series.map(([, key]) => data.points.map((point) => (point === null ? null : point[key] ?? null)));
+  const values = series.map(([, key]) => line_of(data, key));
   const readings = series.map(() => h("span", { class: "reading" }));
   const moment = h("span", { class: "soft moment" });
   const read = (place) => {
     series.forEach(([name], line) => {
-      const value = values[line][place];
-      set_text(readings[line], `${series.length > 1 ? `${name} ` : ""}${value === null || value === undefined ? UNKNOWN : what.format(value)}`);
+      // What is measured seldom is read where it was measured last.
+      let at = place;
+      while (at > 0 && values[line][at] === undefined) at -= 1;
+      set_text(readings[line], `${series.length > 1 ? `${name} ` : ""}${is_known(values[line][at]) ? what.format(values[line][at]) : UNKNOWN}`);
     });
     set_text(moment, place === data.times.length - 1 ? "" : time_of_day(new Date(data.times[place] * 1000)));
   };
@@ -69,9 +88,31 @@ export function chart(what, data) {
   return figure;
 }
 
+function is_known(value) {
+  return value !== null && value !== undefined;
+}
+
+// What is measured with every tenth sample only is a line all the same: undefined is spanned, null is a gap.
+const SPANNED_SECONDS = 3600;
+
+function line_of({ times, points }, key) {
+  const values = points.map((point) => point?.[key] ?? null);
+  let last = null;
+  values.forEach((value, place) => {
+    if (value === null) {
+      if (points[place] === null) last = null;
+      return;
+    }
+    if (last !== null && times[place] - times[last] <= SPANNED_SECONDS) values.fill(undefined, last + 1, place);
+    last = place;
+  });
+  if (last !== null && times.at(-1) - times[last] <= SPANNED_SECONDS && !points.slice(last).includes(null)) values.fill(undefined, last + 1);
+  return values;
+}
+
 // The same in words.
 function summary(name, values, times, format) {
-  const known = values.map((value, place) => [value, times[place]]).filter(([value]) => value !== null);
+  const known = values.map((value, place) => [value, times[place]]).filter(([value]) => is_known(value));
   if (known.length === 0) return "";
   const [highest, at] = known.reduce((best, each) => (each[0] > best[0] ? each : best));
   const lowest = known.reduce((best, each) => (each[0] < best[0] ? each : best))[0];
@@ -83,7 +124,7 @@ function draw(holder, what, data, series, values, read) {
   const text = { stroke: colour("--soft"), font: "11px system-ui, sans-serif", grid, ticks: { ...grid, size: 4 } };
   const before = (plot) => {
     for (const [from, to] of data.windows) shade(plot, from, to, colour("--window"));
-    for (const [from, to] of holes(data.times, data.points, data.step, data.from, data.to)) shade(plot, from, to, colour("--hole"));
+    for (const [from, to] of holes(data.times, data.points, data.step, data.from, data.to)) shade(plot, from, to, hatch(colour("--hole")));
   };
   const after = (plot) => {
     for (const { at, severity } of data.events) {
@@ -110,9 +151,9 @@ function draw(holder, what, data, series, values, read) {
     },
     axes: [
       { ...text, size: 26, space: 60, values: (_, splits, __, ___, step) => splits.map((split) => label(split, step)) },
-      { ...text, size: 58, space: 34, values: (_, splits) => splits.map(what.format) },
+      { ...text, size: 58, space: 34, values: (_, splits) => splits.map(what.axis ?? what.format) },
     ],
-    series: [{}, ...series.map((_, line) => ({ stroke: colour(LINES[line]), width: 1.5, spanGaps: false, points: { show: data.points.length < 3, size: 4 } }))],
+    series: [{}, ...series.map((_, line) => ({ stroke: colour(LINES[line]), width: 1.5, spanGaps: false, points: { show: values[line].filter(is_known).length < 12, size: 4 } }))],
     hooks: { drawClear: [before], draw: [after], setCursor: [({ cursor }) => read(cursor.idx ?? data.times.length - 1)] },
   }, [data.times, ...values], holder);
   return plot;
@@ -122,4 +163,24 @@ function label(seconds, step) {
   const date = new Date(seconds * 1000);
   if (step >= 86400) return date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
   return date.getHours() === 0 && date.getMinutes() === 0 ? date.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : time_of_day(date);
+}
+
+// Charts that are drawn again when there is more or less room for them, or the colours change.
+export function drawn() {
+  let figures = [];
+  let plots = [];
+  let width = 0;
+  return {
+    set(others) {
+      plots.forEach((plot) => plot.destroy());
+      [figures, plots, width] = [others, [], 0];
+    },
+    redraw(is_forced) {
+      const room = figures[0]?.querySelector(".plot").clientWidth ?? 0;
+      if (room === 0 || (room === width && !is_forced)) return;
+      width = room;
+      plots.forEach((plot) => plot.destroy());
+      plots = figures.map((figure) => figure.draw());
+    },
+  };
 }

@@ -20,6 +20,6 @@ function finding({ check_id, severity, object, value, threshold, detail, remedia
     h("h3", {}, badge(severity), " ", title(check_id)),
     h("p", { class: "object" }, object),
     h("p", {}, detail),
-    value === null ? null : h("p", { class: "soft" }, `${number(value)}, from ${number(threshold)} on it is ${severity === "critical" ? "critical" : "a warning"}`),
+    value === null ? null : h("p", { class: "soft" }, `${number(value)}, ${severity} from ${number(threshold)} on`),
     remedy(remediation, fingerprint));
 }

@@ -13,7 +13,7 @@ function known(format) {
   return (value) => (value === null || value === undefined || Number.isNaN(Number(value)) ? UNKNOWN : format(Number(value)));
 }
 
-export const count = known((value) => (Math.abs(value) < 100000 ? whole.format(value) : compact.format(value)));
+export const count = known((value) => (Math.abs(value) < 1000000 ? whole.format(value) : compact.format(value)));
 export const number = known((value) => (Math.abs(value) < 100 ? tenths.format(value) : count(value)));
 export const percent = known((value) => `${tenths.format(value)} %`);
 
@@ -43,6 +43,12 @@ export const duration_ms = known((value) => {
   return parts.filter(Boolean).join(" ");
 });
 
+// The same in one unit, for the side of a chart.
+export const short_ms = known((value) => {
+  const [size, unit] = [[86400000, "d"], [3600000, "h"], [60000, "min"], [1000, "s"], [1, "ms"]].find(([size]) => value >= size) ?? [1, "ms"];
+  return `${tenths.format(value / size)} ${unit}`;
+});
+
 export function per_second(format) {
   return (value) => `${format(value)}/s`;
 }
@@ -70,8 +76,10 @@ export function relative(ms) {
   return ms > 0 ? `${words} ago` : `in ${words}`;
 }
 
+const ABBREVIATIONS = /\b(rls|wal|id|cpu|io|lcp|cls|tbt|fcp|inp|ttfb|seo)\b/g;
+
 // A word of a database's as a title: slow_query is Slow query.
 export function title(word) {
-  const text = String(word ?? "").replaceAll(/[_-]/g, " ");
+  const text = String(word ?? "").toLowerCase().replaceAll(/[_-]/g, " ").replaceAll(ABBREVIATIONS, (short) => short.toUpperCase());
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -15,7 +15,7 @@ import { show_events } from "./events.js";
 import { show_findings } from "./findings.js";
 import { show_locks } from "./locks.js";
 import { show_next } from "./next.js";
-import { show_pages } from "./pages.js";
+import { redraw_pages, show_pages } from "./pages.js";
 import { show_rls } from "./rls.js";
 import { show_slow } from "./slow.js";
 import { show_statements } from "./statements.js";
@@ -32,14 +32,21 @@ const SLOW_MS = 300000;
 // An answer this old is no answer any more: two refreshes were missed.
 const STALE_MS = 90000;
 
+const NO_WINDOWS = { past: [], coming: [] };
+const NEVER = { at: 0, range: null };
+
 let config = { oidc: null };
 let session = null;
 let answered_at = null;
 let sampled_at = null;
-let windows = [];
-let windows_asked = { at: 0, range: null };
-let pages_asked_at = 0;
+let windows = NO_WINDOWS;
+let windows_asked = NEVER;
+let pages_asked = NEVER;
 let expiry = null;
+
+// What shows the last answer again, once the windows are known or others.
+let last_trends = () => {};
+let last_readiness = () => {};
 
 function notify(text) {
   const notice = by_id("notice");
@@ -57,9 +64,8 @@ function sign_out(notice) {
   stop();
   clearTimeout(expiry);
   forget_token();
-  [session, answered_at, sampled_at, windows, pages_asked_at] = [null, null, null, [], 0];
-  windows_asked = { at: 0, range: null };
-  SECTIONS.forEach(forget);
+  session = null;
+  forget_answers();
   if (by_id("resolve").open) by_id("resolve").close();
   for (const id of ["controls", "freshness", "watch"]) by_id(id).hidden = true;
   by_id("gate").hidden = false;
@@ -114,11 +120,16 @@ function move(changes) {
 function arrive(is_elsewhere) {
   show_place();
   if (is_elsewhere) {
-    SECTIONS.forEach(forget);
-    [answered_at, sampled_at, windows, pages_asked_at] = [null, null, [], 0];
-    windows_asked = { at: 0, range: null };
+    forget_answers();
   }
   begin();
+}
+
+function forget_answers() {
+  SECTIONS.forEach(forget);
+  by_id("score-trend").replaceChildren();
+  [answered_at, sampled_at, windows, windows_asked, pages_asked] = [null, null, NO_WINDOWS, NEVER, NEVER];
+  last_trends = last_readiness = () => {};
 }
 
 // Asking ---------------------------------------------------------------------------------------------------------------
@@ -147,7 +158,7 @@ async function load(here) {
   if (token() !== null) await attempt(OF_PERFORMANCE, async () => show_performance(await ask("performance", query), here));
   if (token() !== null) await attempt(["next"], async () => show_readiness(await ask("readiness", only_target(query))));
   if (token() !== null) await attempt([], () => ask_windows(query, here));
-  if (token() !== null) await attempt(["pages"], () => ask_pages(query));
+  if (token() !== null) await attempt(["pages"], () => ask_pages(query, here));
   by_id("watch").removeAttribute("aria-busy");
   if (token() === null) return null;
   const worst = refusals.reduce((worst, each) => ((each.wait_seconds ?? 0) > (worst?.wait_seconds ?? -1) ? each : worst), null);
@@ -170,9 +181,9 @@ function show_performance({ data, metadata }, here) {
   answered_at = now();
   sampled_at = data.summary?.metrics?.last_sample_at ?? null;
   const reasons = (section) => metadata.degraded.filter((spot) => spot.section === section).map((spot) => spot.reason);
-  show_verdict(data.summary, reasons("summary"));
+  show_verdict(data.summary, reasons("summary"), data.trends);
   show_findings(data.summary, reasons("summary"));
-  last_trends = () => show_changed(data.trends, windows, data.recentEvents, here.range, reasons("trends"));
+  last_trends = () => show_changed(data.trends, [...windows.past, ...windows.coming.filter((window) => window.is_open)], data.recentEvents, here.range, reasons("trends"));
   last_trends();
   show_slow(data.slowQueries, reasons("slowQueries"));
   show_locks(data.locks, reasons("locks"));
@@ -184,33 +195,45 @@ function show_performance({ data, metadata }, here) {
   show_events(data.recentEvents, reasons("recentEvents"), resolve);
 }
 
-let last_trends = () => {};
-
 function show_readiness({ data }) {
-  show_next(data);
+  last_readiness = () => show_next(data, windows.coming);
+  last_readiness();
 }
 
 async function ask_windows(query, { range }) {
-  if (range === windows_asked.range && Date.now() - windows_asked.at < SLOW_MS) return;
+  if (is_recent(windows_asked, range)) return;
   const wanted = new URLSearchParams({ time_range: range });
   if (query.has("target")) wanted.set("target", query.get("target"));
   const { data } = await ask("windows", wanted);
   windows_asked = { at: Date.now(), range };
-  windows = [...(data.past ?? []), ...data.windows.filter((window) => window.is_open)];
+  windows = { past: data.past, coming: data.windows };
   last_trends();
+  last_readiness();
 }
 
-async function ask_pages(query) {
-  if (Date.now() - pages_asked_at < SLOW_MS) return;
+async function ask_pages(query, { range }) {
+  if (is_recent(pages_asked, range)) return;
+  const wanted = new URLSearchParams(query);
+  wanted.delete("include_details");
   try {
-    const { data } = await ask("lighthouse", query);
-    by_id("pages").hidden = false;
-    show_pages(data);
+    const { data } = await ask("lighthouse", wanted);
+    show_whether_measured(true);
+    show_pages(data, range);
   } catch (error) {
     if (error.status !== 404) throw error;
-    by_id("pages").hidden = true;
+    show_whether_measured(false);
   }
-  pages_asked_at = Date.now();
+  pages_asked = { at: Date.now(), range };
+}
+
+// A function without that route measures no pages.
+function show_whether_measured(is_measured) {
+  by_id("pages").hidden = !is_measured;
+  document.querySelector('.jump a[href="#pages"]').parentElement.hidden = !is_measured;
+}
+
+function is_recent({ at, range }, wanted) {
+  return range === wanted && Date.now() - at < SLOW_MS;
 }
 
 // The clock ------------------------------------------------------------------------------------------------------------
@@ -248,8 +271,8 @@ export async function begin_page() {
   by_id("target").addEventListener("change", (change) => move({ target: change.target.value }));
   by_id("details").addEventListener("change", (change) => move({ details: change.target.checked }));
   addEventListener("popstate", () => token() !== null && arrive(true));
-  new ResizeObserver(() => redraw()).observe(by_id("watch"));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw(true));
+  new ResizeObserver(() => [redraw, redraw_pages].forEach((each) => each())).observe(by_id("watch"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [redraw, redraw_pages].forEach((each) => each(true)));
   setInterval(every_second, 1000);
   if (arrived.token) return sign_in(tidy(arrived.token));
   if (token() !== null && !arrived.answer) return sign_in(token());

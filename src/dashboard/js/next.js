@@ -2,29 +2,34 @@
 import { h } from "./dom.js";
 import { full_time, number, span, title } from "./format.js";
 import { ago } from "./clock.js";
-import { badge, remedy } from "./parts.js";
+import { badge } from "./parts.js";
 import { show } from "./section.js";
 
 const VERDICTS = { go: "Go", at_risk: "At risk" };
 
-export function show_next(readiness) {
-  show("next", readiness, make, { reasons: readiness.degraded ?? [] });
+// `windows` are those that are open or to come.
+export function show_next(readiness, windows) {
+  const later = windows.filter(({ id, is_open }) => !is_open && id !== readiness.window?.id).slice(0, 3);
+  show("next", [readiness, later], make, { reasons: readiness.degraded ?? [] });
 }
 
-function make({ window, verdict, reasons, forecasts }) {
+function make([{ window, verdict, reasons, forecasts }, later]) {
   return [
     h("div", { class: "ready", data: { level: verdict } },
       h("p", { class: "go" }, h("strong", {}, VERDICTS[verdict] ?? title(verdict))),
       window ? about(window) : h("p", {}, "No critical window is open or to come. This is how ready it would be now.")),
     reasons.length > 0
-      ? h("details", { class: "reasons", open: verdict !== "go", data: { key: "reasons" } },
-          h("summary", {}, `Reasons (${reasons.length})`),
-          h("ul", {}, reasons.map(reason)))
+      ? [h("h3", {}, "Because of"), h("ul", { class: "reasons" }, reasons.map(reason))]
       : h("p", { class: "nothing" }, "Nothing stands against it."),
     forecasts?.length > 0
       ? h("details", { data: { key: "forecasts" } },
           h("summary", {}, `Forecasts (${forecasts.length})`),
           h("ul", { class: "plain" }, forecasts.map(forecast)))
+      : null,
+    later.length > 0
+      ? h("details", { data: { key: "later" } },
+          h("summary", {}, "Later windows"),
+          h("ul", { class: "plain" }, later.map((each) => h("li", {}, h("strong", {}, each.label), " ", ago(each.starts_at), h("span", { class: "soft block" }, span(each.starts_at, each.ends_at))))))
       : null,
   ];
 }
@@ -37,8 +42,10 @@ function about(window) {
 }
 
 function reason({ severity, check_id, object, evidence, remedy: text }) {
-  return h("li", { class: "reason" }, badge(severity), " ", h("strong", {}, title(check_id)), " ", h("span", { class: "object" }, object),
-    h("p", {}, evidence), remedy(text, `next ${check_id} ${object}`));
+  return h("li", {}, h("details", { class: "reason", data: { key: `reason ${check_id} ${object}` } },
+    h("summary", {}, badge(severity), h("span", { class: "what" }, title(check_id)), h("span", { class: "object" }, object)),
+    h("p", {}, evidence),
+    text ? h("p", { class: "advice" }, text) : null));
 }
 
 function forecast({ subject, object, value_now, value_then, bound, crosses_at, evidence }) {

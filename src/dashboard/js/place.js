@@ -1,6 +1,11 @@
 // What the page looks at: kept in its address, so that it can be sent to somebody and found again.
 
-const RANGES = ["1h", "6h", "24h", "7d", "30d"];
+const SECONDS = { "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800, "30d": 2592000 };
+const RANGES = Object.keys(SECONDS);
+
+export function seconds_of(range) {
+  return SECONDS[range];
+}
 
 export function place() {
   const query = new URLSearchParams(location.search);

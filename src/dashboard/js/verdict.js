@@ -5,15 +5,23 @@ import { ago } from "./clock.js";
 import { fact, facts } from "./parts.js";
 import { show } from "./section.js";
 
-export function show_verdict(summary, reasons) {
+// `trends` are the points of the time range, each with its status in the database's words.
+export function show_verdict(summary, reasons, trends) {
   const has_score = typeof summary?.health_score === "number";
-  show("verdict", summary, make, { is_empty: !has_score, reasons: [...reasons, ...(summary?.degraded ?? [])] });
+  show("verdict", [summary, since(summary?.status, trends)], make, { is_empty: !has_score, reasons: [...reasons, ...(summary?.degraded ?? [])] });
   const spoken = has_score ? `Health ${summary.health_score} of 100, ${summary.status}. ${summary.metrics.findings} findings.` : "Health is not known.";
   set_text(by_id("spoken"), spoken);
   document.title = has_score ? `${summary.health_score} ${summary.status} – pgvigil` : "pgvigil";
 }
 
-function make(summary) {
+// Since when the samples say what the summary says: the first of the last ones that do. `is_whole`: all of them do.
+function since(status, trends) {
+  let first = trends.length;
+  while (first > 0 && trends[first - 1].status === status) first -= 1;
+  return first < trends.length ? { at: trends[first].at, is_whole: first === 0 } : null;
+}
+
+function make([summary, since]) {
   if (typeof summary?.health_score !== "number") return [h("p", { class: "nothing" }, "The score is not known.")];
   const metrics = summary.metrics;
   const bar = h("div", { class: "gauge", "aria-hidden": "true" }, h("span"));
@@ -21,7 +29,7 @@ function make(summary) {
   return [
     h("div", { class: "score", data: { level: summary.status } },
       h("p", { class: "number" }, h("strong", {}, summary.health_score), h("span", { class: "soft" }, " of 100")),
-      h("p", { class: "status" }, h("strong", {}, summary.status), summary.status_since ? [" since ", ago(summary.status_since)] : null),
+      h("p", { class: "status" }, h("strong", {}, summary.status), since ? [since.is_whole ? "in all samples shown, from " : "since ", ago(since.at)] : "since just now"),
       bar),
     facts(
       fact("Findings", count(metrics.findings)),
