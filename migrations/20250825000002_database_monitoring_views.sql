@@ -156,9 +156,36 @@ begin
 end
 $$;
 
+-- The sessions, seen once: reading them costs the same whoever asks and whatever for, so a sample and a summary read them once and
+-- hand them on. The text of who idles is left out, being the bulk and nobody's matter.
+do $types$
+begin
+  if pg_catalog.to_regtype('monitoring.seen_backend') is null then
+    create type monitoring.seen_backend as (pid int, datid oid, usesysid oid, application_name text, client_addr inet, backend_type text,
+      state text, wait_event_type text, xact_start timestamptz, query_start timestamptz, state_change timestamptz, query_id bigint, query text);
+  end if;
+end
+$types$;
+
+create or replace function monitoring.look_at_backends() returns monitoring.seen_backend[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+begin
+  -- The function and not the view, which would join names to it.
+  return array(
+    select row(g.pid, g.datid, g.usesysid, g.application_name, g.client_addr, g.backend_type, g.state, g.wait_event_type, g.xact_start,
+      g.query_start, g.state_change, g.query_id, case when g.state <> 'idle' then g.query end)::monitoring.seen_backend
+    from pg_stat_get_activity(null) g);
+end
+$$;
+comment on function monitoring.look_at_backends() is 'Every process of the server as pg_stat_get_activity() shows it to the caller; without the text where it idles.';
+
 -- Slow is what has run longer than slow_query_threshold_ms. With the texts as they are, so for the owner's own functions alone:
 -- to redact one takes longer than all the rest, and not everybody shows every one.
-create or replace function monitoring.slow_sessions(p_limit int default null) returns table (
+create or replace function monitoring.slow_sessions(p_limit int, p_backends monitoring.seen_backend[]) returns table (
   query_start timestamptz, state text, query text, duration_ms bigint, pid int, username name, application_name text, client_addr inet,
   wait_event_category text, query_id bigint, transaction_ms bigint, blocked_by int[])
 language plpgsql stable
@@ -170,13 +197,14 @@ as $$
 declare
   v_threshold interval := make_interval(secs => (monitoring.setting('slow_query_threshold_ms') #>> '{}')::float8 / 1000);
   v_own_logins oid[] := monitoring.own_logins();
+  v_database oid := (select d.oid from pg_database d where d.datname = current_database());
 begin
   return query
     with slow as materialized (
       select a.*, clock_timestamp() as seen_at
-      from pg_stat_activity a
+      from unnest(p_backends) a
       where a.backend_type = 'client backend'
-        and a.datname = current_database()
+        and a.datid = v_database
         and a.state in ('active', 'fastpath function call')
         and a.query_start < clock_timestamp() - v_threshold
         and a.pid <> pg_backend_pid()
@@ -186,7 +214,7 @@ begin
     )
     select s.query_start, s.state, s.query,
       (extract(epoch from s.seen_at - s.query_start) * 1000)::bigint,
-      s.pid, s.usename, s.application_name, s.client_addr, coalesce(s.wait_event_type, 'CPU'), s.query_id,
+      s.pid, pg_get_userbyid(s.usesysid), s.application_name, s.client_addr, coalesce(s.wait_event_type, 'CPU'), s.query_id,
       (extract(epoch from s.seen_at - s.xact_start) * 1000)::bigint,
       case when s.wait_event_type = 'Lock' then pg_blocking_pids(s.pid) else '{}' end
     from slow s
@@ -209,7 +237,7 @@ begin
   return query
     select s.query_start, s.state, monitoring.redact(s.query), s.duration_ms, s.pid, s.username, s.application_name, s.client_addr,
       s.wait_event_category, s.query_id, s.transaction_ms, s.blocked_by
-    from monitoring.slow_sessions(p_limit) s;
+    from monitoring.slow_sessions(p_limit, monitoring.look_at_backends()) s;
 end
 $$;
 comment on function monitoring.slow_queries(int) is 'What public.monitoring_slow_queries shows, longest first, at most p_limit rows.';
@@ -217,6 +245,51 @@ comment on function monitoring.slow_queries(int) is 'What public.monitoring_slow
 -- Who waits for a lock, and who is at the head of each queue. pg_blocking_pids() knows queues; joining pg_locks to itself
 -- blames innocent readers. A session that waits in two queues is in both trees. Of a deadlock nobody is the head, and in a
 -- second the server will have ended it.
+create or replace function monitoring.lock_trees(p_backends monitoring.seen_backend[]) returns table (
+  root_pid int, pid int, blocked_by int[], waits_since timestamptz, xact_start timestamptz, state text, usesysid oid,
+  application_name text, query text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_waiting int[] := array(
+    select a.pid from unnest(p_backends) a
+    where a.wait_event_type = 'Lock' and a.backend_type = 'client backend'
+      and a.datid = (select d.oid from pg_database d where d.datname = current_database()));
+begin
+  if v_waiting = '{}' then
+    return;
+  end if;
+  return query
+    with recursive waits as materialized (
+      select w.pid, pg_blocking_pids(w.pid) as blockers, l.waits_since
+      from unnest(v_waiting) w (pid)
+        -- How long a session has waited is when its lock request began, not when its statement did.
+        left join (select l.pid, min(l.waitstart) as waits_since from pg_locks l where not l.granted group by l.pid) l on l.pid = w.pid
+    ), edges as materialized (
+      select w.pid, b.pid as blocker from waits w, unnest(w.blockers) as b (pid)
+    ), trees as (
+      -- UNION and not UNION ALL: in a long queue everybody waits for everybody before, and the ways through it are countless.
+      select distinct e.blocker as root_pid, e.blocker as pid
+      from edges e
+      where e.blocker not in (select w.pid from waits w)
+      union
+      select t.root_pid, e.pid from trees t join edges e on e.blocker = t.pid
+    )
+    select t.root_pid, t.pid, coalesce(w.blockers, '{}'), w.waits_since, a.xact_start,
+      -- Process 0 is a prepared transaction.
+      coalesce(a.state, a.backend_type, 'prepared transaction'), a.usesysid, a.application_name,
+      -- Who idles can hold a lock, too.
+      case when a.state = 'idle' then (select g.query from pg_stat_get_activity(a.pid) g) else a.query end
+    from trees t
+      left join waits w on w.pid = t.pid
+      left join unnest(p_backends) a on a.pid = t.pid;
+end
+$$;
+
 create or replace function monitoring.locks(p_limit int default null) returns table (
   root_pid int, pid int, is_root boolean, blocked_by int[], waiting_ms bigint, transaction_ms bigint, state text,
   username name, application_name text, wants text, holds text[], query_preview text)
@@ -228,13 +301,10 @@ as $$
 #variable_conflict use_column
 begin
   perform monitoring.authorize('read');
-  if not exists (
-    select from pg_stat_activity a where a.wait_event_type = 'Lock' and a.backend_type = 'client backend' and a.datname = current_database())
-  then
-    return;
-  end if;
   return query
-    with recursive locks as materialized (
+    with trees as materialized (
+      select * from monitoring.lock_trees(monitoring.look_at_backends())
+    ), locks as materialized (
       select l.pid, l.granted, l.waitstart, l.mode, l.locktype, l.relation,
         case l.locktype
           when 'relation' then l.relation::regclass::text
@@ -246,54 +316,38 @@ begin
           else l.locktype
         end as subject
       from pg_locks l
-      where l.locktype <> 'relation' or l.database in (0, (select d.oid from pg_database d where d.datname = current_database()))
-    ), waits as materialized (
-      -- How long a session has waited is when its lock request began, not when its statement did.
-      select a.pid, pg_blocking_pids(a.pid) as blockers, w.waitstart,
-        -- Who waits for a row waits for the transaction that has changed it, and holds the row's place in the queue.
-        format('%s on %s', w.mode, coalesce(
-          (select t.subject from locks t where w.locktype = 'transactionid' and t.pid = a.pid and t.locktype = 'tuple' and t.granted limit 1),
-          w.subject)) as wants
-      from pg_stat_activity a
-        left join lateral (select * from locks l where l.pid = a.pid and not l.granted order by l.waitstart limit 1) w on true
-      where a.wait_event_type = 'Lock' and a.backend_type = 'client backend' and a.datname = current_database()
-    ), edges as materialized (
-      select w.pid, b.pid as blocker from waits w, unnest(w.blockers) as b (pid)
-    ), trees as (
-      -- UNION and not UNION ALL: in a long queue everybody waits for everybody before, and the ways through it are countless.
-      select distinct e.blocker as root_pid, e.blocker as pid
-      from edges e
-      where e.blocker not in (select w.pid from waits w)
-      union
-      select t.root_pid, e.pid from trees t join edges e on e.blocker = t.pid
+      where exists (select from trees)
+        and (l.locktype <> 'relation' or l.database in (0, (select d.oid from pg_database d where d.datname = current_database())))
     )
-    select t.root_pid, t.pid, t.pid = t.root_pid, coalesce(w.blockers, '{}'),
-      (extract(epoch from clock_timestamp() - w.waitstart) * 1000)::bigint,
-      (extract(epoch from clock_timestamp() - a.xact_start) * 1000)::bigint,
-      -- Process 0 is a prepared transaction.
-      coalesce(a.state, a.backend_type, 'prepared transaction'), a.usename, a.application_name, w.wants,
+    select t.root_pid, t.pid, t.pid = t.root_pid, t.blocked_by,
+      (extract(epoch from clock_timestamp() - t.waits_since) * 1000)::bigint,
+      (extract(epoch from clock_timestamp() - t.xact_start) * 1000)::bigint,
+      t.state, pg_get_userbyid(t.usesysid), t.application_name,
+      -- Who waits for a row waits for the transaction that has changed it, and holds the row's place in the queue.
+      case when w.mode is not null then format('%s on %s', w.mode, coalesce(
+        (select k.subject from locks k where w.locktype = 'transactionid' and k.pid = t.pid and k.locktype = 'tuple' and k.granted limit 1),
+        w.subject)) end,
       array(
         select distinct format('%s on %s', h.mode, h.subject)
         from locks h
         where h.pid = t.pid and h.granted and h.locktype in ('relation', 'advisory') and h.relation is distinct from 0
         order by 1 limit 10),
-      monitoring.redact(a.query)
+      monitoring.redact(t.query)
     from trees t
-      left join waits w on w.pid = t.pid
-      left join pg_stat_activity a on a.pid = t.pid
-    order by max(w.waitstart) over (partition by t.root_pid) is null, min(w.waitstart) over (partition by t.root_pid), t.root_pid,
-      t.pid <> t.root_pid, w.waitstart
+      left join lateral (select * from locks l where t.blocked_by <> '{}' and l.pid = t.pid and not l.granted order by l.waitstart limit 1) w on true
+    order by max(t.waits_since) over (partition by t.root_pid) is null, min(t.waits_since) over (partition by t.root_pid), t.root_pid,
+      t.pid <> t.root_pid, t.waits_since
     limit p_limit;
 end
 $$;
 comment on function monitoring.locks(int) is
   'Trees of sessions that wait for a lock in this database, the longest wait first, each with its root first: who waits for nobody, what it holds and for how long its transaction has been open.';
 
-create or replace function monitoring.connections() returns table (
+create or replace function monitoring.connections_of(p_backends monitoring.seen_backend[]) returns table (
   active_connections bigint, idle_connections bigint, idle_in_transaction bigint, total_connections bigint,
   utilization_percent numeric, database_name name, database_connections bigint, max_connections int,
   waiting_for_lock bigint, longest_transaction_ms bigint)
-language plpgsql stable security definer
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
@@ -305,29 +359,41 @@ declare
   v_usable int := greatest(1, v_max - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true)::int, 0));
 begin
-  perform monitoring.authorize('read');
   return query
     with per_database as (
-      select a.datname,
+      select a.datid,
         count(*) filter (where a.state in ('active', 'fastpath function call')) as active,
         count(*) filter (where a.state = 'idle') as idle,
         count(*) filter (where a.state like 'idle in transaction%') as idle_in_transaction,
         count(*) as total,
         count(*) filter (where a.wait_event_type = 'Lock') as waiting,
         max(clock_timestamp() - a.xact_start) as longest_transaction
-      from pg_stat_activity a
+      from unnest(p_backends) a
       where a.backend_type = 'client backend'
-      group by a.datname
+      group by a.datid
     ), server as (
       select sum(d.active)::bigint as active, sum(d.idle)::bigint as idle,
         sum(d.idle_in_transaction)::bigint as idle_in_transaction, sum(d.total)::bigint as total
       from per_database d
     )
     select s.active, s.idle, s.idle_in_transaction, s.total, round(100.0 * s.total / v_usable, 2),
-      d.datname, d.total, v_max, d.waiting, (extract(epoch from d.longest_transaction) * 1000)::bigint
+      k.datname, d.total, v_max, d.waiting, (extract(epoch from d.longest_transaction) * 1000)::bigint
     from per_database d cross join server s
-    where d.datname is not null
-    order by d.total desc, d.datname;
+      join pg_database k on k.oid = d.datid
+    order by d.total desc, k.datname;
+end
+$$;
+
+create or replace function monitoring.connections() returns table (
+  active_connections bigint, idle_connections bigint, idle_in_transaction bigint, total_connections bigint,
+  utilization_percent numeric, database_name name, database_connections bigint, max_connections int,
+  waiting_for_lock bigint, longest_transaction_ms bigint)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('read');
+  return query select * from monitoring.connections_of(monitoring.look_at_backends());
 end
 $$;
 comment on function monitoring.connections() is 'What public.monitoring_connections shows, the busiest database first.';
@@ -1064,7 +1130,7 @@ begin
     return query select s.section, 'track_activities is off: statements are invisible'
       from unnest(array['summary', 'slowQueries', 'connections']) as s (section);
   end if;
-  if p_section is distinct from 'summary' and exists (select from pg_stat_activity a where a.state = 'disabled') then
+  if p_section is distinct from 'summary' and exists (select from pg_stat_get_activity(null) a where a.state = 'disabled') then
     return query select s.section, 'track_activities is off for some sessions: their statements are invisible'
       from unnest(array['slowQueries', 'connections']) as s (section);
   end if;
@@ -1396,9 +1462,13 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.is_application_schema(name, name[])',
   'function monitoring.own_logins()',
   'function monitoring.own_roles()',
-  'function monitoring.slow_sessions(int)',
+  'type monitoring.seen_backend',
+  'function monitoring.look_at_backends()',
+  'function monitoring.slow_sessions(int, monitoring.seen_backend[])',
   'function monitoring.slow_queries(int)',
+  'function monitoring.lock_trees(monitoring.seen_backend[])',
   'function monitoring.locks(int)',
+  'function monitoring.connections_of(monitoring.seen_backend[])',
   'function monitoring.connections()',
   'function monitoring.table_health(int)',
   'function monitoring.look_at_column_grants()',

@@ -166,7 +166,7 @@ comment on function monitoring.remember() is
 
 -- Gauges and counters, each source by itself: what a server lacks or refuses (Aurora tells no WAL position, say) is null and
 -- costs the rest nothing.
-create or replace function monitoring.collect_sample() returns monitoring.samples
+create or replace function monitoring.collect_sample(p_backends monitoring.seen_backend[]) returns monitoring.samples
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -179,7 +179,6 @@ declare
   v_wal_position pg_lsn;
 begin
   s.server_started_at := pg_postmaster_start_time();
-  -- One scan for all of it; the function and not the view, which would join names to it.
   select count(*) filter (where a.is_active), count(*) filter (where a.is_client and a.state = 'idle'),
     count(*) filter (where a.is_client and a.state like 'idle in transaction%'),
     count(*) filter (where a.is_active and a.wait_event_type is null),
@@ -197,7 +196,7 @@ begin
   from (
     select g.*, g.backend_type = 'client backend' as is_client,
       g.backend_type in ('client backend', 'parallel worker') and g.state in ('active', 'fastpath function call') as is_active
-    from pg_stat_get_activity(null) g where g.pid <> pg_backend_pid()
+    from unnest(p_backends) g where g.pid <> pg_backend_pid()
   ) a;
 
   select d.xact_commit, d.xact_rollback, d.blks_read, d.blks_hit, d.tup_returned, d.tup_fetched, d.tup_inserted, d.tup_updated,
@@ -228,14 +227,14 @@ begin
       s.replication_lag_seconds := case when pg_last_wal_receive_lsn() = v_wal_position then 0
         else round(extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::numeric, 3) end;
       s.replication_lag_bytes := pg_wal_lsn_diff(pg_last_wal_receive_lsn(), v_wal_position);
-      select count(*) into s.standbys from pg_stat_replication;
+      select count(*) into s.standbys from pg_stat_get_wal_senders();
     else
       v_wal_position := pg_current_wal_lsn();
       -- Names of WAL files begin with the timeline, which every failover counts up.
       s.timeline := ('x' || left(pg_walfile_name(v_wal_position), 8))::bit(32)::int;
       select count(*), max(pg_wal_lsn_diff(v_wal_position, r.replay_lsn))::bigint, round(max(extract(epoch from r.replay_lag))::numeric, 3)
         into s.standbys, s.replication_lag_bytes, s.replication_lag_seconds
-      from pg_stat_replication r where r.state = 'streaming';
+      from pg_stat_get_wal_senders() r where r.state = 'streaming';
     end if;
     select count(*) filter (where not l.active), max(pg_wal_lsn_diff(v_wal_position, l.restart_lsn))::bigint
       into s.inactive_slots, s.slot_retained_bytes
@@ -246,7 +245,7 @@ begin
   return s;
 end
 $$;
-comment on function monitoring.collect_sample() is 'A sample''s gauges and raw counters, as the server has them now; null where it does not tell.';
+comment on function monitoring.collect_sample(monitoring.seen_backend[]) is 'A sample''s gauges and raw counters, as the server has them now; null where it does not tell.';
 
 -- Counters first: the texts are read by a part of their own. An entry that has begun anew since (evicted and back, reset, or
 -- gone down for whatever reason) has nothing before: its counters are what it did since.
@@ -578,13 +577,14 @@ end
 $$;
 
 -- What was seen, and what became of the events by it. Neither takes the sample with it.
-create or replace function monitoring.judge_sample(p_tick_at timestamptz, out seen jsonb, out events jsonb, out problem text)
+create or replace function monitoring.judge_sample(p_tick_at timestamptz, p_backends monitoring.seen_backend[],
+  out seen jsonb, out events jsonb, out problem text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
 begin
-  seen := monitoring.assess('sample');
+  seen := monitoring.assess('sample', p_backends);
   -- What is told from memory was heard when it was new.
   events := monitoring.reconcile(
     (select coalesce(jsonb_agg(f), '[]') from jsonb_array_elements(seen -> 'findings') f where seen -> 'checks_run' ? (f ->> 'check_id')),
@@ -622,6 +622,7 @@ declare
   v_day date := (v_tick_at at time zone 'UTC')::date;
   v_budget_ms numeric := (monitoring.setting('sample_budget_ms') #>> '{}')::numeric;
   v_left_ms numeric := v_budget_ms;
+  v_backends monitoring.seen_backend[];
   v_sample monitoring.samples;
   v_seen jsonb;
   v_events jsonb;
@@ -636,8 +637,9 @@ begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
     -- What can be seen is told all the same, for the metrics.
+    v_backends := monitoring.look_at_backends();
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at,
-      'metrics', monitoring.sample_metrics(monitoring.collect_sample(), monitoring.assess('sample')));
+      'metrics', monitoring.sample_metrics(monitoring.collect_sample(v_backends), monitoring.assess('sample', v_backends)));
   end if;
   -- A row of our own and no advisory lock, which everybody in the database could hold.
   perform from monitoring.migrations m where m.version = '20250825000003' for no key update skip locked;
@@ -655,11 +657,12 @@ begin
     raise warning 'pgvigil could not make the partition of tomorrow: % (SQLSTATE %)', sqlerrm, sqlstate; -- there is a day to try again
   end;
 
-  v_sample := monitoring.collect_sample();
+  v_backends := monitoring.look_at_backends();
+  v_sample := monitoring.collect_sample(v_backends);
   -- What changed is known before it is judged.
   foreach v_name in array '{changes,rollup,judgement,remember,table_checks,checks,statements,texts,tables,size}'::text[] loop
     if v_name = 'judgement' then
-      select j.seen, j.events, j.problem into v_seen, v_events, v_reason from monitoring.judge_sample(v_tick_at) j;
+      select j.seen, j.events, j.problem into v_seen, v_events, v_reason from monitoring.judge_sample(v_tick_at, v_backends) j;
       if v_reason is not null then
         v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_reason);
       end if;
@@ -747,7 +750,7 @@ on conflict (part) do nothing;
 do $private$ begin perform monitoring.make_private(
   'function monitoring.is_large()',
   'function monitoring.remember()',
-  'function monitoring.collect_sample()',
+  'function monitoring.collect_sample(monitoring.seen_backend[])',
   'function monitoring.sample_statements(timestamptz, timestamptz)',
   'function monitoring.note_statement_texts()',
   'function monitoring.sample_tables(timestamptz, timestamptz)',
@@ -755,7 +758,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.look_at_settings()',
   'function monitoring.note_differences(text[], boolean, monitoring.watched[])',
   'function monitoring.note_changes(jsonb)',
-  'function monitoring.judge_sample(timestamptz)',
+  'function monitoring.judge_sample(timestamptz, monitoring.seen_backend[])',
   'function monitoring.run_sampler_part(monitoring.sampler_parts, timestamptz, numeric)',
   'function monitoring.sample(timestamptz)'); end $private$;
 grant execute on function monitoring.sample(timestamptz) to monitoring_agent;

@@ -132,6 +132,7 @@ begin
       ('seen_session', 'pid int, application_name text, is_idle boolean, idle_ms numeric, transaction_ms numeric, query_preview text'),
       ('seen_blocker', 'pid int, waiting bigint, longest_wait_ms bigint, state text, application_name text, query_preview text'),
       ('seen_table', 'schemaname name, tablename name, live_tuples bigint, dead_tuples bigint, xid_age int, needs_vacuum boolean'),
+      ('seen_scanned', 'schemaname name, tablename name, live_tuples bigint, index_scans bigint, scans bigint, rows_read bigint'),
       ('seen_hour', 'seconds float8, temp_files bigint, temp_bytes bigint, blocks_read bigint, blocks_hit bigint, deadlocks bigint, checkpoints_timed bigint, checkpoints_requested bigint'),
       ('seen_protection', 'schemaname name, tablename name, risk_rank int, rls_enabled boolean, exposed_to name[], reasons text[]')
     ) as wanted (name, columns)
@@ -373,7 +374,10 @@ begin
         round(pg_wal_lsn_diff(pg_current_wal_lsn(), min(r.replay_lsn)) / 1048576, 2),
         format('it is %s and has not replayed this much yet; by time: %s', min(r.state), coalesce(max(r.replay_lag)::text, 'unknown')),
         'Look at the network, then at the standby: what holds up its replay, and whether its disk keeps up.'
-      from pg_stat_replication r
+      from (
+        -- pg_stat_replication would read all sessions to find the few that send.
+        select w.*, a.application_name, a.client_addr from pg_stat_get_wal_senders() w cross join lateral pg_stat_get_activity(w.pid) a
+      ) r
       where r.replay_lsn is not null and r.state <> 'backup'
       group by coalesce(nullif(r.application_name, ''), host(r.client_addr), r.pid::text);
   end if;
@@ -539,24 +543,17 @@ end
 $$;
 
 -- By the counters since they were last reset. Only where a scan reads many rows: LIMIT 1 on a large table is no loss.
-create or replace function monitoring.check_sequential_scans() returns setof monitoring.candidate
+create or replace function monitoring.check_sequential_scans(p_tables monitoring.seen_scanned[]) returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
-set jit = off
 as $$
 begin
   return query
     select 'sequential-scans', format('%I.%I', s.schemaname, s.tablename), round(100.0 * s.scans / (s.scans + coalesce(s.index_scans, 0)), 2),
       format('%s of %s scans read it from end to end, %s rows each on average of %s', s.scans, s.scans + coalesce(s.index_scans, 0),
-        round(s.rows_read / s.scans), s.live_tuples),
+        round(s.rows_read::numeric / s.scans), s.live_tuples),
       'Find the statements that filter it by columns without an index (monitoring.statements()) and create one; where most of the rows are wanted, a sequential scan is right: suppress this.'
-    from (
-      select t.schemaname, t.tablename, t.live_tuples, t.index_scans, pg_stat_get_numscans(t.oid) as scans,
-        pg_stat_get_tuples_returned(t.oid)::numeric as rows_read
-      from monitoring.table_states t
-      where t.live_tuples >= 10000
-    ) s
+    from unnest(p_tables) s
     where s.scans >= 100 and s.rows_read >= s.scans * 1000::numeric and s.scans > coalesce(s.index_scans, 0) / 100
     order by s.rows_read desc
     limit 100;
@@ -922,7 +919,7 @@ comment on table monitoring.remembered_checks is 'What the slow checks answered 
 
 -- Makes these checks. What several need is read once, what fails costs only those that need it: its id is then in
 -- p_failed with the SQLSTATE, and not in p_run. A cancelled statement is no failure and ends everything.
-create or replace function monitoring.run_checks(p_check_ids text[],
+create or replace function monitoring.run_checks(p_check_ids text[], p_backends monitoring.seen_backend[] default null,
   out p_run text[], out p_failed jsonb, out p_found monitoring.candidate[], out p_blind text[], out p_metrics jsonb)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -934,13 +931,17 @@ declare
   v_xid_age_warning numeric := (select t.warning from monitoring.thresholds t where t.check_id = 'transaction-id-age');
   -- What is below it becomes no finding, and needs no text.
   v_long_ms numeric := (select t.warning * t.window_factor from monitoring.thresholds t where t.check_id = 'long-transaction');
+  v_is_worn_asked boolean := p_check_ids && '{dead-tuples,transaction-id-age}';
+  v_is_scanned_asked boolean := 'sequential-scans' = any (p_check_ids);
   v_own_logins oid[];
+  v_backends monitoring.seen_backend[] := p_backends;
   v_check_id text;
   v_candidates monitoring.candidate[];
   v_statements monitoring.seen_statement[];
   v_sessions monitoring.seen_session[];
   v_blockers monitoring.seen_blocker[];
   v_tables monitoring.seen_table[];
+  v_scanned monitoring.seen_scanned[];
   v_protections monitoring.seen_protection[];
   v_blocked_sessions bigint;
   v_needing_vacuum bigint;
@@ -961,12 +962,20 @@ begin
   p_blind := '{}';
   p_metrics := '{}';
 
-  if 'slow-statement' = any (p_check_ids) then
+  if v_backends is null and p_check_ids && '{slow-statement,idle-in-transaction,long-transaction,blocking-session,connection-utilization}' then
+    begin
+      v_backends := monitoring.look_at_backends();
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('slow-statement', sqlstate, 'idle-in-transaction', sqlstate,
+        'long-transaction', sqlstate, 'blocking-session', sqlstate, 'connection-utilization', sqlstate);
+    end;
+  end if;
+  if 'slow-statement' = any (p_check_ids) and v_backends is not null then
     begin
       -- Of many sessions that run the same statement one text is enough; one that is known was redacted when it was noted.
       v_statements := (
         with slow as materialized (
-          select s.*, coalesce(s.query_id::text, md5(s.query)) as same from monitoring.slow_sessions() s
+          select s.*, coalesce(s.query_id::text, md5(s.query)) as same from monitoring.slow_sessions(null, v_backends) s
         ), texts as materialized (
           select t.same, coalesce(k.query_preview, monitoring.redact(t.query)) as preview
           from (select s.same, min(s.query_id) as query_id, min(s.query) as query from slow s group by s.same) t
@@ -979,18 +988,22 @@ begin
       v_failed_reads := v_failed_reads || jsonb_build_object('slow-statement', sqlstate);
     end;
   end if;
-  if p_check_ids && '{idle-in-transaction,long-transaction}' then
+  if p_check_ids && '{idle-in-transaction,long-transaction}' and v_backends is not null then
     begin
       v_own_logins := monitoring.own_logins();
       v_sessions := array(
         select row(s.pid, s.application_name, s.is_idle, s.idle_ms, s.transaction_ms,
-          case when not s.is_idle and s.transaction_ms >= v_long_ms then monitoring.redact(s.query) end)::monitoring.seen_session
+          case when not s.is_idle and s.transaction_ms >= v_long_ms
+            -- What takes long is slow as a rule, and its text is known by now.
+            then coalesce((select k.query_preview from unnest(v_statements) k where k.query_id = s.query_id limit 1), monitoring.redact(s.query))
+          end)::monitoring.seen_session
         from (
           select a.pid, a.application_name, a.state like 'idle in transaction%' as is_idle,
             extract(epoch from clock_timestamp() - a.state_change) * 1000 as idle_ms,
-            extract(epoch from clock_timestamp() - a.xact_start) * 1000 as transaction_ms, a.query
-          from pg_stat_activity a
-          where a.backend_type = 'client backend' and a.datname = current_database() and a.pid <> pg_backend_pid()
+            extract(epoch from clock_timestamp() - a.xact_start) * 1000 as transaction_ms, a.query_id, a.query
+          from unnest(v_backends) a
+          where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
+            and a.datid = (select d.oid from pg_database d where d.datname = current_database())
             and a.usesysid <> all (v_own_logins)
             and (a.state like 'idle in transaction%' or a.xact_start < clock_timestamp() - interval '1 second')
           order by a.xact_start
@@ -1000,56 +1013,68 @@ begin
       v_failed_reads := v_failed_reads || jsonb_build_object('idle-in-transaction', sqlstate, 'long-transaction', sqlstate);
     end;
   end if;
-  if 'blocking-session' = any (p_check_ids) then
+  if 'blocking-session' = any (p_check_ids) and v_backends is not null then
     begin
-      with locks as materialized (
-        select * from monitoring.locks()
-      ), trees as (
-        select l.root_pid, count(*) filter (where not l.is_root) as waiting, max(l.waiting_ms) as longest_wait_ms
-        from locks l
-        group by l.root_pid
+      with trees as materialized (
+        select * from monitoring.lock_trees(v_backends)
+      ), roots as (
+        select t.root_pid, count(*) filter (where t.pid <> t.root_pid) as waiting, min(t.waits_since) as waits_since
+        from trees t
+        group by t.root_pid
       )
-      select (select count(distinct l.pid) from locks l where not l.is_root),
+      select (select count(distinct t.pid) from trees t where t.pid <> t.root_pid),
         array(
-          select row(t.root_pid, t.waiting, t.longest_wait_ms, l.state, l.application_name, l.query_preview)::monitoring.seen_blocker
-          from trees t join locks l on l.root_pid = t.root_pid and l.is_root)
+          select row(r.root_pid, r.waiting, (extract(epoch from clock_timestamp() - r.waits_since) * 1000)::bigint, t.state,
+            t.application_name, monitoring.redact(t.query))::monitoring.seen_blocker
+          from roots r join trees t on t.root_pid = r.root_pid and t.pid = r.root_pid)
         into v_blocked_sessions, v_blockers;
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('blocking-session', sqlstate);
     end;
   end if;
-  if 'connection-utilization' = any (p_check_ids) then
+  if 'connection-utilization' = any (p_check_ids) and v_backends is not null then
     begin
       select c.total_connections, c.active_connections, c.idle_connections, c.idle_in_transaction, c.utilization_percent,
           case when c.database_name = current_database() then c.longest_transaction_ms end
         into v_total_connections, v_active_connections, v_idle_connections, v_idle_in_transaction, v_utilization_percent,
           v_longest_transaction_ms
-      from monitoring.connections() c
+      from monitoring.connections_of(v_backends) c
       order by c.database_name = current_database() desc
       limit 1;
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('connection-utilization', sqlstate);
     end;
   end if;
-  if p_check_ids && '{dead-tuples,transaction-id-age}' then
+  if p_check_ids && '{dead-tuples,transaction-id-age,sequential-scans}' then
     begin
       -- The worst hundred of either kind; the rest are only counted.
       with tables as materialized (
-        select t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.xid_age, t.needs_vacuum
-        from monitoring.table_states t where t.needs_vacuum or t.xid_age >= v_xid_age_warning
+        select t.oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.index_scans, k.xid_age, k.needs_vacuum, k.is_scanned
+        from monitoring.table_states t
+          cross join lateral (
+            select case when v_is_worn_asked then t.xid_age end as xid_age, v_is_worn_asked and t.needs_vacuum as needs_vacuum,
+              v_is_scanned_asked and t.live_tuples >= 10000 as is_scanned
+          ) k
+        where k.is_scanned or k.needs_vacuum or k.xid_age >= v_xid_age_warning
       ), ranked as (
         select t.*, row_number() over (order by case when t.needs_vacuum and t.dead_tuples > 0
             then t.dead_tuples::float8 / (t.live_tuples + t.dead_tuples) else -1 end desc) as by_dead,
           row_number() over (order by t.xid_age desc nulls last) as by_age
         from tables t
+        where t.needs_vacuum or t.xid_age >= v_xid_age_warning
       )
       select (select count(*) from tables t where t.needs_vacuum),
         array(
           select row(r.schemaname, r.tablename, r.live_tuples, r.dead_tuples, r.xid_age, r.needs_vacuum)::monitoring.seen_table
-          from ranked r where r.by_dead <= 100 or r.by_age <= 100)
-        into v_needing_vacuum, v_tables;
+          from ranked r where r.by_dead <= 100 or r.by_age <= 100),
+        array(
+          select row(t.schemaname, t.tablename, t.live_tuples, t.index_scans, s.scans, pg_stat_get_tuples_returned(t.oid))::monitoring.seen_scanned
+          from tables t cross join lateral (select pg_stat_get_numscans(t.oid) as scans) s
+          where t.is_scanned and s.scans >= 100)
+        into v_needing_vacuum, v_tables, v_scanned;
+      v_needing_vacuum := case when v_is_worn_asked then v_needing_vacuum end;
     exception when others then
-      v_failed_reads := v_failed_reads || jsonb_build_object('dead-tuples', sqlstate, 'transaction-id-age', sqlstate);
+      v_failed_reads := v_failed_reads || jsonb_build_object('dead-tuples', sqlstate, 'transaction-id-age', sqlstate, 'sequential-scans', sqlstate);
     end;
   end if;
   if 'rls-exposed' = any (p_check_ids) then
@@ -1114,7 +1139,7 @@ begin
         when 'dead-tuples' then v_candidates := array(select c from monitoring.check_dead_tuples(v_tables) c);
         when 'transaction-id-age' then v_candidates := array(select c from monitoring.check_transaction_id_age(v_tables) c);
         when 'multixact-age' then v_candidates := array(select c from monitoring.check_multixact_age() c);
-        when 'sequential-scans' then v_candidates := array(select c from monitoring.check_sequential_scans() c);
+        when 'sequential-scans' then v_candidates := array(select c from monitoring.check_sequential_scans(v_scanned) c);
         when 'sequence-exhaustion' then v_candidates := array(select c from monitoring.check_sequence_exhaustion() c);
         when 'unused-index' then v_candidates := array(select c from monitoring.check_unused_index() c);
         when 'duplicate-index' then v_candidates := array(select c from monitoring.check_duplicate_index() c);
@@ -1136,7 +1161,9 @@ begin
         when 'sampler-gap' then v_candidates := array(select c from monitoring.check_sampler_gap(v_last_sample_at) c);
         when 'blind-spot' then v_candidates := array(select c from monitoring.check_blind_spot(p_blind) c);
       end case;
-      p_found := p_found || v_candidates;
+      if v_candidates <> '{}' then
+        p_found := p_found || v_candidates;
+      end if;
       p_run := p_run || v_check_id;
     exception when others then
       p_failed := p_failed || jsonb_build_object(v_check_id, sqlstate);
@@ -1195,7 +1222,7 @@ comment on function monitoring.remember_checks(text) is 'Makes the slow checks t
 -- One look at everything, from which findings and summary are told. Slow checks are told from memory when the sampler asks
 -- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made since the events
 -- were last reconciled: only of those does no finding mean that all is well. A hundred findings of a check are enough to know that there are too many.
-create or replace function monitoring.assess(p_cadence text default null) returns jsonb
+create or replace function monitoring.assess(p_cadence text default null, p_backends monitoring.seen_backend[] default null) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
@@ -1230,7 +1257,7 @@ begin
   from monitoring.run_checks(array(
     select c.check_id from monitoring.checks c
     where c.cadence = 'sample' or (p_cadence is null or c.cadence = 'sized') and c.check_id <> all (v_told)
-    order by c.check_id)) a;
+    order by c.check_id), p_backends) a;
   if v_told <> '{}' then
     select v_run || coalesce(array_agg(r.check_id) filter (where not r.is_reconciled and r.failed is null), '{}'),
       v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}'),
@@ -1256,7 +1283,7 @@ begin
 
     with judged as (
       select c.check_id, c.object, round(c.value, 2) as value, c.detail, c.remediation, md5(c.check_id || ':' || c.object) as fingerprint,
-        trim_scale(t.warning * f.factor) as warning, trim_scale(t.critical * f.factor) as critical,
+        t.warning * f.factor as warning, t.critical * f.factor as critical,
         -- In a critical window severity rises by a level; there is one above warning.
         c.value >= t.critical * f.factor as is_critical, f.factor < 1 as is_raised,
         row_number() over (partition by c.check_id order by c.value desc, c.object) as nth,
@@ -1265,10 +1292,11 @@ begin
         join monitoring.thresholds t on t.check_id = c.check_id
         cross join lateral (select case when v_in_window then t.window_factor else 1 end as factor) f
       where c.value >= t.warning * f.factor
-    ), told as (
-      select j.check_id, case when j.is_critical or j.is_raised then 'critical' else 'warning' end as severity, j.object,
-        j.value, case when j.is_critical then j.critical else j.warning end as threshold,
-        j.detail, j.remediation, j.fingerprint, s.reason, s.until,
+    ), told as materialized (
+      select jsonb_build_object('check_id', j.check_id, 'severity', case when j.is_critical or j.is_raised then 'critical' else 'warning' end,
+          'object', j.object, 'value', j.value, 'threshold', trim_scale(case when j.is_critical then j.critical else j.warning end),
+          'detail', j.detail, 'remediation', j.remediation, 'fingerprint', j.fingerprint) as finding,
+        s.reason, s.until,
         row_number() over (order by j.is_critical or j.is_raised desc, j.value / nullif(j.warning, 0) desc, j.check_id, j.object) as place
       from judged j
         left join monitoring.suppressions s on s.fingerprint = j.fingerprint and s.until > now()
@@ -1278,8 +1306,10 @@ begin
       from public.monitoring_events e where e.resolved_at is null
     )
     select jsonb_build_object(
-      'findings', coalesce((select jsonb_agg(to_jsonb(f) - '{place,reason,until}'::text[] order by f.place) from told f where f.until is null), '[]'),
-      'suppressed', coalesce((select jsonb_agg(to_jsonb(f) - '{place}'::text[] order by f.place) from told f where f.until is not null), '[]'),
+      'findings', coalesce((select jsonb_agg(f.finding order by f.place) from told f where f.until is null), '[]'),
+      'suppressed', coalesce((
+        select jsonb_agg(f.finding || jsonb_build_object('reason', f.reason, 'until', f.until) order by f.place)
+        from told f where f.until is not null), '[]'),
       'checks_run', to_jsonb(v_run),
       'degraded', to_jsonb(v_blind),
       'metrics', v_metrics || jsonb_build_object(
@@ -1292,8 +1322,8 @@ begin
   return v_result;
 end
 $$;
-comment on function monitoring.assess(text) is
-  'findings, suppressed, degraded and metrics, and checks_run: which checks were made since the last reconciliation. sample: slow checks are told from memory.';
+comment on function monitoring.assess(text, monitoring.seen_backend[]) is
+  'findings, suppressed, degraded and metrics, and checks_run: which checks were made since the last reconciliation. sample: slow checks are told from memory. Of the sessions given, or else of those there are.';
 
 create or replace function monitoring.findings() returns table (
   check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
@@ -1465,21 +1495,22 @@ create table if not exists monitoring.event_states (
 );
 comment on table monitoring.event_states is 'What monitoring.reconcile() remembers of each fingerprint from sample to sample.';
 
+-- Both without a search path of their own, so that the planner puts them where they are called: once a finding, every sample.
 create or replace function monitoring.event_type_of(p_category text) returns text
-language sql immutable
-set search_path = pg_catalog, pg_temp
+language sql immutable parallel safe
 as $$
-  select case p_category
-    when 'statements' then 'slow_query' when 'sessions' then 'connection_issue'
-    when 'tables' then 'table_health' when 'indexes' then 'table_health' when 'security' then 'rls_violation'
+  select case
+    when p_category operator(pg_catalog.=) 'statements' then 'slow_query'
+    when p_category operator(pg_catalog.=) 'sessions' then 'connection_issue'
+    when p_category operator(pg_catalog.=) any ('{tables,indexes}'::pg_catalog.text[]) then 'table_health'
+    when p_category operator(pg_catalog.=) 'security' then 'rls_violation'
     else 'performance_alert' end
 $$;
 
 -- low < medium < high < critical; a severity that is none of them is the least.
 create or replace function monitoring.severity_rank(p_severity text) returns int
-language sql immutable
-set search_path = pg_catalog, pg_temp
-as $$ select coalesce(array_position('{low,medium,high,critical}'::text[], p_severity), 0) $$;
+language sql immutable parallel safe
+as $$ select coalesce(pg_catalog.array_position('{low,medium,high,critical}'::pg_catalog.text[], p_severity), 0) $$;
 
 -- Brings the events to what a sample found, in one statement; monitoring.sample() calls it, once a tick, under its lock.
 --
@@ -1770,6 +1801,7 @@ do $private$ begin perform monitoring.make_private(
   'type monitoring.seen_session',
   'type monitoring.seen_blocker',
   'type monitoring.seen_table',
+  'type monitoring.seen_scanned',
   'type monitoring.seen_hour',
   'type monitoring.seen_protection',
   'function monitoring.check_slow_statement(monitoring.seen_statement[])',
@@ -1795,7 +1827,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_check_failed(jsonb)',
   'function monitoring.platform_roles()',
   'function monitoring.check_statement_regression()',
-  'function monitoring.check_sequential_scans()',
+  'function monitoring.check_sequential_scans(monitoring.seen_scanned[])',
   'function monitoring.check_sequence_exhaustion()',
   'function monitoring.check_unused_index()',
   'function monitoring.check_duplicate_index()',
@@ -1804,9 +1836,9 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_privileged_login()',
   'function monitoring.check_definer_search_path()',
   'function monitoring.check_unsafe_setting()',
-  'function monitoring.run_checks(text[])',
+  'function monitoring.run_checks(text[], monitoring.seen_backend[])',
   'function monitoring.remember_checks(text)',
-  'function monitoring.assess(text)',
+  'function monitoring.assess(text, monitoring.seen_backend[])',
   'function monitoring.findings()',
   'function monitoring.health_score(jsonb)',
   'function monitoring.suppress(text, text, timestamptz)',

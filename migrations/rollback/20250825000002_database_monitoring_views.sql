@@ -92,9 +92,11 @@ drop function if exists
 drop view if exists monitoring.table_states;
 drop function if exists
   monitoring.tables(), monitoring.look_at_tables(), monitoring.look_at_companion(oid, oid), monitoring.companions(),
-  monitoring.look_at_companions(), monitoring.locks(int), monitoring.connections(),
-  monitoring.slow_queries(int), monitoring.slow_sessions(int), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
+  monitoring.look_at_companions(), monitoring.locks(int), monitoring.lock_trees(monitoring.seen_backend[]), monitoring.connections(),
+  monitoring.connections_of(monitoring.seen_backend[]), monitoring.slow_queries(int), monitoring.slow_sessions(int, monitoring.seen_backend[]),
+  monitoring.look_at_backends(), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
   monitoring.redact(text);
+drop type if exists monitoring.seen_backend;
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then

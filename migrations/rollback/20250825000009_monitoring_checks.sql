@@ -55,10 +55,10 @@ drop function if exists
   monitoring.reconcile(jsonb, text[], timestamptz), monitoring.severity_rank(text), monitoring.event_type_of(text),
   monitoring.thresholds_list(), monitoring.set_threshold(text, numeric, numeric), monitoring.suppressions(),
   monitoring.unsuppress(text), monitoring.suppress(text, text, timestamptz), monitoring.health_score(jsonb),
-  monitoring.findings(), monitoring.assess(text), monitoring.remember_checks(text), monitoring.run_checks(text[]),
+  monitoring.findings(), monitoring.assess(text, monitoring.seen_backend[]), monitoring.remember_checks(text), monitoring.run_checks(text[], monitoring.seen_backend[]),
   monitoring.check_unsafe_setting(), monitoring.check_definer_search_path(), monitoring.check_privileged_login(),
   monitoring.check_foreign_key_without_index(), monitoring.check_invalid_index(), monitoring.check_duplicate_index(),
-  monitoring.check_unused_index(), monitoring.check_sequence_exhaustion(), monitoring.check_sequential_scans(),
+  monitoring.check_unused_index(), monitoring.check_sequence_exhaustion(), monitoring.check_sequential_scans(monitoring.seen_scanned[]),
   monitoring.check_statement_regression(), monitoring.platform_roles(), monitoring.check_check_failed(jsonb),
   monitoring.check_blind_spot(text[]), monitoring.check_sampler_gap(timestamptz),
   monitoring.check_deadlocks(monitoring.seen_hour), monitoring.check_cache_misses(monitoring.seen_hour),
@@ -71,7 +71,7 @@ drop function if exists
   monitoring.check_idle_in_transaction(monitoring.seen_session[]),
   monitoring.check_blocking_session(monitoring.seen_blocker[]), monitoring.check_slow_statement(monitoring.seen_statement[]);
 drop table if exists monitoring.outbox, monitoring.event_states, monitoring.suppressions, monitoring.remembered_checks, monitoring.checks;
-drop type if exists monitoring.seen_protection, monitoring.seen_hour, monitoring.seen_table,
+drop type if exists monitoring.seen_protection, monitoring.seen_hour, monitoring.seen_scanned, monitoring.seen_table,
   monitoring.seen_blocker, monitoring.seen_session, monitoring.seen_statement, monitoring.candidate;
 do $forget$
 begin

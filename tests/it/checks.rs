@@ -123,7 +123,7 @@ async fn a_check_that_fails_is_named_and_costs_no_other_its_findings() {
     let break_some = "create table guests (id int); grant select on guests to public;
         create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate language plpgsql stable
             as $$ begin raise exception 'a secret' using errcode = '22012'; end $$;
-        alter function monitoring.locks(int) rename to elsewhere;
+        alter function monitoring.lock_trees(monitoring.seen_backend[]) rename to elsewhere;
         alter function monitoring.check_unused_index() rename to elsewhere_too";
     client
         .batch_execute(break_some)

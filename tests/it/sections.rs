@@ -48,7 +48,7 @@ const SECTIONS: [Section; 9] = [
         "connections",
         "connections",
         Function("monitoring.connections", ""),
-        true,
+        false,
     ),
     Section::new(
         "tableHealth",
@@ -68,7 +68,12 @@ const SECTIONS: [Section; 9] = [
         Function("monitoring.statements", "int"),
         false,
     ),
-    Section::new("locks", "locks", Function("monitoring.locks", "int"), true),
+    Section::new(
+        "locks",
+        "locks",
+        Function("monitoring.locks", "int"),
+        false,
+    ),
     Section::new(
         "trends",
         "trends",

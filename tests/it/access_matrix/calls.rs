@@ -56,7 +56,19 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.setting(text)", "'exposed_schemas'"),
     ("monitoring.setting_list(text)", "'exposed_schemas'"),
     ("monitoring.slow_queries(integer)", "1"),
-    ("monitoring.slow_sessions(integer)", "1"),
+    (
+        "monitoring.slow_sessions(integer, monitoring.seen_backend[])",
+        "1, '{}'",
+    ),
+    ("monitoring.lock_trees(monitoring.seen_backend[])", "'{}'"),
+    (
+        "monitoring.connections_of(monitoring.seen_backend[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.collect_sample(monitoring.seen_backend[])",
+        "'{}'",
+    ),
     ("monitoring.statements(integer)", "1"),
     ("monitoring.table_health(integer)", "1"),
     ("monitoring.trends(interval)", "'1 hour'"),
@@ -111,8 +123,8 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "row('size', 900, 0.1, null, null, null, null, 0, null, null)::monitoring.sampler_parts, '2025-06-07 20:31+00', 30",
     ),
     (
-        "monitoring.judge_sample(timestamptz)",
-        "'2025-06-07 20:31+00'",
+        "monitoring.judge_sample(timestamptz, monitoring.seen_backend[])",
+        "'2025-06-07 20:31+00', '{}'",
     ),
     ("monitoring.health_status(integer)", "100"),
     ("monitoring.windows(integer)", "1"),
@@ -125,7 +137,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.remove_window(uuid)",
         "'00000000-0000-4000-8000-000000000002'",
     ),
-    ("monitoring.assess(text)", "null"),
+    ("monitoring.assess(text, monitoring.seen_backend[])", "null"),
     ("monitoring.event_type_of(text)", "'tables'"),
     ("monitoring.severity_rank(text)", "'high'"),
     ("monitoring.outbox_batch(integer)", "1"),
@@ -147,7 +159,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.reconcile(jsonb, text[], timestamptz)",
         "'[]', '{}', now()",
     ),
-    ("monitoring.run_checks(text[])", "'{prepared-transaction}'"),
+    (
+        "monitoring.run_checks(text[], monitoring.seen_backend[])",
+        "'{prepared-transaction}'",
+    ),
     (
         "monitoring.set_threshold(text, numeric, numeric)",
         "'dead-tuples', 20, 50",
@@ -174,6 +189,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ),
     (
         "monitoring.check_long_transaction(monitoring.seen_session[])",
+        "'{}'",
+    ),
+    (
+        "monitoring.check_sequential_scans(monitoring.seen_scanned[])",
         "'{}'",
     ),
     (
