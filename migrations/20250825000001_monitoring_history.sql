@@ -470,9 +470,11 @@ create unlogged table if not exists monitoring.remembered_column_grants (
 );
 comment on table monitoring.remembered_column_grants is 'What monitoring.look_at_column_grants() found.';
 
-create unlogged table if not exists monitoring.remembered_rls_status (
+-- Tables of a schema that are alike in one row: ten thousand share a few hundred answers.
+create unlogged table if not exists monitoring.remembered_rls_kinds (
   schemaname          name not null,
-  tablename           name not null,
+  -- The first of its tables.
+  known_by            name not null,
   rls_enabled         boolean not null,
   rls_status          text not null,
   policy_count        bigint not null,
@@ -481,9 +483,10 @@ create unlogged table if not exists monitoring.remembered_rls_status (
   risk_rank           int not null,
   exposed_to          name[] not null,
   reasons             text[] not null,
-  primary key (risk_rank, schemaname, tablename)
+  tablenames          name[] not null,
+  primary key (risk_rank, schemaname, known_by)
 );
-comment on table monitoring.remembered_rls_status is 'What monitoring.look_at_rls_status() found.';
+comment on table monitoring.remembered_rls_kinds is 'What monitoring.look_at_rls_kinds() found.';
 
 -- How often rows of a catalog were written, by the server's own counters: every DDL command moves them; VACUUM, ANALYZE
 -- and ordinary writes do not. Another session's change arrives when that session reports it, which it does between two
@@ -491,12 +494,15 @@ comment on table monitoring.remembered_rls_status is 'What monitoring.look_at_rl
 -- (manual, "The Cumulative Statistics System"). So the sampler compares catalog_contents() every ten minutes, and looks again
 -- every hour, whatever the counters say.
 create or replace function monitoring.catalog_writes(variadic p_catalogs regclass[]) returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  -- Each by itself: a sum could come back to what it was when one of them is reset.
-  select string_agg(concat_ws('/', pg_stat_get_tuples_inserted(c), pg_stat_get_tuples_updated(c), pg_stat_get_tuples_deleted(c)), ',')
-  from unnest(p_catalogs) c
+begin
+  return (
+    -- Each by itself: a sum could come back to what it was when one of them is reset.
+    select string_agg(concat_ws('/', pg_stat_get_tuples_inserted(c), pg_stat_get_tuples_updated(c), pg_stat_get_tuples_deleted(c)), ',')
+    from unnest(p_catalogs) c);
+end
 $$;
 
 -- Which versions of which rows there are in the catalogs that say what tables there are and what row-level security amounts to:
@@ -534,34 +540,39 @@ comment on function monitoring.catalog_contents() is 'A text that changes with e
 -- very session has changed is not counted yet. Before 15 a session that falls idle does not report at all, and what was
 -- reported is read half a second late, so there nothing is remembered that would be wrong rather than old.
 create or replace function monitoring.holds_while(p_subject text) returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case
-    when pg_is_in_recovery() or not current_setting('track_counts')::boolean then null
-    when p_subject <> 'companions' and current_setting('server_version_num')::int < 150000 then null
-    when p_subject <> 'companions' and exists (
-      select from unnest('{pg_class,pg_policy,pg_namespace,pg_authid,pg_auth_members,pg_attribute,pg_rewrite}'::regclass[]) c
-      where pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c) > 0)
-      then null
-    -- Restored elsewhere, cloned, restarted or reset: the counters or the oids are not the same ones.
-    else concat_ws(' ', 'monitoring.remembered'::regclass::oid, d.oid,
-      extract(epoch from pg_postmaster_start_time()), extract(epoch from pg_stat_get_db_stat_reset_time(d.oid)),
-      -- Nobody gets a column's privileges but by an update: tables come and go without any.
-      case when p_subject in ('column_grants', 'rls_status') then pg_stat_get_tuples_updated('pg_attribute'::regclass) end,
-      -- The database's owner is a member of pg_database_owner.
-      case when p_subject = 'rls_status' then d.datdba end,
-      case when p_subject in ('tables', 'rls_status')
-        then md5(concat(monitoring.setting('application_schemas'), monitoring.setting('exposed_schemas'))) end)
-      -- What stands behind the bar can be made sure of by catalog_contents().
-      || '|' || case p_subject
-        when 'tables' then monitoring.catalog_writes('pg_class', 'pg_namespace')
-        when 'rls_status' then monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite')
-        else ''
-      end
-  end
-  from pg_database d
-  where d.datname = current_database()
+begin
+  return (
+    select case
+      when pg_is_in_recovery() or not current_setting('track_counts')::boolean then null
+      when p_subject <> 'companions' and current_setting('server_version_num')::int < 150000 then null
+      when p_subject <> 'companions' and exists (
+        select from unnest('{pg_class,pg_policy,pg_namespace,pg_authid,pg_auth_members,pg_attribute,pg_rewrite}'::regclass[]) c
+        where pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c) > 0)
+        then null
+      -- Restored elsewhere, cloned, restarted or reset: the counters or the oids are not the same ones.
+      else concat_ws(' ', 'monitoring.remembered'::regclass::oid, d.oid,
+        extract(epoch from pg_postmaster_start_time()), extract(epoch from pg_stat_get_db_stat_reset_time(d.oid)),
+        -- Nobody gets a column's privileges but by an update: tables come and go without any.
+        case when p_subject in ('column_grants', 'rls_status') then pg_stat_get_tuples_updated('pg_attribute'::regclass) end,
+        -- The database's owner is a member of pg_database_owner.
+        case when p_subject = 'rls_status' then d.datdba end,
+        case when p_subject in ('tables', 'rls_status')
+          then (
+            select md5(string_agg(concat(s.key, s.value), ' ' order by s.key)) from monitoring.settings s
+            where s.key in ('application_schemas', 'exposed_schemas')) end)
+        -- What stands behind the bar can be made sure of by catalog_contents().
+        || '|' || case p_subject
+          when 'tables' then monitoring.catalog_writes('pg_class', 'pg_namespace')
+          when 'rls_status' then monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_rewrite')
+          else ''
+        end
+    end
+    from pg_database d
+    where d.datname = current_database());
+end
 $$;
 comment on function monitoring.holds_while(text) is
   'A text that stays the same while what was remembered of the subject holds; null when nothing remembered may be used.';
@@ -595,7 +606,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.remembered_companions',
   'table monitoring.remembered_tables',
   'table monitoring.remembered_column_grants',
-  'table monitoring.remembered_rls_status',
+  'table monitoring.remembered_rls_kinds',
   'function monitoring.catalog_writes(regclass[])',
   'function monitoring.catalog_contents()',
   'function monitoring.holds_while(text)',

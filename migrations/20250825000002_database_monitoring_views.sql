@@ -786,8 +786,8 @@ end
 $$;
 
 -- Reads pg_policy itself: printing a policy's expression opens its table and would wait for DDL on it. Thousands of tables
--- are alike in owner, grants, switches and shape of policies: what follows from these is worked out once for each kind.
-create or replace function monitoring.look_at_rls_status(p_limit int default null) returns setof monitoring.remembered_rls_status
+-- are alike in owner, grants, switches and shape of policies: what follows from these is worked out, and told, once for each kind.
+create or replace function monitoring.look_at_rls_kinds() returns setof monitoring.remembered_rls_kinds
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
@@ -811,7 +811,6 @@ declare
     select r.oid from pg_roles r
     where r.oid >= 16384 and not r.rolsuper and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage')));
   v_unbound oid[] := array(select r.oid from pg_roles r where r.rolsuper or r.rolbypassrls);
-  v_hollow_reason constant text := 'lets everybody through: policy %s';
 begin
   return query
     with namespaces as materialized (
@@ -852,16 +851,18 @@ begin
     ), marks as materialized (
       -- What sets a table apart from others of its schema, owner, access list and switches. Not what its policies are called:
       -- those names come back at the very end.
-      select m.table_oid, array_to_string(array_agg(m.mark), ' ') as marks, sum(m.policies) as policies, max(m.hollow) as hollow, max(m.views) as views
+      select m.table_oid, string_agg(m.policy, ' ') as policies, count(m.policy) as policy_count,
+        string_agg(m.column_grant, ' ') as column_grants, max(m.hollow) as hollow, max(m.views) as views
       from (
-        select p.polrelid as table_oid, p.polcmd::text || p.polpermissive || p.polroles::text || p.is_true as mark, 1 as policies, null as hollow, null as views
+        select p.polrelid as table_oid, p.polcmd::text || p.polpermissive || p.polroles::text || p.is_true as policy, null as column_grant,
+          null as hollow, null as views
         from policies p
         union all
-        select h.polrelid, null, 0, h.names, null from hollow h
+        select g.table_oid, null, concat(g.grantee, g.privilege_type), null, null from column_grants g
         union all
-        select g.table_oid, concat(g.grantee, g.privilege_type), 0, null, null from column_grants g
+        select h.polrelid, null, null, h.names, null from hollow h
         union all
-        select b.table_oid, concat(length(b.views), ':', b.views), 0, null, b.views from bypasses b
+        select b.table_oid, null, null, null, b.views from bypasses b
       ) m
       group by m.table_oid
     ), kinds as materialized (
@@ -869,40 +870,49 @@ begin
       select k.*
       from (
         select min(c.oid) as kind, c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
-          coalesce(min(m.policies), 0) as policies, min(m.views) as views, array_agg(c.relname) as tables, array_agg(m.hollow) as hollow
+          m.column_grants, m.views, coalesce(min(m.policy_count), 0) as policies, array_agg(c.relname) as tables,
+          array_agg(case when c.relrowsecurity then m.hollow end) as hollow
         from pg_class c left join marks m on m.table_oid = c.oid
         where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't'
-        group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition, m.marks
+        group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
+          m.policies, m.column_grants, m.views
       ) k
       where k.relnamespace in (select n.oid from namespaces n)
+    ), accesses as materialized (
+      -- Who gets at a table does not depend on its switches and policies: there are fewer answers to that than kinds.
+      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, array_agg(k.kind) as kinds
+      from kinds k
+      group by k.relnamespace, k.relowner, k.relacl, k.column_grants
+    ), members as materialized (
+      select a.access, unnest(a.kinds) as kind from accesses a
     ), grants as materialized (
       -- Who is granted what.
       select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name
       from (
-        select a.kind, a.relnamespace, a.relowner, a.relrowsecurity, a.grantee, array_agg(distinct a.privilege_type) as privileges
+        select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
         from (
-          select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, acl.grantee, acl.privilege_type from kinds k, aclexplode(k.relacl) acl
+          select x.access, x.relnamespace, x.relowner, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
           union all
-          select k.kind, k.relnamespace, k.relowner, k.relrowsecurity, c.grantee, c.privilege_type from kinds k join column_grants c on c.table_oid = k.kind
+          select x.access, x.relnamespace, x.relowner, c.grantee, c.privilege_type from accesses x join column_grants c on c.table_oid = x.access
         ) a
         where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-        group by 1, 2, 3, 4, 5
+        group by 1, 2, 3, 4
       ) g
     ), reach as materialized (
-      -- And who gets there by it: once for all kinds that have it.
+      -- And who gets there by it: once for all that have it.
       select d.grantee, d.relowner, d.relnamespace, monitoring.reachers(d.grantee, d.relowner, n.users) as names
       from (select distinct g.grantee, g.relowner, g.relnamespace from grants g) d join namespaces n on n.oid = d.relnamespace
     ), reached as materialized (
       select g.*, r.names as reachers
       from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace
     ), exposures as materialized (
-      select g.kind, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
+      select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
         bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
         bool_or(g.grantee = any (v_anonymous) and (n.users is null or n.is_anons)) as is_anonymous_reachable
       from reached g
         join namespaces n on n.oid = g.relnamespace
         left join unnest(g.reachers) as e (name) on true
-      group by g.kind
+      group by g.access
     ), unbound_roles as materialized (
       select r.oid, r.rolname,
         array(select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage')) || 0::oid as member_of,
@@ -910,108 +920,135 @@ begin
       from pg_roles r where r.rolbypassrls and not r.rolsuper
     ), unbound as materialized (
       -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, or as the owner.
-      select u.kind, string_agg(u.rolname, ', ' order by u.rolname) as names
+      select u.access, string_agg(u.rolname, ', ' order by u.rolname) as names
       from (
-        select k.kind, r.rolname
-        from kinds k join unbound_roles r on k.relowner = any (r.member_of) and k.relnamespace = any (r.schemas)
-        where k.relrowsecurity
+        select a.access, r.rolname
+        from accesses a join unbound_roles r on a.relowner = any (r.member_of) and a.relnamespace = any (r.schemas)
         union
-        select g.kind, r.rolname
+        select g.access, r.rolname
         from grants g join unbound_roles r on g.grantee = any (r.member_of) and g.relnamespace = any (r.schemas)
-        where g.relrowsecurity
       ) u
-      group by u.kind
+      group by u.access
     ), gaps as materialized (
       -- A grant that no policy follows up: who has it finds no rows, and may not know why.
       select g.kind, string_agg(format('%s to %s', g.privilege_type, g.names), '; ' order by g.privilege_type) as gaps
       from (
-        select g.kind, c.privilege_type, string_agg(g.grantee_name, ', ' order by g.grantee_name) as names
-        from reached g, unnest(g.privileges) as c (privilege_type)
-        where g.relrowsecurity and g.reachers <> '{}' and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
+        select k.kind, c.privilege_type, string_agg(g.grantee_name, ', ' order by g.grantee_name) as names
+        from kinds k
+          join members m on m.kind = k.kind
+          join reached g on g.access = m.access
+          cross join unnest(g.privileges) as c (privilege_type)
+        where k.relrowsecurity and k.policies > 0
+          and g.reachers <> '{}' and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
           and not exists (
             select from policies p
-            where p.polrelid = g.kind and p.polpermissive
+            where p.polrelid = k.kind and p.polpermissive
               and p.polcmd in ('*', case c.privilege_type when 'SELECT' then 'r' when 'INSERT' then 'a' when 'UPDATE' then 'w' else 'd' end)
               and (0::oid = any (p.polroles)
                 or g.grantee <> 0 and exists (select from unnest(p.polroles) r where pg_has_role(g.grantee, r, 'usage'))))
-        group by g.kind, c.privilege_type
+        group by k.kind, c.privilege_type
       ) g
       group by g.kind
+    ), named as (
+      -- What lets everybody through is told by its name, so tables of a kind part by it.
+      select k.kind, null as hollow, array(select t.name from unnest(k.tables) as t (name) order by t.name) as tables
+      from kinds k where k.hollow[1] is null
+      union all
+      select k.kind, t.hollow, array_agg(t.name order by t.name)
+      from kinds k, unnest(k.tables, k.hollow) as t (name, hollow)
+      where k.hollow[1] is not null
+      group by k.kind, t.hollow
     ), ranked as (
-      select k.*, n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
+      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, t.tables, t.hollow,
+        n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
           select e.name from unnest(x.exposed_to) as e (name)
           union
           -- Who may read or write everything needs no grant.
           select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
-        u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, case when k.policies > 0 then g.gaps end as gaps,
+        u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, g.gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false)) then 1
-          when k.relrowsecurity and (k.policies = 0 or k.hollow[1] is not null) then 2
+          when k.relrowsecurity and (k.policies = 0 or t.hollow is not null) then 2
           when k.relrowsecurity then 3
           else 4
         end as risk_rank
       from kinds k
         join namespaces n on n.oid = k.relnamespace
-        left join exposures x on x.kind = k.kind
-        left join unbound u on u.kind = k.kind
+        join members m on m.kind = k.kind
+        join named t on t.kind = k.kind
+        left join exposures x on x.access = m.access
+        left join unbound u on u.access = m.access
         left join gaps g on g.kind = k.kind
-    ), judged as materialized (
-      select k.*,
-        array_remove(array[
-          case when not k.relrowsecurity then 'row-level security is off' end,
-          case when not k.relrowsecurity and k.policies > 0 then format('its %s policies have no effect', k.policies) end,
-          case when not k.relrowsecurity and k.is_exposed then format('schema %I is exposed', k.nspname) end,
-          case when k.is_anonymous_reachable then 'open to PUBLIC or anon'
-            when k.is_anonymous then 'granted to PUBLIC or anon: only its schema, which they may not use, keeps them out' end,
-          case when k.relrowsecurity and k.policies = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
-          case when k.relrowsecurity and k.hollow[1] is not null then v_hollow_reason end,
-          case when k.relrowsecurity and k.gaps is not null then format('granted, but without a policy: %s', k.gaps) end,
-          case when k.views is not null then format('read past its policies through %s', k.views) end,
-          case when k.relrowsecurity and k.unbound is not null then format('not bound by it: %s (BYPASSRLS)', k.unbound) end,
-          case when k.relrowsecurity and not k.relforcerowsecurity
-            then format('not forced: its owner %s bypasses it', pg_get_userbyid(k.relowner)) end,
-          case when k.relispartition then 'a partition: readable past the policies of its parent' end
-        ], null) as reasons
-      from ranked k
     )
-    select t.nspname, t.tablename, t.relrowsecurity, case when t.relrowsecurity then 'ENABLED' else 'DISABLED' end,
-      t.policies, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[t.risk_rank], t.relforcerowsecurity,
-      t.risk_rank, t.exposed_to,
-      case when t.hollow_policies is null then t.reasons
-        else array_replace(t.reasons, v_hollow_reason, format(v_hollow_reason, t.hollow_policies)) end
-    from (
-      -- In order but for the names, so that what is left to sort is small.
-      select j.nspname, j.relrowsecurity, j.policies, j.relforcerowsecurity, j.risk_rank, j.exposed_to, j.reasons,
-        unnest(j.tables) as tablename, unnest(j.hollow) as hollow_policies
-      from judged j
-      order by j.risk_rank, j.nspname
-    ) t
-    order by t.risk_rank, t.nspname, t.tablename
-    limit p_limit;
+    select r.nspname, r.tables[1], r.relrowsecurity, case when r.relrowsecurity then 'ENABLED' else 'DISABLED' end,
+      r.policies, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[r.risk_rank], r.relforcerowsecurity,
+      r.risk_rank, r.exposed_to,
+      array_remove(array[
+        case when not r.relrowsecurity then 'row-level security is off' end,
+        case when not r.relrowsecurity and r.policies > 0 then format('its %s policies have no effect', r.policies) end,
+        case when not r.relrowsecurity and r.is_exposed then format('schema %I is exposed', r.nspname) end,
+        case when r.is_anonymous_reachable then 'open to PUBLIC or anon'
+          when r.is_anonymous then 'granted to PUBLIC or anon: only its schema, which they may not use, keeps them out' end,
+        case when r.relrowsecurity and r.policies = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
+        case when r.hollow is not null then format('lets everybody through: policy %s', r.hollow) end,
+        case when r.relrowsecurity and r.gaps is not null then format('granted, but without a policy: %s', r.gaps) end,
+        case when r.views is not null then format('read past its policies through %s', r.views) end,
+        case when r.relrowsecurity and r.unbound is not null then format('not bound by it: %s (BYPASSRLS)', r.unbound) end,
+        case when r.relrowsecurity and not r.relforcerowsecurity
+          then format('not forced: its owner %s bypasses it', pg_get_userbyid(r.relowner)) end,
+        case when r.relispartition then 'a partition: readable past the policies of its parent' end
+      ], null),
+      r.tables
+    from ranked r
+    order by r.risk_rank, r.nspname, r.tables[1];
 end
 $$;
-comment on function monitoring.look_at_rls_status(int) is 'Row-level security of every application table, as the catalogs have it now, worst first, at most p_limit rows.';
+comment on function monitoring.look_at_rls_kinds() is
+  'Row-level security of every application table, as the catalogs have it now: a row for those of a schema that are alike, worst first.';
+
+-- A row for each kind and not for each table: to hand ten thousand rows through a function takes longer than to find them. Kinds
+-- are known by the first of their tables, so the first so many tables are all in the first so many kinds.
+create or replace function monitoring.rls_kinds(p_limit int default null) returns setof monitoring.remembered_rls_kinds
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('read');
+  if monitoring.is_remembered('rls_status') then
+    return query select * from monitoring.remembered_rls_kinds k order by k.risk_rank, k.schemaname, k.known_by limit p_limit;
+  else
+    return query select * from monitoring.look_at_rls_kinds() limit p_limit;
+  end if;
+end
+$$;
+comment on function monitoring.rls_kinds(int) is
+  'What public.monitoring_rls_status shows, worst first: tables of a schema that are alike in one row, at most p_limit rows.';
 
 create or replace function monitoring.rls_status(p_limit int default null) returns table (
   schemaname name, tablename name, rls_enabled boolean, rls_status text, policy_count bigint,
   security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
-language plpgsql stable security definer
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-  perform monitoring.authorize('read');
-  if monitoring.is_remembered('rls_status') then
-    return query select * from monitoring.remembered_rls_status r order by r.risk_rank, r.schemaname, r.tablename limit p_limit;
-  else
-    return query select * from monitoring.look_at_rls_status(p_limit);
-  end if;
+  return query
+    select s.*
+    from (
+      -- In order but for the names, so that what is left to sort is small.
+      select k.schemaname, unnest(k.tablenames) as tablename, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced,
+        k.risk_rank, k.exposed_to, k.reasons
+      from monitoring.rls_kinds(p_limit) k -- asks whether the caller may read
+      order by k.risk_rank, k.schemaname
+    ) s
+    order by s.risk_rank, s.schemaname, s.tablename
+    limit p_limit;
 end
 $$;
-comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_status shows, worst first, at most p_limit rows.';
+comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_status shows, worst first, then by name, at most p_limit rows.';
 
 -- Statements ----------------------------------------------------------------------------------------------------------
 
@@ -1166,7 +1203,10 @@ create or replace view public.monitoring_connections as select * from monitoring
 comment on view public.monitoring_connections is 'Connections of the whole server by state, and of each database that has any.';
 create or replace view public.monitoring_table_health as select * from monitoring.table_health();
 comment on view public.monitoring_table_health is 'Size, dead tuples, vacuum, scans and transaction id age of every application table, largest first.';
-create or replace view public.monitoring_rls_status as select * from monitoring.rls_status();
+create or replace view public.monitoring_rls_status as
+  select k.schemaname, pg_catalog.unnest(k.tablenames) as tablename, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level,
+    k.rls_forced, k.risk_rank, k.exposed_to, k.reasons
+  from monitoring.rls_kinds() k;
 comment on view public.monitoring_rls_status is 'Row-level security of every application table, worst first.';
 
 -- The views read functions only, which check the caller themselves; run with the reader's own rights where the server
@@ -1477,7 +1517,8 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.look_at_bypassing_views()',
-  'function monitoring.look_at_rls_status(int)',
+  'function monitoring.look_at_rls_kinds()',
+  'function monitoring.rls_kinds(int)',
   'function monitoring.rls_status(int)',
   'function monitoring.statement_source()',
   'function monitoring.statements(int)',
@@ -1510,7 +1551,7 @@ begin
     execute pg_catalog.format('grant execute on function public.get_database_monitoring_summary(), '
       'public.record_monitoring_event(text, jsonb, text, inet, text), public.cleanup_old_monitoring_data(), '
       'monitoring.slow_queries(int), '
-      'monitoring.connections(), monitoring.table_health(int), monitoring.rls_status(int) to %I', v_role);
+      'monitoring.connections(), monitoring.table_health(int), monitoring.rls_kinds(int), monitoring.rls_status(int) to %I', v_role);
   end loop;
 end
 $grants$;

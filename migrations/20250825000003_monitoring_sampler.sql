@@ -141,19 +141,19 @@ begin
       insert into monitoring.remembered_column_grants select * from seen on conflict do nothing;
     when 'rls_status' then
       with changes as materialized (
-        select s, k from monitoring.look_at_rls_status() s full join monitoring.remembered_rls_status k
-          on k.risk_rank = s.risk_rank and k.schemaname = s.schemaname and k.tablename = s.tablename
-        where s.risk_rank is null or k.risk_rank is null or k *<> s
+        select s, k from monitoring.look_at_rls_kinds() s full join monitoring.remembered_rls_kinds k
+          on k.risk_rank = s.risk_rank and k.schemaname = s.schemaname and k.known_by = s.known_by
+        where s.risk_rank is null or k.risk_rank is null or k <> s
       ), gone as (
-        delete from monitoring.remembered_rls_status r using changes c
+        delete from monitoring.remembered_rls_kinds r using changes c
         where (c.s).risk_rank is null
-          and r.risk_rank = (c.k).risk_rank and r.schemaname = (c.k).schemaname and r.tablename = (c.k).tablename
+          and r.risk_rank = (c.k).risk_rank and r.schemaname = (c.k).schemaname and r.known_by = (c.k).known_by
       )
-      insert into monitoring.remembered_rls_status as r select (c.s).* from changes c where (c.s).risk_rank is not null
-      on conflict (risk_rank, schemaname, tablename) do update
-        set (rls_enabled, rls_status, policy_count, security_risk_level, rls_forced, exposed_to, reasons)
+      insert into monitoring.remembered_rls_kinds as r select (c.s).* from changes c where (c.s).risk_rank is not null
+      on conflict (risk_rank, schemaname, known_by) do update
+        set (rls_enabled, rls_status, policy_count, security_risk_level, rls_forced, exposed_to, reasons, tablenames)
           = (excluded.rls_enabled, excluded.rls_status, excluded.policy_count, excluded.security_risk_level, excluded.rls_forced,
-            excluded.exposed_to, excluded.reasons);
+            excluded.exposed_to, excluded.reasons, excluded.tablenames);
   end case;
   insert into monitoring.remembered (subject, remembered_at, checked_at, look_up_ms, holds_while, contents)
   values (v_subject, now(), now(), extract(epoch from clock_timestamp() - v_started_at) * 1000, v_holds_while, v_contents)

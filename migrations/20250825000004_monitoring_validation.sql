@@ -174,13 +174,14 @@ as $$
 begin
   perform monitoring.authorize('read');
   return query
-    select format('%I.%I', s.schemaname, s.tablename), c.oid, c.relowner,
+    select format('%I.%I', s.schemaname, c.relname), c.oid, c.relowner,
       -- A role that is gone meanwhile is nobody.
       array(select coalesce(r.oid, 0) from unnest(s.exposed_to) as e (name) left join pg_roles r on r.rolname = e.name
         where r.oid is not null or e.name = 'PUBLIC')
-    from monitoring.look_at_rls_status() s
+    from monitoring.look_at_rls_kinds() s
+      cross join unnest(s.tablenames) as t (name)
       join pg_namespace n on n.nspname = s.schemaname
-      join pg_class c on c.relnamespace = n.oid and c.relname = s.tablename;
+      join pg_class c on c.relnamespace = n.oid and c.relname = t.name;
 end
 $$;
 

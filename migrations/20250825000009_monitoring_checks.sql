@@ -1080,13 +1080,15 @@ begin
   if 'rls-exposed' = any (p_check_ids) then
     begin
       with rls as materialized (
-        select * from monitoring.rls_status() r where r.risk_rank <= 2
+        select * from monitoring.rls_kinds() k where k.risk_rank <= 2
       )
-      select (select count(*) from rls r where r.risk_rank = 1),
+      select (select coalesce(sum(cardinality(k.tablenames)), 0) from rls k where k.risk_rank = 1),
         array(
           select row(r.schemaname, r.tablename, r.risk_rank, r.rls_enabled, r.exposed_to, r.reasons)::monitoring.seen_protection
-          from rls r
-          where r.risk_rank = 1 or r.policy_count > 0 and r.exposed_to <> '{}'
+          from (
+            select k.*, unnest(k.tablenames) as tablename from rls k
+            where k.risk_rank = 1 or k.policy_count > 0 and k.exposed_to <> '{}'
+          ) r
           order by r.risk_rank, r.exposed_to && '{PUBLIC,anon,authenticated}' desc, r.schemaname, r.tablename
           limit 100)
         into v_high_risk, v_protections;

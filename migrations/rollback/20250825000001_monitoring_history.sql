@@ -27,7 +27,7 @@ $become$;
 drop function if exists monitoring.drop_expired_samples(), monitoring.ensure_sample_partition(date);
 drop function if exists monitoring.is_remembered(text), monitoring.holds_while(text), monitoring.catalog_contents(),
   monitoring.catalog_writes(regclass[]);
-drop table if exists monitoring.remembered_rls_status, monitoring.remembered_column_grants, monitoring.remembered_tables, monitoring.remembered_companions,
+drop table if exists monitoring.remembered_rls_kinds, monitoring.remembered_column_grants, monitoring.remembered_tables, monitoring.remembered_companions,
   monitoring.remembered;
 drop table if exists monitoring.sampler_parts, monitoring.table_counters, monitoring.statement_counters, monitoring.watched, monitoring.changes;
 drop table if exists monitoring.statement_texts, monitoring.statements_daily, monitoring.statements_hourly, monitoring.samples_daily, monitoring.samples_half_daily,

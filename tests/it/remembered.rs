@@ -159,6 +159,37 @@ async fn every_answer_is_the_same_with_and_without_the_memory() {
     }
 }
 
+/// The first so many tables are told from the first so many kinds of them.
+#[tokio::test]
+async fn the_first_tables_are_the_first_of_all_with_and_without_the_memory() {
+    let (_cluster, database) = shaped();
+    remember(&database).await;
+    let client = database.superuser().await;
+    execute(&client, "begin").await;
+    let first = |limit: usize| format!("select * from monitoring.rls_status({limit})");
+    let ranks = "select risk_rank from monitoring_rls_status";
+    for memory in ["with", "without"] {
+        let all = told(&client, "select * from monitoring.rls_status()").await;
+        let all: Vec<&str> = all.lines().collect();
+        assert!(all.len() > 15, "{all:?}");
+        for limit in 0..=all.len() + 1 {
+            let told = told(&client, &first(limit)).await;
+            let expected = all.get(..limit).unwrap_or(&all).join("\n");
+            assert_eq!(told, expected, "{memory} the memory, {limit}");
+        }
+        let view = told(&client, ANSWERS[0]).await;
+        let mut in_view: Vec<&str> = view.lines().collect();
+        in_view.sort_unstable();
+        let mut by_function = all.clone();
+        by_function.sort_unstable();
+        assert_eq!(in_view, by_function, "{memory} the memory");
+        let ranks = told(&client, ranks).await;
+        assert!(ranks.lines().is_sorted(), "worst first: {ranks}");
+        execute(&client, "delete from monitoring.remembered").await;
+    }
+    execute(&client, "rollback").await;
+}
+
 /// Each of these makes another answer true. The last ones need no row of a catalog.
 const CHANGES: [&str; 30] = [
     "create policy more on mute using (id > 0)",

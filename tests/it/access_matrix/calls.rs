@@ -31,7 +31,6 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'pg_class'::regclass, 0",
     ),
     ("monitoring.locks(integer)", "1"),
-    ("monitoring.look_at_rls_status(integer)", "1"),
     (
         "monitoring.make_private(text[])",
         "'table public.monitoring_connections'",
@@ -50,6 +49,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.has_turn(text, text)", "'GET', 'one'"),
     ("monitoring.require_turn(text, text)", "'GET', 'one'"),
     ("monitoring.take_turn(text, text)", "'GET', 'one'"),
+    ("monitoring.rls_kinds(integer)", "1"),
     ("monitoring.rls_status(integer)", "1"),
     ("monitoring.sample(timestamptz)", "now()"),
     ("monitoring.schema_users(oid)", "'monitoring'::regnamespace"),
@@ -289,7 +289,7 @@ insert into monitoring.readiness_reports values
   ('00000000-0000-4000-8000-000000000003', 'hour', now(), now(), now() + interval '1 hour', 'a wedding', 'go', '[]');
 insert into monitoring.request_turns values ('nobody', 'GET', array[now()], array[gen_random_uuid()]);
 insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
-insert into monitoring.remembered_rls_status values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}');
+insert into monitoring.remembered_rls_kinds values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}', '{guests}');
 insert into monitoring.suppressions (fingerprint, reason, until) values ('00000000000000000000000000000000', 'a reason', now() + interval '1 day');
 insert into monitoring.remembered_checks values ('dead-tuples', now(), '{}');
 insert into monitoring.event_states values ('a fingerprint', 'dead-tuples', gen_random_uuid(), now());

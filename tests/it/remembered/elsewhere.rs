@@ -13,8 +13,8 @@ use crate::support::programs::{run, whole_server_programs};
 use crate::support::scratch::unique;
 use crate::support::wait::wait_until;
 
-const LIE: &str = "insert into monitoring.remembered_rls_status
-      select 'public', 'no_such_table', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}';
+const LIE: &str = "insert into monitoring.remembered_rls_kinds
+      select 'public', 'no_such_table', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}', '{no_such_table}';
     insert into monitoring.remembered_column_grants values ('keyed'::regclass, 0, 'SELECT');
     update monitoring.remembered_companions set index_scans = 123456789;
     update monitoring.remembered_tables set index_scans = 123456789;";
@@ -119,7 +119,7 @@ async fn after_a_crash_nothing_is_remembered_and_all_is_answered() {
         victim.is_closed() && database.psql(SUPERUSER, "select").is_ok()
     })
     .await;
-    let left = "select (select count(*) from monitoring.remembered), (select count(*) from monitoring.remembered_rls_status)";
+    let left = "select (select count(*) from monitoring.remembered), (select count(*) from monitoring.remembered_rls_kinds)";
     assert_eq!(database.psql(SUPERUSER, left).as_deref(), Ok("0|0\n"));
     tells_the_truth(&database).await;
 }
