@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-sam test-matrix bench-sql bench-sample bench-http check audit check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-sam test-web test-matrix bench-sql bench-sample bench-http check audit check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ test-api: ## the API, asked everything by its own description, under an emulator
 
 test-sam: ## template.yaml under `sam local`, in Lambda's own container; needs a Docker engine
 	@script/test-sam
+
+test-web: ## the page in a real Chromium on the demo's database, with axe and Lighthouse (ONLY=sign-in; a file of tests/web)
+	@script/test-web $(ONLY)
 
 bench-sql: ## what watching costs the server, beside its floor and the naive form (ONLY=large; small, events)
 	@script/setup build postgres
@@ -67,7 +70,7 @@ package: ## dist/pgvigil.zip, which template.yaml deploys
 	@script/package
 
 setup: ## everything that the other targets would install
-	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda schemathesis sam lint dependencies
+	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda schemathesis sam web lint dependencies
 
 clean: ## removes what was built and installed in the clone
 	cargo clean

@@ -53,6 +53,17 @@ find_postgres() {
     [[ -n $best ]] && printf '%s\n' "$best"
 }
 
+# Prints the path of Chromium, or of Chrome, which is as good; fails when there is none. PGVIGIL_CHROMIUM overrules the search.
+find_chromium() {
+    local name
+    for name in ${PGVIGIL_CHROMIUM:+"$PGVIGIL_CHROMIUM"} chromium chromium-browser google-chrome google-chrome-stable; do
+        # Ubuntu's own chromium-browser may be a script that only tells to install a snap.
+        ! "$name" --version >/dev/null 2>&1 || { command -v "$name" && return; }
+        [[ -z ${PGVIGIL_CHROMIUM:-} ]] || return 1
+    done
+    return 1
+}
+
 # The user PostgreSQL runs as: it refuses root, so root lends it another name.
 postgres_user() {
     if ((EUID != 0)); then
