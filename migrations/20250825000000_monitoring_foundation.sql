@@ -230,6 +230,20 @@ create table if not exists monitoring.settings (
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
       when 'posts_per_minute' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+      when 'lighthouse_requests_per_minute' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+      when 'lighthouse_retention_days' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
+      when 'vitals_beacons_per_minute' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 20 and 100000 and value::numeric % 1 = 0 else false end
+      when 'vitals_total_beacons_per_minute' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 20 and 100000 and value::numeric % 1 = 0 else false end
+      when 'vitals_paths' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 200 and value::numeric % 1 = 0 else false end
+      when 'vitals_minimum_samples' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 100000 and value::numeric % 1 = 0 else false end
+      when 'vitals_retention_days' then
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 30 and 3650 and value::numeric % 1 = 0 else false end
       when 'window_lead_minutes' then
         case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1440 and value::numeric % 1 = 0 else false end
       when 'window_sample_interval_seconds' then
@@ -284,6 +298,13 @@ insert into monitoring.settings (key, value, description) values
   ('remember_from_relations', '5000', 'With this many relations or more the sampler remembers what is costly to look up (docs/operations.md).'),
   ('gets_per_minute', '30', 'GET requests to the API that one token subject may make in any minute.'),
   ('posts_per_minute', '10', 'POST requests to the API that one token subject may make in any minute.'),
+  ('lighthouse_requests_per_minute', '240', 'Requests of Lighthouse CI that one project may make: so many at once, and again as many a minute.'),
+  ('lighthouse_retention_days', '400', 'Days to keep what Lighthouse found.'),
+  ('vitals_beacons_per_minute', '600', 'Web Vitals that one project''s pages may send: so many at once, and again as many a minute.'),
+  ('vitals_total_beacons_per_minute', '1800', 'The same for all projects together.'),
+  ('vitals_paths', '20', 'Paths of a project whose Web Vitals are told apart; what is beyond is one more.'),
+  ('vitals_minimum_samples', '100', 'Web Vitals of an hour are judged from so many on, and again with every so many more.'),
+  ('vitals_retention_days', '90', 'Days to keep what Web Vitals amount to by the day; by the hour it is kept for eight days.'),
   ('window_lead_minutes', '60', 'Minutes before a critical window in which the database is watched as in it.'),
   ('window_sample_interval_seconds', '10', 'Ticks of the sampler in a critical window and its lead time.'),
   ('calendar_view', 'null', 'A view of the business''s own calendar, with its schema: starts_at timestamptz, ends_at timestamptz, label text.'),
@@ -426,10 +447,11 @@ begin
 end
 $$;
 
--- The one source of windows. They are told one by one, also where they overlap. Of rules the next 400 days at most.
-create or replace function monitoring.windows_between(p_from timestamptz, p_to timestamptz) returns table (
+-- The one source of windows. They are told one by one, also where they overlap. Of rules the next 400 days at most. For our own
+-- functions, some of which are called by who has no role: others ask windows_between().
+create or replace function monitoring.known_windows(p_from timestamptz, p_to timestamptz) returns table (
   id uuid, source text, rule_id uuid, starts_at timestamptz, ends_at timestamptz, label text)
-language plpgsql stable security definer
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -437,7 +459,6 @@ declare
   v_rule record;
   v_rules_to timestamptz := least(p_to, p_from + interval '400 days');
 begin
-  perform monitoring.authorize('read');
   if p_from is null or not isfinite(p_from) or p_to is null or p_to < p_from then
     raise exception 'p_to must not be before p_from, and p_from a time' using errcode = 'invalid_parameter_value';
   end if;
@@ -470,6 +491,17 @@ begin
       continue; -- a zone that the server no longer knows must not hide the other windows; monitoring.unknown_zones() tells
     end;
   end loop;
+end
+$$;
+
+create or replace function monitoring.windows_between(p_from timestamptz, p_to timestamptz) returns table (
+  id uuid, source text, rule_id uuid, starts_at timestamptz, ends_at timestamptz, label text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('read');
+  return query select * from monitoring.known_windows(p_from, p_to);
 end
 $$;
 comment on function monitoring.windows_between(timestamptz, timestamptz) is
@@ -685,6 +717,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.calendar_status',
   'function monitoring.check_time_zone()',
   'function monitoring.moment(timestamp, text, boolean)',
+  'function monitoring.known_windows(timestamptz, timestamptz)',
   'function monitoring.windows_between(timestamptz, timestamptz)',
   'function monitoring.window_effect(timestamptz)',
   'function monitoring.setting(text)',

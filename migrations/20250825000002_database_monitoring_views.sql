@@ -1415,6 +1415,7 @@ declare
   v_unresolved bigint;
   v_texts bigint;
   v_samples jsonb;
+  v_pages jsonb;
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
@@ -1432,14 +1433,15 @@ begin
   delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
   get diagnostics v_texts = row_count;
   perform monitoring.forget_announced();
+  v_pages := monitoring.forget_pages();
   v_samples := monitoring.drop_expired_samples();
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
     'statement_texts', v_texts,
-    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'sample_partitions_postponed')::int = 0) || v_samples;
+    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'sample_partitions_postponed')::int = 0) || v_samples || v_pages;
 end
 $$;
 comment on function public.cleanup_old_monitoring_data() is
-  'Deletes events, samples, points, changes and statement texts past their retention; counts by kind. Service only. Overlapping another run it is skipped.';
+  'Deletes events, samples, points, changes, statement texts and what pages measured past their retention; counts by kind. Service only. Overlapping another run it is skipped.';
 
 -- Judgement -----------------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20250825000008", "monitoring_windows"),
     migration!("20250825000009", "monitoring_checks"),
     migration!("20250825000010", "monitoring_bursts"),
+    migration!("20250825000011", "monitoring_lighthouse"),
 ];
 
 /// What a run of `migrate` or `rollback` did.

@@ -1,0 +1,86 @@
+-- Undoes 20250825000011_monitoring_lighthouse.sql: projects and what their pages measured.
+
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
+do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+
+-- Undone by who did it: the rolling back role becomes a member of monitoring_owner for as long as this takes.
+do $become$
+declare
+  v_version int := pg_catalog.current_setting('server_version_num')::int;
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
+  perform pg_catalog.set_config('pgvigil.became_owner', '', false);
+  if not exists (select from pg_catalog.pg_roles where rolname = 'monitoring_owner') then
+    return;
+  end if;
+  if not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    and not pg_catalog.pg_has_role(current_user, 'monitoring_owner', case when v_version >= 160000 then 'SET' else 'MEMBER' end)
+  then
+    execute pg_catalog.format('grant monitoring_owner to %I', current_user)
+      || case when v_version >= 160000 then ' with inherit true, set true' else '' end;
+    perform pg_catalog.set_config('pgvigil.became_owner', current_user, false);
+  end if;
+  perform pg_catalog.set_config('role', 'monitoring_owner', false);
+end
+$become$;
+
+-- Asked by each file before it, too, so that a refusal comes before anything is undone.
+do $critical$
+declare
+  v_critical bigint := 0;
+begin
+  if pg_catalog.to_regclass('public.monitoring_events') is not null
+    and lower(coalesce(pg_catalog.current_setting('pgvigil.discard_events', true), '')) <> 'yes'
+  then
+    select count(*) into v_critical from public.monitoring_events where severity = 'critical' and resolved_at is null;
+  end if;
+  if v_critical > 0 then
+    raise exception 'monitoring_events holds % unresolved critical event(s)', v_critical
+      using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Resolve them, or lose them knowingly: set pgvigil.discard_events = ''yes''; then roll back again.';
+  end if;
+end
+$critical$;
+
+-- Functions that take a row of a table depend on it.
+do $functions$
+begin
+  if pg_catalog.to_regclass('monitoring.lighthouse_projects') is not null then
+    drop function if exists
+      monitoring.admit_lighthouse(text, text), monitoring.project_as_told(monitoring.lighthouse_projects),
+      monitoring.build_as_told(monitoring.lighthouse_builds), monitoring.run_as_told(monitoring.lighthouse_runs, uuid),
+      monitoring.lock_build(uuid, uuid), monitoring.judge_build(monitoring.lighthouse_builds),
+      monitoring.judge_vitals(monitoring.vitals, text);
+  end if;
+end
+$functions$;
+drop function if exists
+  monitoring.is_critical_time(), monitoring.effective_budgets(boolean), monitoring.breaches(text, jsonb, boolean),
+  monitoring.breaches_in_words(jsonb), monitoring.sampled_health(), monitoring.random_hex(), monitoring.token_hash(text),
+  monitoring.create_lighthouse_project(text, text, text), monitoring.rotate_lighthouse_token(text),
+  monitoring.rotate_vitals_key(text), monitoring.revoke_lighthouse_project(text), monitoring.take_ingest_turns(text, int, int),
+  monitoring.lighthouse_project(text, text), monitoring.lighthouse_builds(text, text, text, text, int),
+  monitoring.add_lighthouse_build(text, text, text, text), monitoring.add_lighthouse_run(text, text, uuid, jsonb),
+  monitoring.tell_of_budget(text, text, jsonb, text), monitoring.seal_lighthouse_build(text, text, uuid),
+  monitoring.lighthouse_verdict(text, text, text), monitoring.vital_metrics(), monitoring.vital_bucket(numeric),
+  monitoring.vital_percentile(bigint[], numeric), monitoring.path_class(text), monitoring.known_path(uuid, text),
+  monitoring.add_vitals(text, jsonb), monitoring.vitals_between(timestamptz), monitoring.lighthouse(interval),
+  monitoring.forget_pages();
+drop table if exists monitoring.vitals_paths, monitoring.vitals, monitoring.lighthouse_runs, monitoring.lighthouse_builds,
+  monitoring.ingest_turns, monitoring.lighthouse_projects, monitoring.budgets;
+do $forget$
+begin
+  if pg_catalog.to_regclass('monitoring.migrations') is not null then
+    delete from monitoring.migrations where version = '20250825000011';
+  end if;
+end
+$forget$;
+
+do $return$
+begin
+  perform pg_catalog.set_config('role', pg_catalog.current_setting('pgvigil.migrating_role'), false);
+  if pg_catalog.current_setting('pgvigil.became_owner') <> '' then
+    execute pg_catalog.format('revoke monitoring_owner from %I', pg_catalog.current_setting('pgvigil.became_owner'));
+  end if;
+end
+$return$;
