@@ -304,7 +304,7 @@ insert into monitoring.settings (key, value, description) values
   ('vitals_total_beacons_per_minute', '1800', 'The same for all projects together.'),
   ('vitals_paths', '20', 'Paths of a project whose Web Vitals are told apart; what is beyond is one more.'),
   ('vitals_minimum_samples', '100', 'Web Vitals of an hour are judged from so many on, and again with every so many more.'),
-  ('vitals_retention_days', '90', 'Days to keep what Web Vitals amount to by the day; by the hour it is kept for eight days.'),
+  ('vitals_retention_days', '90', 'Days to keep what Web Vitals amount to by the day; by the hour it is kept for three.'),
   ('window_lead_minutes', '60', 'Minutes before a critical window in which the database is watched as in it.'),
   ('window_sample_interval_seconds', '10', 'Ticks of the sampler in a critical window and its lead time.'),
   ('calendar_view', 'null', 'A view of the business''s own calendar, with its schema: starts_at timestamptz, ends_at timestamptz, label text.'),

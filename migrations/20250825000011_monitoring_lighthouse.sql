@@ -483,6 +483,9 @@ begin
   end if;
   v_build := monitoring.lock_build((v_admitted.project).id, p_build_id);
   v_run := jsonb_populate_record(v_run, p_run);
+  if v_run.fetched_at > now() + interval '1 day' then
+    raise exception 'fetchTime is yet to come' using errcode = 'invalid_parameter_value';
+  end if;
   select * into v_run from monitoring.lighthouse_runs r
   where r.build_id = v_build.id and r.url = v_run.url and r.form_factor = v_run.form_factor and r.fetched_at = v_run.fetched_at;
   if not found then
@@ -495,9 +498,10 @@ begin
     v_run := jsonb_populate_record(v_run, p_run);
     insert into monitoring.lighthouse_runs as r (build_id, url, form_factor, lighthouse_version, fetched_at, performance, accessibility,
       best_practices, seo, lcp_ms, cls, tbt_ms, fcp_ms, si_ms, tti_ms, health_score)
-    values (v_build.id, v_run.url, v_run.form_factor, v_run.lighthouse_version, v_run.fetched_at, v_run.performance, v_run.accessibility,
-      v_run.best_practices, v_run.seo, round(v_run.lcp_ms, 1), round(v_run.cls, 4), round(v_run.tbt_ms, 1), round(v_run.fcp_ms, 1),
-      round(v_run.si_ms, 1), round(v_run.tti_ms, 1), monitoring.sampled_health())
+    values (v_build.id, v_run.url, v_run.form_factor, v_run.lighthouse_version, v_run.fetched_at, trim_scale(v_run.performance),
+      trim_scale(v_run.accessibility), trim_scale(v_run.best_practices), trim_scale(v_run.seo), trim_scale(round(v_run.lcp_ms, 1)),
+      trim_scale(round(v_run.cls, 4)), trim_scale(round(v_run.tbt_ms, 1)), trim_scale(round(v_run.fcp_ms, 1)),
+      trim_scale(round(v_run.si_ms, 1)), trim_scale(round(v_run.tti_ms, 1)), monitoring.sampled_health())
     returning r.* into v_run;
   end if;
   return jsonb_build_object('done', monitoring.run_as_told(v_run, v_build.project_id));
@@ -702,20 +706,41 @@ language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_wanted numeric := p_share * (select sum(c) from unnest(p_counts) c);
-  v_below numeric := 0;
-  v_lower numeric;
-  v_upper numeric;
+  v_wanted float8 := p_share * (select sum(c) from unnest(p_counts) c);
+  v_below float8 := 0;
+  v_lower float8;
+  v_upper float8;
 begin
   for v_bucket in 1..cardinality(p_counts) loop
     if p_counts[v_bucket] > 0 and v_below + p_counts[v_bucket] >= v_wanted then
-      v_lower := case v_bucket when 1 then 0 else power(1.1, v_bucket - 2) end;
-      v_upper := power(1.1, v_bucket - 1);
-      return v_lower + (v_upper - v_lower) * (v_wanted - v_below) / p_counts[v_bucket];
+      v_lower := case v_bucket when 1 then 0 else power(1.1::float8, v_bucket - 2) end;
+      v_upper := power(1.1::float8, v_bucket - 1);
+      return (v_lower + (v_upper - v_lower) * (v_wanted - v_below) / p_counts[v_bucket])::numeric;
     end if;
     v_below := v_below + p_counts[v_bucket];
   end loop;
   return null;
+end
+$$;
+
+-- In the metric's own unit. A bucket reaches past the bound between good and not, but how many were good is known exactly.
+create or replace function monitoring.vital_p75(p_metric text, p_counts bigint[], p_good numeric, p_needs_improvement numeric) returns numeric
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_metric record;
+  v_digits int;
+  v_wanted numeric := 0.75 * (select sum(c) from unnest(p_counts) c);
+  v_p75 numeric;
+begin
+  select * into v_metric from monitoring.vital_metrics() m where m.metric = p_metric;
+  v_digits := case when v_metric.scale > 1 then 4 else 0 end;
+  v_p75 := round(monitoring.vital_percentile(p_counts, 0.75) / v_metric.scale, v_digits);
+  return trim_scale(case
+    when p_good >= v_wanted then least(v_p75, v_metric.good)
+    when p_good + p_needs_improvement >= v_wanted then least(greatest(v_p75, v_metric.good + 10::numeric ^ -v_digits), v_metric.poor)
+    else greatest(v_p75, v_metric.poor + 10::numeric ^ -v_digits) end);
 end
 $$;
 
@@ -727,7 +752,7 @@ as $$
 begin
   return left('/' || coalesce((
     select string_agg(case when s.part ~ '[0-9]{4}|^[0-9]+$|[@%=:]|[^[:ascii:]]|[0-9a-fA-F]{8}|.{33}|[[:cntrl:]]' then ':id' else s.part end, '/' order by s.place)
-    from regexp_split_to_table(btrim(regexp_replace(left(p_path, 2000), '[?#].*$', ''), '/'), '/+') with ordinality s (part, place)
+    from regexp_split_to_table(btrim(regexp_replace(left(p_path, 2000), '^https?://[^/?#]*|[?#].*$', '', 'g'), '/'), '/+') with ordinality s (part, place)
     where s.place <= 4), ''), 120);
 end
 $$;
@@ -755,7 +780,8 @@ begin
 end
 $$;
 
--- A beacon: {"metric", "value", "path"?}. What is wrong with one is an error that names it, and none is counted then.
+-- A beacon: {"metric", "value", "path"?, "sent_ms"? or "sent_at"?}. It counts when it arrives; one that says it is of another
+-- time is none. What is wrong with one is an error that names it, and none is counted then.
 create or replace function monitoring.add_vitals(p_key text, p_beacons jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -787,7 +813,8 @@ begin
   end if;
   for v_beacon in
     select b.value ->> 'metric' as name, case when jsonb_typeof(b.value -> 'value') = 'number' then (b.value ->> 'value')::numeric end as value,
-      b.value ->> 'path' as path, m.*
+      b.value ->> 'path' as path,
+      coalesce(to_timestamp((b.value ->> 'sent_ms')::float8 / 1000), (b.value ->> 'sent_at')::timestamptz) as sent_at, m.*
     from jsonb_array_elements(p_beacons) b (value) left join monitoring.vital_metrics() m on m.metric = b.value ->> 'metric'
   loop
     if v_beacon.metric is null then
@@ -795,6 +822,10 @@ begin
     end if;
     if v_beacon.value is null or v_beacon.value not between 0 and v_beacon.most then
       raise exception 'value must be a number from 0 to % for %', v_beacon.most, v_beacon.metric using errcode = 'invalid_parameter_value';
+    end if;
+    if v_beacon.sent_at not between now() - interval '1 hour' and now() + interval '5 minutes' then
+      raise exception 'timestamp must be of the last hour' using errcode = 'invalid_parameter_value',
+        hint = 'The clock of the page''s machine may be wrong.';
     end if;
     v_path := monitoring.known_path(v_project.id, coalesce(v_beacon.path, '/'));
     v_bucket := monitoring.vital_bucket(v_beacon.value * v_beacon.scale);
@@ -818,7 +849,7 @@ begin
 end
 $$;
 comment on function monitoring.add_vitals(text, jsonb) is
-  'Counts Web Vitals of a project''s pages, by its public key: a list of objects with metric, value and perhaps path.';
+  'Counts Web Vitals of a project''s pages, by its public key: a list of objects with metric, value and perhaps path, sent_ms or sent_at.';
 
 create or replace function monitoring.judge_vitals(p_row monitoring.vitals, p_project text) returns void
 language plpgsql
@@ -826,12 +857,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_is_critical boolean := monitoring.is_critical_time();
-  v_metric record;
+  v_budget text := (select m.budget_metric from monitoring.vital_metrics() m where m.metric = p_row.metric);
   v_breaches jsonb;
 begin
-  select * into v_metric from monitoring.vital_metrics() m where m.metric = p_row.metric;
-  v_breaches := monitoring.breaches('vitals', jsonb_build_object(v_metric.budget_metric,
-    round(monitoring.vital_percentile(p_row.counts, 0.75) / v_metric.scale, case when v_metric.scale > 1 then 4 else 0 end)), v_is_critical);
+  v_breaches := monitoring.breaches('vitals', jsonb_build_object(v_budget,
+    monitoring.vital_p75(p_row.metric, p_row.counts, p_row.good, p_row.needs_improvement)), v_is_critical);
   perform monitoring.tell_of_budget(md5(format('vitals-budget:%s:%s:%s', p_row.project_id, p_row.metric, p_row.path)),
     case when v_is_critical then 'critical' else 'medium' end,
     case when v_breaches <> '[]' then jsonb_build_object('check_id', 'vitals-budget', 'object', format('%s %s', p_row.metric, p_row.path),
@@ -845,7 +875,7 @@ $$;
 
 -- Reading -------------------------------------------------------------------------------------------------------------
 
--- The 60 vitals with the most samples, so that the answer stays small; hours up to two days, six hours up to eight, then days.
+-- The 60 vitals with the most samples, so that the answer stays small; by the hour up to two days, then by the day.
 create or replace function monitoring.vitals_between(p_from timestamptz) returns table (
   project text, metric text, path text, p75 numeric, samples bigint, good_percent numeric, needs_improvement_percent numeric,
   poor_percent numeric, points jsonb)
@@ -855,46 +885,48 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_span text := case when p_from < now() - interval '8 days' then 'day' else 'hour' end;
-  v_point_seconds int := case when v_span = 'day' then 86400 when p_from < now() - interval '2 days' then 21600 else 3600 end;
+  v_span text := case when p_from < now() - interval '2 days' then 'day' else 'hour' end;
+  v_point_seconds int := case v_span when 'day' then 86400 else 3600 end;
   -- What begins before p_from and ends after it belongs to it.
   v_from timestamptz := to_timestamp(floor(extract(epoch from p_from) / v_point_seconds) * v_point_seconds);
 begin
   return query
-    with most as (
-      select v.project_id, v.metric, v.path, sum(v.samples) as samples, sum(v.good) as good, sum(v.needs_improvement) as needs_improvement,
-        sum(v.poor) as poor
+    with told as (
+      select v.*
       from monitoring.vitals v
+        join (
+          select w.project_id, w.metric, w.path from monitoring.vitals w
+          where w.span = v_span and w.at >= v_from
+          group by w.project_id, w.metric, w.path
+          order by sum(w.samples) desc, w.project_id, w.metric, w.path
+          limit 60
+        ) most on most.project_id = v.project_id and most.metric = v.metric and most.path = v.path
       where v.span = v_span and v.at >= v_from
-      group by v.project_id, v.metric, v.path
-      order by sum(v.samples) desc, v.project_id, v.metric, v.path
-      limit 60
     ), spread as (
-      select v.project_id, v.metric, v.path, to_timestamp(floor(extract(epoch from v.at) / v_point_seconds) * v_point_seconds) as at, c.bucket,
-        sum(c.samples) as samples
-      from monitoring.vitals v
-        join most m on m.project_id = v.project_id and m.metric = v.metric and m.path = v.path
-        cross join unnest(v.counts) with ordinality c (samples, bucket)
-      where v.span = v_span and v.at >= v_from
-      group by v.project_id, v.metric, v.path, 4, c.bucket
-    ), points as (
-      select s.project_id, s.metric, s.path, s.at, array_agg(s.samples::bigint order by s.bucket) as counts, sum(s.samples) as samples
+      -- Each point, and all of them together (at is null).
+      select t.project_id, t.metric, t.path, t.at, c.bucket, sum(c.samples)::bigint as samples
+      from told t cross join unnest(t.counts) with ordinality c (samples, bucket)
+      group by grouping sets ((t.project_id, t.metric, t.path, t.at, c.bucket), (t.project_id, t.metric, t.path, c.bucket))
+    ), counted as (
+      select s.project_id, s.metric, s.path, s.at, array_agg(s.samples order by s.bucket) as counts
       from spread s group by s.project_id, s.metric, s.path, s.at
-    ), whole as (
-      select w.project_id, w.metric, w.path, array_agg(w.samples order by w.bucket) as counts
-      from (select s.project_id, s.metric, s.path, s.bucket, sum(s.samples)::bigint as samples from spread s group by 1, 2, 3, 4) w
-      group by w.project_id, w.metric, w.path
+    ), rated as (
+      select t.project_id, t.metric, t.path, t.at, sum(t.samples) as samples, sum(t.good) as good,
+        sum(t.needs_improvement) as needs_improvement, sum(t.poor) as poor
+      from told t group by grouping sets ((t.project_id, t.metric, t.path, t.at), (t.project_id, t.metric, t.path))
+    ), judged as (
+      select r.*, monitoring.vital_p75(r.metric, c.counts, r.good, r.needs_improvement) as p75
+      from rated r
+        join counted c on c.project_id = r.project_id and c.metric = r.metric and c.path = r.path and c.at is not distinct from r.at
     )
-    select p.name, m.metric, m.path, round(monitoring.vital_percentile(w.counts, 0.75) / k.scale, k.digits), m.samples::bigint,
-      round(100 * m.good / m.samples, 1), round(100 * m.needs_improvement / m.samples, 1), round(100 * m.poor / m.samples, 1),
-      (select jsonb_agg(jsonb_build_object('at', o.at, 'p75', round(monitoring.vital_percentile(o.counts, 0.75) / k.scale, k.digits),
-          'samples', o.samples) order by o.at)
-        from points o where o.project_id = m.project_id and o.metric = m.metric and o.path = m.path)
-    from most m
-      join whole w on w.project_id = m.project_id and w.metric = m.metric and w.path = m.path
-      join monitoring.lighthouse_projects p on p.id = m.project_id
-      join (select d.metric, d.scale, case when d.scale > 1 then 4 else 0 end as digits from monitoring.vital_metrics() d) k on k.metric = m.metric
-    order by m.samples desc, p.name, m.metric, m.path;
+    select p.name, j.metric, j.path, j.p75, j.samples::bigint, round(100 * j.good / j.samples, 1),
+      round(100 * j.needs_improvement / j.samples, 1), round(100 * j.poor / j.samples, 1),
+      (select jsonb_agg(jsonb_build_object('at', o.at, 'p75', o.p75, 'samples', o.samples) order by o.at)
+        from judged o
+        where o.project_id = j.project_id and o.metric = j.metric and o.path = j.path and o.at is not null)
+    from judged j join monitoring.lighthouse_projects p on p.id = j.project_id
+    where j.at is null
+    order by j.samples desc, p.name, j.metric, j.path;
 end
 $$;
 
@@ -943,7 +975,7 @@ begin
   where b.created_at < now() - make_interval(days => (monitoring.setting('lighthouse_retention_days') #>> '{}')::int);
   get diagnostics v_builds = row_count;
   delete from monitoring.vitals v
-  where v.span = 'hour' and v.at < now() - interval '9 days'
+  where v.span = 'hour' and v.at < now() - interval '3 days'
     or v.span = 'day' and v.at < now() - make_interval(days => (monitoring.setting('vitals_retention_days') #>> '{}')::int);
   get diagnostics v_vitals = row_count;
   delete from monitoring.vitals_paths p where p.last_seen_on < (now() at time zone 'UTC')::date - 7;
@@ -990,6 +1022,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.vital_metrics()',
   'function monitoring.vital_bucket(numeric)',
   'function monitoring.vital_percentile(bigint[], numeric)',
+  'function monitoring.vital_p75(text, bigint[], numeric, numeric)',
   'function monitoring.path_class(text)',
   'function monitoring.known_path(uuid, text)',
   'function monitoring.add_vitals(text, jsonb)',

@@ -63,7 +63,8 @@ drop function if exists
   monitoring.add_lighthouse_build(text, text, text, text), monitoring.add_lighthouse_run(text, text, uuid, jsonb),
   monitoring.tell_of_budget(text, text, jsonb, text), monitoring.seal_lighthouse_build(text, text, uuid),
   monitoring.lighthouse_verdict(text, text, text), monitoring.vital_metrics(), monitoring.vital_bucket(numeric),
-  monitoring.vital_percentile(bigint[], numeric), monitoring.path_class(text), monitoring.known_path(uuid, text),
+  monitoring.vital_percentile(bigint[], numeric), monitoring.path_class(text), monitoring.vital_p75(text, bigint[], numeric, numeric),
+  monitoring.known_path(uuid, text),
   monitoring.add_vitals(text, jsonb), monitoring.vitals_between(timestamptz), monitoring.lighthouse(interval),
   monitoring.forget_pages();
 drop table if exists monitoring.vitals_paths, monitoring.vitals, monitoring.lighthouse_runs, monitoring.lighthouse_builds,

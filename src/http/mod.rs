@@ -5,6 +5,7 @@ mod dashboard;
 mod health;
 mod identity;
 mod keys;
+mod lighthouse;
 mod limits;
 mod metrics;
 mod openapi;
@@ -18,6 +19,7 @@ mod suppressions;
 mod target;
 mod thresholds;
 mod validation;
+mod vitals;
 mod windows;
 
 use std::{
@@ -30,9 +32,10 @@ use lambda_http::{
     http::{
         HeaderName, HeaderValue, StatusCode,
         header::{
-            ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY,
+            ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+            ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+            ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL,
+            CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY,
             STRICT_TRANSPORT_SECURITY, VARY,
         },
     },
@@ -48,9 +51,13 @@ use dashboard::Dashboard;
 use identity::{Identity, Verifier};
 use limits::{Caller, Limits};
 use problem::Problem;
+use vitals::Sources;
 
 /// Longer than this nobody waits for a dashboard; API Gateway itself gives up after 30 s.
 const REQUEST_BUDGET: Duration = Duration::from_secs(10);
+
+/// Where pages send their Web Vitals.
+const VITALS: &str = "/api/monitoring/vitals";
 
 /// Of a request's time, what is not for statements: identity, connecting, wording the answer.
 const OVERHEAD: Duration = Duration::from_secs(2);
@@ -101,6 +108,7 @@ pub struct Api {
     verifier: Verifier,
     limits: Limits,
     dashboard: Dashboard,
+    sources: Sources,
     allowed_origins: Vec<String>,
 }
 
@@ -108,6 +116,7 @@ pub struct Api {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Health,
+    Lighthouse,
     Metrics,
     OpenApi,
     Performance,
@@ -116,12 +125,14 @@ enum Route {
     Suppressions,
     Thresholds,
     Validation,
+    Vitals,
     Windows,
 }
 
 impl Route {
-    const ALL: [(&str, Self); 10] = [
+    const ALL: [(&str, Self); 12] = [
         ("/api/monitoring/health", Self::Health),
+        ("/api/monitoring/lighthouse", Self::Lighthouse),
         ("/api/monitoring/metrics", Self::Metrics),
         ("/api/monitoring/openapi.json", Self::OpenApi),
         ("/api/monitoring/performance", Self::Performance),
@@ -130,6 +141,7 @@ impl Route {
         ("/api/monitoring/suppressions", Self::Suppressions),
         ("/api/monitoring/thresholds", Self::Thresholds),
         ("/api/monitoring/validation", Self::Validation),
+        (VITALS, Self::Vitals),
         ("/api/monitoring/windows", Self::Windows),
     ];
 
@@ -145,6 +157,7 @@ impl Route {
         match self {
             Self::Performance | Self::Thresholds => "GET, POST, OPTIONS",
             Self::Suppressions | Self::Windows => "GET, POST, DELETE, OPTIONS",
+            Self::Vitals => "POST, OPTIONS",
             _ => "GET, OPTIONS",
         }
     }
@@ -181,6 +194,7 @@ impl Api {
             verifier: Verifier::new(auth, secrets),
             limits: Limits::default(),
             dashboard: Dashboard::new(dashboard),
+            sources: Sources::default(),
             allowed_origins,
         }
     }
@@ -213,7 +227,7 @@ impl Api {
             Ok(success) => success.into_response(),
             Err(problem) => problem.into_response(&request_id),
         };
-        self.allow_origin(origin.as_deref(), &mut response);
+        self.allow_origin(origin.as_deref(), &path, &mut response);
         if request.takes_binary {
             compression::compress(&request.headers, &mut response);
         }
@@ -263,6 +277,10 @@ impl Api {
         started: Instant,
         budget: Duration,
     ) -> Result<Success, Problem> {
+        if lighthouse::is_upload(&request.path) {
+            let database = self.targets.default_target().database;
+            return lighthouse::answer(database, request, access, budget).await;
+        }
         let route = Route::at(&request.path)?;
         match (route, request.method.as_str()) {
             (_, "OPTIONS") => Ok(Success::empty()),
@@ -277,9 +295,20 @@ impl Api {
                 let identity = self.identify(request, access).await?;
                 session::get(&identity, &self.targets, started)
             }
+            (Route::Vitals, "POST") => {
+                let (database, origins) = (
+                    self.targets.default_target().database,
+                    &self.allowed_origins,
+                );
+                vitals::post(database, request, origins, &self.sources, access, budget).await
+            }
+            (Route::Vitals, _) => Err(Problem::method_not_allowed(route.allowed())),
             (_, "GET") => {
                 let (caller, database) = self.admit(request, "GET", request_id, access).await?;
                 let answer = match route {
+                    Route::Lighthouse => {
+                        lighthouse::get(database, &caller, request, access, started, budget).await
+                    }
                     Route::Metrics => {
                         metrics::get(database, &caller, request, access, budget).await
                     }
@@ -372,7 +401,7 @@ impl Api {
     }
 
     /// CORS for the origins that are listed, and only those (Fetch standard, "CORS protocol").
-    fn allow_origin(&self, origin: Option<&str>, response: &mut HttpResponse) {
+    fn allow_origin(&self, origin: Option<&str>, path: &str, response: &mut HttpResponse) {
         if self.allowed_origins.is_empty() {
             return;
         }
@@ -387,6 +416,14 @@ impl Api {
             return;
         };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        // A beacon is sent with the cookies of this origin, of which there are none, and is not sent at all where those are
+        // not welcome (Beacon, section "sendBeacon method").
+        if path == VITALS {
+            headers.insert(
+                ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                HeaderValue::from_static("true"),
+            );
+        }
         headers.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static("GET, POST, DELETE, OPTIONS"),

@@ -82,6 +82,25 @@ impl Problem {
         )
     }
 
+    /// 401 where a project's token or key is missing or not known: it goes where Lighthouse CI or the page puts it.
+    pub(super) fn bad_project_token() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_token",
+            "no project has this token (x-lhci-build-token) or key (?key=)",
+        )
+        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Project"))
+    }
+
+    /// 403 for a page of an origin that is not listed.
+    pub(super) fn forbidden_origin() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "pages of this origin may not send Web Vitals",
+        )
+    }
+
     /// 403: known, but not entitled.
     pub(super) fn forbidden(action: &str) -> Self {
         Self::new(
@@ -112,6 +131,11 @@ impl Problem {
         .with_header(ALLOW, HeaderValue::from_static(allowed))
     }
 
+    /// 409: it cannot be done as things are.
+    pub(super) fn conflict(reason: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", reason)
+    }
+
     /// 413.
     pub(super) fn too_large(limit: &str) -> Self {
         Self::new(
@@ -122,11 +146,11 @@ impl Problem {
     }
 
     /// 415.
-    pub(super) fn unsupported_media_type() -> Self {
+    pub(super) fn unsupported_media_type(types: &[&str]) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
-            "content-type must be application/json",
+            format!("content-type must be {}", types.join(" or ")),
         )
     }
 

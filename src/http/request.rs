@@ -8,8 +8,8 @@ use serde_json::{Map, Value, value::RawValue};
 use super::problem::Problem;
 use crate::event::HttpRequest;
 
-/// The most a body may hold.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+/// The most a body may hold, unless its route says otherwise.
+pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// A query parameter that may be given once.
 pub(super) fn parameter<'a>(
@@ -51,26 +51,48 @@ pub(super) fn choice<T: Copy>(
     found.ok_or_else(|| Problem::invalid(name, &format!("must be one of {}", words())))
 }
 
-/// The body as a JSON object.
-pub(super) fn json_object(request: &HttpRequest) -> Result<Map<String, Value>, Problem> {
+/// The body, of a type that the route takes and not larger than it may be.
+pub(super) fn body<'a>(
+    request: &'a HttpRequest,
+    types: &[&'static str],
+    max_bytes: usize,
+    max_in_words: &str,
+) -> Result<&'a [u8], Problem> {
     let content_type = request
         .headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::unsupported_media_type());
+    if !types
+        .iter()
+        .any(|known| media_type.eq_ignore_ascii_case(known))
+    {
+        return Err(Problem::unsupported_media_type(types));
     }
     let Some(body) = &request.body else {
         return Err(Problem::invalid_body(
             "the body is no base64, as its event says",
         ));
     };
-    if body.len() > MAX_BODY_BYTES {
-        return Err(Problem::too_large("256 kB"));
+    if body.len() > max_bytes {
+        return Err(Problem::too_large(max_in_words));
     }
-    match serde_json::from_slice(body) {
+    Ok(body)
+}
+
+/// A body that says it is JSON.
+pub(super) fn json_body<'a>(
+    request: &'a HttpRequest,
+    max_bytes: usize,
+    max_in_words: &str,
+) -> Result<&'a [u8], Problem> {
+    body(request, &["application/json"], max_bytes, max_in_words)
+}
+
+/// The body as a JSON object.
+pub(super) fn json_object(request: &HttpRequest) -> Result<Map<String, Value>, Problem> {
+    match serde_json::from_slice(json_body(request, MAX_BODY_BYTES, "256 kB")?) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Problem::invalid_body("the body must be a JSON object")),
         Err(error) => Err(Problem::invalid_body(&format!(
@@ -121,7 +143,7 @@ pub(super) fn timestamp(fields: &Map<String, Value>, name: &str) -> Result<Strin
     ))
 }
 
-fn is_timestamp(text: &str) -> bool {
+pub(super) fn is_timestamp(text: &str) -> bool {
     const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
     let fits = |text: &[u8], shape: &[u8]| {
         let mut pairs = text.iter().zip(shape);

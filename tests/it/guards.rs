@@ -124,6 +124,10 @@ fn requests(event: &str, until: &str) -> Vec<(&'static str, Request)> {
         ("GET trends", get("query_type=trends")),
         ("GET events", get("query_type=events")),
         ("GET metrics", Request::get("/api/monitoring/metrics", "")),
+        (
+            "GET lighthouse",
+            Request::get("/api/monitoring/lighthouse", "time_range=30d"),
+        ),
         ("GET windows", Request::get("/api/monitoring/windows", "")),
         (
             "GET past windows",

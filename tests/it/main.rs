@@ -37,6 +37,8 @@ mod identity;
 mod judging;
 // What a time-series database scrapes.
 mod metrics;
+// What pages measured: Lighthouse CI's uploads, budgets, Web Vitals.
+mod lighthouse;
 // How often a subject may ask, whoever counts.
 mod limits;
 // Who waits for whom.

@@ -68,12 +68,7 @@ const SECTIONS: [Section; 9] = [
         Function("monitoring.statements", "int"),
         false,
     ),
-    Section::new(
-        "locks",
-        "locks",
-        Function("monitoring.locks", "int"),
-        false,
-    ),
+    Section::new("locks", "locks", Function("monitoring.locks", "int"), false),
     Section::new(
         "trends",
         "trends",

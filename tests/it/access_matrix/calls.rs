@@ -248,6 +248,98 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'{}', '{}', 1, now()",
     ),
     ("monitoring.remember_checks(text)", "null"),
+    (
+        "monitoring.known_windows(timestamptz, timestamptz)",
+        "now(), now()",
+    ),
+    ("monitoring.effective_budgets(boolean)", "false"),
+    (
+        "monitoring.breaches(text, jsonb, boolean)",
+        "'vitals', '{}', false",
+    ),
+    ("monitoring.breaches_in_words(jsonb)", "'[]'"),
+    ("monitoring.token_hash(text)", "'a token'"),
+    (
+        "monitoring.create_lighthouse_project(text, text, text)",
+        "'another project'",
+    ),
+    ("monitoring.rotate_lighthouse_token(text)", "'a project'"),
+    ("monitoring.rotate_vitals_key(text)", "'a project'"),
+    ("monitoring.revoke_lighthouse_project(text)", "'a project'"),
+    (
+        "monitoring.take_ingest_turns(text, integer, integer)",
+        "'a bucket', 60, 1",
+    ),
+    ("monitoring.admit_lighthouse(text, text)", "'a token', null"),
+    (
+        "monitoring.project_as_told(monitoring.lighthouse_projects)",
+        "null",
+    ),
+    (
+        "monitoring.build_as_told(monitoring.lighthouse_builds)",
+        "null",
+    ),
+    (
+        "monitoring.run_as_told(monitoring.lighthouse_runs, uuid)",
+        "null, null",
+    ),
+    // By a token that nobody has: the guard of these.
+    ("monitoring.lighthouse_project(text, text)", "'no token'"),
+    (
+        "monitoring.lighthouse_builds(text, text, text, text, integer)",
+        "'no token', 'a-project', null, null, 1",
+    ),
+    (
+        "monitoring.add_lighthouse_build(text, text, text, text)",
+        "'no token', 'a-project', 'main', 'a1b2'",
+    ),
+    (
+        "monitoring.add_lighthouse_run(text, text, uuid, jsonb)",
+        "'no token', 'a-project', '00000000-0000-4000-8000-000000000005', '{}'",
+    ),
+    (
+        "monitoring.seal_lighthouse_build(text, text, uuid)",
+        "'no token', 'a-project', '00000000-0000-4000-8000-000000000005'",
+    ),
+    (
+        "monitoring.lighthouse_verdict(text, text, text)",
+        "'no token', 'a-project', 'a1b2'",
+    ),
+    ("monitoring.add_vitals(text, jsonb)", "'no key', '[]'"),
+    // By the token of the project that is there.
+    ("monitoring.lighthouse_project(text, text)", "'a token'"),
+    (
+        "monitoring.lock_build(uuid, uuid)",
+        "'00000000-0000-4000-8000-000000000004', '00000000-0000-4000-8000-000000000005'",
+    ),
+    (
+        "monitoring.tell_of_budget(text, text, jsonb, text)",
+        "'no fingerprint', 'low', null, null",
+    ),
+    (
+        "monitoring.judge_build(monitoring.lighthouse_builds)",
+        "null",
+    ),
+    ("monitoring.vital_bucket(numeric)", "1"),
+    (
+        "monitoring.vital_percentile(bigint[], numeric)",
+        "'{1}', 0.75",
+    ),
+    (
+        "monitoring.vital_p75(text, bigint[], numeric, numeric)",
+        "'LCP', '{1}', 1, 0",
+    ),
+    ("monitoring.path_class(text)", "'/'"),
+    (
+        "monitoring.known_path(uuid, text)",
+        "'00000000-0000-4000-8000-000000000004', '/'",
+    ),
+    (
+        "monitoring.judge_vitals(monitoring.vitals, text)",
+        "row('hour', now(), '00000000-0000-4000-8000-000000000004', 'LCP', '/', 1, 1, 0, 0, array[1] || array_fill(0, array[127]))::monitoring.vitals, 'a project'",
+    ),
+    ("monitoring.vitals_between(timestamptz)", "now()"),
+    ("monitoring.lighthouse(interval)", "'1 hour'"),
     ("monitoring.validation(jsonb)", "null"),
 ];
 
@@ -294,5 +386,15 @@ insert into monitoring.suppressions (fingerprint, reason, until) values ('000000
 insert into monitoring.remembered_checks values ('dead-tuples', now(), '{}');
 insert into monitoring.event_states values ('a fingerprint', 'dead-tuples', gen_random_uuid(), now());
 insert into monitoring.outbox (detail_type, dedup_key, detail) values ('pgvigil.event.opened.v1', 'a key', '{}');
+insert into monitoring.lighthouse_projects (id, name, slug, base_branch, token_hash)
+values ('00000000-0000-4000-8000-000000000004', 'a project', 'a-project', 'main', monitoring.token_hash('a token'));
+insert into monitoring.lighthouse_builds (id, project_id, branch, hash)
+values ('00000000-0000-4000-8000-000000000005', '00000000-0000-4000-8000-000000000004', 'main', 'a1b2');
+insert into monitoring.lighthouse_runs (build_id, url, form_factor, lighthouse_version, fetched_at)
+values ('00000000-0000-4000-8000-000000000005', 'https://shop.example/', 'mobile', '12.6.1', '2025-06-07 20:30+00');
+insert into monitoring.ingest_turns values ('nobody', now());
+insert into monitoring.vitals values ('day', '2025-06-07 00:00+00', '00000000-0000-4000-8000-000000000004', 'LCP', '/', 1, 1, 0, 0,
+  array[1] || array_fill(0, array[127]));
+insert into monitoring.vitals_paths values ('00000000-0000-4000-8000-000000000004', '/', '2025-06-07');
 reset role;
 ";

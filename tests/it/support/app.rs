@@ -308,6 +308,7 @@ pub(crate) struct Request {
     headers: Vec<(String, String)>,
     body: Option<String>,
     authorizer: Value,
+    source_ip: String,
 }
 
 impl Request {
@@ -319,6 +320,7 @@ impl Request {
             headers: Vec::new(),
             body: None,
             authorizer: Value::Null,
+            source_ip: "203.0.113.7".to_owned(),
         }
     }
 
@@ -337,11 +339,30 @@ impl Request {
     }
 
     pub(crate) fn post(path: &str, body: &str) -> Self {
-        let request = Self {
-            body: Some(body.to_owned()),
-            ..Self::new("POST", path)
-        };
+        let request = Self::new("POST", path).with_body(body);
         request.header("content-type", "application/json")
+    }
+
+    pub(crate) fn with_body(self, body: &str) -> Self {
+        Self {
+            body: Some(body.to_owned()),
+            ..self
+        }
+    }
+
+    /// From another address.
+    pub(crate) fn from(self, source_ip: &str) -> Self {
+        Self {
+            source_ip: source_ip.to_owned(),
+            ..self
+        }
+    }
+
+    pub(crate) fn asking(self, query: &str) -> Self {
+        Self {
+            query: query.to_owned(),
+            ..self
+        }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -393,7 +414,7 @@ impl Request {
                     "method": self.method,
                     "path": self.path,
                     "protocol": "HTTP/1.1",
-                    "sourceIp": "203.0.113.7",
+                    "sourceIp": self.source_ip,
                     "userAgent": "test",
                 },
                 "requestId": "request",
@@ -432,7 +453,7 @@ impl Request {
                 "apiId": "api",
                 "authorizer": self.authorizer,
                 "httpMethod": self.method,
-                "identity": { "sourceIp": "203.0.113.7", "userAgent": "test" },
+                "identity": { "sourceIp": self.source_ip, "userAgent": "test" },
                 "path": format!("/prod{}", self.path),
                 "protocol": "HTTP/1.1",
                 "requestId": "request",
