@@ -5,7 +5,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use ring::digest::{SHA256, digest};
+use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, types::Type};
 
 use super::{Database, DbError, Query, Session};
@@ -370,8 +370,7 @@ async fn scalar(
 }
 
 fn hex_sha256(text: &str) -> String {
-    digest(&SHA256, text.as_bytes())
-        .as_ref()
+    Sha256::digest(text)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
