@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use pgvigil::config::{CloudWatchMetrics, METRICS};
 use pgvigil::event::Event;
 use serde_json::Value;
 
@@ -169,7 +170,7 @@ fn each_metric_is_documented_with_its_unit() {
         .map(|(name, unit)| (name.to_owned(), unit.to_owned()))
         .collect();
     assert_eq!(documented, described);
-    assert_eq!(described.len(), 20, "the section says how many");
+    assert_eq!(described.len(), METRICS.len(), "the section says how many");
 }
 
 /// Names of variables in the table at the head of `config.rs`, the one list that the others follow.
@@ -337,6 +338,85 @@ fn each_alarm_tells_somebody_and_says_what_silence_means() {
         }
     }
     assert_eq!(alarms.len(), 4);
+}
+
+/// A sum that nobody checks is wrong after the next change.
+#[test]
+fn what_it_costs_is_counted_as_in_the_template() {
+    let page = read("docs/cost.md");
+    let number = |cell: &str| cell.trim_matches('*').replace(',', "").parse::<f64>().ok();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .filter(|cells: &Vec<&str>| cells.len() == 5)
+        .collect();
+    let cents = |dollars: f64| (dollars * 100.0).round();
+    let (mut items, mut sums, mut totals_seen) = (Vec::new(), [0.0, 0.0], 0);
+    for cells in &rows {
+        let numbers: Vec<f64> = cells[1..].iter().filter_map(|cell| number(cell)).collect();
+        match (numbers.as_slice(), cells[0]) {
+            ([quantity, price, month, beyond], name) => {
+                assert_eq!(cents(quantity * price), cents(*month), "{name}");
+                assert!(*beyond == 0.0 || beyond == month, "{name}");
+                items.push((name, *quantity));
+                sums = [sums[0] + month, sums[1] + beyond];
+            }
+            (totals, "**together**") => {
+                let totals: Vec<f64> = totals.iter().map(|&total| cents(total)).collect();
+                assert_eq!(totals, sums.map(cents));
+                totals_seen += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(totals_seen, 1, "{rows:?}");
+    assert!(items.len() >= 10, "{rows:?}");
+    let head = page.split("\n## ").next().expect("the head");
+    let told = format!(
+        "**{:.2} dollars a month by list price, {:.2} with",
+        sums[0], sums[1]
+    );
+    assert!(
+        head.contains(&told),
+        "the head says something other than {told}"
+    );
+
+    let template = template();
+    let resources = template["Resources"].as_mapping().expect("resources");
+    let of_type = |name: &str| {
+        let types = resources.values().filter_map(|it| it["Type"].as_str());
+        types.filter(|it| *it == name).count()
+    };
+    let schedules = resources["Function"]["Properties"]["Events"].as_mapping();
+    let schedules = schedules.map_or(0, |events| events.len());
+    let parameters = template["Parameters"].as_mapping().expect("parameters");
+    let names = parameters.keys().filter_map(|name| name.as_str());
+    let secrets = names.filter(|name| name.ends_with("SecretArn")).count();
+    let published = CloudWatchMetrics::default();
+    let published = METRICS
+        .iter()
+        .filter(|name| published.contains(name))
+        .count();
+    for (part, counted) in [
+        ("metrics of ours", published),
+        ("alarms", of_type("AWS::CloudWatch::Alarm")),
+        ("Secrets Manager, secrets", secrets),
+    ] {
+        let item = items.iter().find(|(name, _)| name.contains(part));
+        let (name, quantity) = item.unwrap_or_else(|| panic!("no row of {part}"));
+        assert_eq!(*quantity, counted as f64, "{name}");
+    }
+    let memory = &resources["Function"]["Properties"]["MemorySize"];
+    let memory = memory.as_u64().expect("the function's memory");
+    for said in [
+        format!("of {schedules} schedules"),
+        format!("The function has {memory} MB"),
+        format!("would be {:.2}", METRICS.len() as f64 * 0.3),
+    ] {
+        assert!(page.contains(&said), "cost.md does not say: {said}");
+    }
+    assert_eq!(METRICS.len(), 20, "the page says how many");
 }
 
 /// Same commit, same bytes: when it was zipped, by whom and from where leaves no trace.
