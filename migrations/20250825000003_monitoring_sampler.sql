@@ -264,6 +264,11 @@ begin
   if not (v_source.is_created and v_source.is_usable and v_source.is_loaded) then
     return; -- monitoring.degraded() says so
   end if;
+  if not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
+    -- Only our own statements have an identity now. When the others have theirs again, they are not new: that look is a first one.
+    delete from monitoring.statement_counters;
+    return;
+  end if;
   execute format(
     'with seen as materialized ('
       'select s.queryid as query_id, s.userid as user_id, coalesce(%3$s, true) as toplevel, s.calls, s.total_%2$s as exec_ms, s.rows, '
@@ -384,9 +389,11 @@ $$;
 comment on function monitoring.sample_tables(timestamptz, timestamptz) is
   'Keeps what happened to the 50 tables that changed most since the look before; p_since_at null: there was none.';
 
--- Everything watched as it is now. p_newer: of relations only those whose row in pg_class was written by a transaction of that
--- age or younger, since the scan is cheap and wording 10,000 access lists is not.
-create or replace function monitoring.look_at_watched(p_newer int default null) returns setof monitoring.watched
+-- Everything watched as it is now. p_newer: of relations and functions only those whose row in the catalog was written by a
+-- transaction of that age or younger, since the scan is cheap and wording 10,000 access lists is not; policies that are older are
+-- there without a text: as they were. p_columns: whether somebody's rights to a column may have changed, which is not seen in
+-- the row of its table.
+create or replace function monitoring.look_at_watched(p_newer int default null, p_columns boolean default true) returns setof monitoring.watched
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -398,29 +405,47 @@ begin
   return query
     with namespaces as materialized (
       select n.* from pg_namespace n where monitoring.is_application_schema(n.nspname, v_schemas)
+    ), by_column as materialized (
+      select distinct g.table_oid from monitoring.column_grants() g where p_newer is null or p_columns
     ), relations as materialized (
-      select c.oid, c.relkind, n.nspname, c.relname, c.relacl, c.relrowsecurity, c.relforcerowsecurity
+      select c.oid, c.relkind, n.nspname, c.relname, c.relrowsecurity, c.relforcerowsecurity,
+        concat(coalesce(c.relacl::text, 'owner only'), case when p_newer is not null or k.table_oid is not null then (
+          select string_agg(format(', column %I %s', a.attname, a.attacl), '' order by a.attnum)
+          from pg_attribute a where a.attrelid = c.oid and a.attacl is not null and not a.attisdropped) end) as granted
       from pg_class c join namespaces n on n.oid = c.relnamespace
+        left join by_column k on k.table_oid = c.oid
       where c.reltype <> 0 and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
-        and (p_newer is null or age(c.xmin) <= p_newer)
+        and (p_newer is null or age(c.xmin) <= p_newer
+          -- Who has rights to a column now, and who had.
+          or p_columns and (k.table_oid is not null
+            or c.oid::text in (select w.key from monitoring.watched w where w.kind = 'grant' and w.state like '%, column %')))
     )
     select 'rls', r.oid::text, format('%I.%I', r.nspname, r.relname),
       case when not r.relrowsecurity then 'off' when r.relforcerowsecurity then 'on, forced' else 'on' end
     from relations r where r.relkind in ('r', 'p')
     union all
-    select 'grant', r.oid::text, format('%I.%I', r.nspname, r.relname), coalesce(r.relacl::text, 'owner only')
+    select 'grant', r.oid::text, format('%I.%I', r.nspname, r.relname), r.granted
     from relations r
     union all
     select 'grant', 'schema ' || n.oid, format('schema %I', n.nspname), coalesce(n.nspacl::text, 'owner only')
     from namespaces n
     union all
-    -- The expressions by their digest: to print one opens the table and would wait for DDL on it.
-    select 'policy', p.oid::text, format('policy %I on %I.%I', p.polname, n.nspname, c.relname),
-      concat_ws(', ', case when p.polpermissive then 'permissive' else 'restrictive' end,
+    -- A function is everybody's as long as nobody said otherwise.
+    select 'grant', 'function ' || p.oid, format('function %s', p.oid::regprocedure), coalesce(p.proacl::text, 'everybody')
+    from pg_proc p join namespaces n on n.oid = p.pronamespace
+    where p.oid >= 16384 and (p_newer is null or age(p.xmin) <= p_newer)
+    union all
+    -- The expressions by their digest: to print one opens the table and would wait for DDL on it. Where in the text of its
+    -- statement each part of one stood (to 16) says nothing of it.
+    select 'policy', p.oid::text, case when k.is_told then format('policy %I on %I.%I', p.polname, n.nspname, c.relname) end,
+      case when k.is_told then concat_ws(', ', case when p.polpermissive then 'permissive' else 'restrictive' end,
         'for ' || case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
         'to ' || (select string_agg(case u.r when 0 then 'public' else pg_get_userbyid(u.r)::text end, ' ' order by u.r) from unnest(p.polroles) as u (r)),
-        'expression ' || left(md5(concat(p.polqual::text, '/', p.polwithcheck::text)), 8))
+        'expression ' || left(md5((
+          select string_agg(ltrim(e.part, '-0123456789'), '' order by e.place)
+          from unnest(string_to_array(concat(p.polqual::text, '/', p.polwithcheck::text), 'location ')) with ordinality e (part, place))), 8)) end
     from pg_policy p join pg_class c on c.oid = p.polrelid join namespaces n on n.oid = c.relnamespace
+      cross join lateral (select p_newer is null or age(p.xmin) <= p_newer as is_told) k
     union all
     select 'role', r.oid::text, r.rolname::text,
       concat_ws(', ', case when r.rolcanlogin then 'login' else 'no login' end, case when r.rolsuper then 'superuser' end,
@@ -434,7 +459,8 @@ begin
     where pg_get_userbyid(m.member) !~ '^(pg_|monitoring_)';
 end
 $$;
-comment on function monitoring.look_at_watched(int) is 'Row-level security, grants, policies, roles and memberships: a text each, another one when they are changed.';
+comment on function monitoring.look_at_watched(int, boolean) is
+  'Row-level security, grants (of columns too, and of functions), policies, roles and memberships: a text each, another one when they are changed; null: as it was.';
 
 -- Custom parameters, commands and connection strings can hold secrets: of those only that they changed.
 create or replace function monitoring.look_at_settings() returns setof monitoring.watched
@@ -469,7 +495,7 @@ begin
   ), differing as materialized (
     select s.*, w.state as was, w.key is null as is_new
     from seen s left join monitoring.watched w on w.kind = s.kind and w.key = s.key
-    where w.key is null or w.state <> s.state or w.name <> s.name
+    where w.key is null and s.state is not null or w.state <> s.state or w.name <> s.name
   ), kept as (
     insert into monitoring.watched select d.kind, d.key, d.name, d.state from differing d
     on conflict (kind, key) do update set name = excluded.name, state = excluded.state
@@ -503,24 +529,27 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 declare
-  v_written text := monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members');
+  v_written text := monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_proc');
+  -- Nobody gets a column's privileges but by an update: tables come and go without any.
+  v_columns text := pg_stat_get_tuples_updated('pg_attribute'::regclass);
   v_configured text := concat_ws(' ', extract(epoch from pg_conf_load_time()), extract(epoch from pg_postmaster_start_time()),
     monitoring.catalog_writes('pg_db_role_setting'));
   v_is_whole boolean := coalesce((p_noted ->> 'whole_at')::timestamptz < now() - interval '1 hour', true);
   v_xmin text := pg_snapshot_xmin(pg_current_snapshot())::text;
   v_changed bigint := 0;
 begin
-  if v_is_whole or v_written is distinct from p_noted ->> 'written' then
+  if v_is_whole or v_written is distinct from p_noted ->> 'written' or v_columns is distinct from p_noted ->> 'columns' then
     -- What a transaction wrote that ran at the last look was not seen by it.
     v_changed := monitoring.note_differences('{rls,grant,policy,role,membership}', v_is_whole,
-      array(select w from monitoring.look_at_watched(case when not v_is_whole then age(((p_noted ->> 'xmin')::xid8)::xid) end) w));
+      array(select w from monitoring.look_at_watched(case when not v_is_whole then age(((p_noted ->> 'xmin')::xid8)::xid) end,
+        v_columns is distinct from p_noted ->> 'columns') w));
   else
     v_xmin := p_noted ->> 'xmin';
   end if;
   if v_is_whole or v_configured is distinct from p_noted ->> 'configured' then
     v_changed := v_changed + monitoring.note_differences('{setting}', true, array(select w from monitoring.look_at_settings() w));
   end if;
-  return jsonb_build_object('written', v_written, 'configured', v_configured, 'xmin', v_xmin, 'changed', v_changed,
+  return jsonb_build_object('written', v_written, 'columns', v_columns, 'configured', v_configured, 'xmin', v_xmin, 'changed', v_changed,
     'whole_at', case when v_is_whole then to_jsonb(now()) else p_noted -> 'whole_at' end);
 end
 $$;
@@ -578,12 +607,13 @@ $$;
 
 -- What was seen, and what became of the events by it. Neither takes the sample with it.
 create or replace function monitoring.judge_sample(p_tick_at timestamptz, p_backends monitoring.seen_backend[],
-  out seen jsonb, out events jsonb, out problem text)
+  out seen jsonb, out events jsonb, out problem text, out was_cancelled boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
 begin
+  was_cancelled := false;
   seen := monitoring.assess('sample', p_backends);
   -- What is told from memory was heard when it was new.
   events := monitoring.reconcile(
@@ -595,6 +625,7 @@ begin
     from public.monitoring_events e where e.resolved_at is null));
 exception
   when query_canceled then
+    was_cancelled := true;
     problem := 'cancelled';
   when others then
     problem := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
@@ -631,6 +662,8 @@ declare
   v_name text;
   v_reason text;
   v_shed text;
+  v_is_slow boolean := false;
+  v_used_up text;
   v_skipped jsonb := '[]';
   v_parts jsonb := '{}';
 begin
@@ -659,23 +692,35 @@ begin
 
   v_backends := monitoring.look_at_backends();
   v_sample := monitoring.collect_sample(v_backends);
-  -- What changed is known before it is judged.
-  foreach v_name in array '{changes,rollup,judgement,remember,table_checks,checks,statements,texts,tables,size}'::text[] loop
+  -- What changed is known before it is judged. A time limit strikes once in a statement: when a part has caught it, nothing more is
+  -- begun but the sample's own row.
+  foreach v_name in array '{changes,judgement,rollup,remember,table_checks,checks,statements,texts,tables,size}'::text[] loop
     if v_name = 'judgement' then
-      select j.seen, j.events, j.problem into v_seen, v_events, v_reason from monitoring.judge_sample(v_tick_at, v_backends) j;
-      if v_reason is not null then
-        v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_reason);
+      if v_used_up is not null then
+        v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_used_up);
+        continue;
+      end if;
+      select j.seen, j.events, j.problem, j.was_cancelled into v_run from monitoring.judge_sample(v_tick_at, v_backends) j;
+      v_seen := v_run.seen;
+      v_events := v_run.events;
+      if v_run.problem is not null then
+        v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_run.problem);
+      end if;
+      if v_run.was_cancelled then
+        v_used_up := 'the time was used up by the judgement';
       end if;
       -- What the cheap part leaves of the budget is the others', and a fifth of it at least: seldom is better than never.
       v_left_ms := greatest(v_budget_ms / 5, v_budget_ms - 1000 * extract(epoch from clock_timestamp() - v_started_at)::numeric);
       -- A server in trouble is not asked for more than its heartbeat.
+      v_is_slow := clock_timestamp() > v_started_at + v_budget_ms * interval '10 milliseconds';
       v_shed := case
         when v_shed is not null then v_shed
         when (v_seen #>> '{metrics,connection_utilization_percent}')::numeric > 90
           then format('%s percent of the connections are taken', v_seen #>> '{metrics,connection_utilization_percent}')
-        when clock_timestamp() > v_started_at + v_budget_ms * interval '10 milliseconds'
-          then format('the cheap part took %s ms', round(extract(epoch from clock_timestamp() - v_started_at) * 1000))
+        when v_is_slow then format('the cheap part took %s ms', round(extract(epoch from clock_timestamp() - v_started_at) * 1000))
       end;
+      -- But what would make the cheap part cheaper cannot wait for it to be cheap.
+      v_is_slow := v_is_slow and v_shed like 'the cheap part%';
       continue;
     end if;
     select * into v_part from monitoring.sampler_parts p where p.part = v_name;
@@ -686,7 +731,8 @@ begin
         then format('failed %s times, tried again at %s: %s', v_part.failures, to_char(v_part.next_at at time zone 'UTC', 'HH24:MI:SS"Z"'), v_part.problem)
       when v_part.next_at > v_tick_at
         then format('takes %s ms, its turn is at %s', round(v_part.cost_ms), to_char(v_part.next_at at time zone 'UTC', 'HH24:MI:SS"Z"'))
-      when v_part.budget_share is not null then v_shed
+      when v_used_up is not null then v_used_up
+      when v_part.budget_share is not null and not (v_is_slow and v_name in ('remember', 'table_checks')) then v_shed
     end;
     if v_reason is not null then
       if v_reason <> '' then
@@ -700,8 +746,11 @@ begin
     if v_run.problem is not null then
       v_skipped := v_skipped || jsonb_build_object('part', v_name, 'reason', v_run.problem);
     end if;
-    if v_shed is null and (v_run.was_cancelled or clock_timestamp() > v_started_at + interval '5 seconds') then
+    if v_run.was_cancelled then
+      v_used_up := format('the time was used up by %s', v_name);
+    elsif clock_timestamp() > v_started_at + interval '5 seconds' and (v_shed is null or v_is_slow) then
       v_shed := format('the time was used up by %s', v_name);
+      v_is_slow := false;
     end if;
   end loop;
 
@@ -754,7 +803,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.sample_statements(timestamptz, timestamptz)',
   'function monitoring.note_statement_texts()',
   'function monitoring.sample_tables(timestamptz, timestamptz)',
-  'function monitoring.look_at_watched(int)',
+  'function monitoring.look_at_watched(int, boolean)',
   'function monitoring.look_at_settings()',
   'function monitoring.note_differences(text[], boolean, monitoring.watched[])',
   'function monitoring.note_changes(jsonb)',

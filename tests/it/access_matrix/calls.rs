@@ -112,7 +112,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.sample_tables(timestamptz, timestamptz)",
         "'2025-06-07 20:31+00', null",
     ),
-    ("monitoring.look_at_watched(integer)", "null"),
+    ("monitoring.look_at_watched(integer, boolean)", "null"),
     ("monitoring.note_changes(jsonb)", "null"),
     (
         "monitoring.note_differences(text[], boolean, monitoring.watched[])",

@@ -12,11 +12,13 @@ async fn changes(client: &tokio_postgres::Client) -> Vec<String> {
     told.lines().map(str::to_owned).collect()
 }
 
+/// What tells that somebody may have changed something.
+const WRITTEN: &str = "concat_ws(' ', monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_proc'), \
+    pg_stat_get_tuples_updated('pg_attribute'::regclass))";
+
 /// The counters say that somebody wrote; which takes up to a second.
 async fn counted(client: &tokio_postgres::Client, since: &str) {
-    let condition = format!(
-        "select monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members') is distinct from '{since}'"
-    );
+    let condition = format!("select {WRITTEN} is distinct from '{since}'");
     statistics_arrive(client, &condition).await;
 }
 
@@ -24,8 +26,9 @@ async fn written(client: &tokio_postgres::Client) -> String {
     // What was written before has to have arrived, or it would be taken for what comes next.
     tokio::time::sleep(std::time::Duration::from_millis(1600)).await;
     execute(client, "select pg_stat_clear_snapshot()").await;
-    let written = "select monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members')";
-    text(client, written).await.unwrap_or_default()
+    text(client, &format!("select {WRITTEN}"))
+        .await
+        .unwrap_or_default()
 }
 
 #[tokio::test]
@@ -128,6 +131,135 @@ async fn what_changed_in_privileges_is_known_at_the_next_sample() {
     assert!(changes.is_empty(), "{changes:?}");
 }
 
+/// What is granted on a column is not written to the row of its table, and what is granted on a function to no table at all.
+#[tokio::test]
+async fn grants_on_columns_and_functions_are_watched() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (agent, client, observer) = (
+        agent(&database).await,
+        database.superuser().await,
+        database.superuser().await,
+    );
+    execute(
+        &client,
+        "create role planner; create table guests (id int primary key, name text); grant select (name) on guests to planner;
+         create function seat(guest int) returns int language sql as 'select 1'",
+    )
+    .await;
+    sample(&agent, 50).await;
+    assert!(changes(&observer).await.is_empty());
+
+    let mut minutes_ago = 49;
+    for (change, from, to) in [
+        (
+            "grant select (id) on guests to planner",
+            "grant public.guests: owner only, column name {planner=r/postgres} > ",
+            "owner only, column id {planner=r/postgres}, column name {planner=r/postgres}",
+        ),
+        (
+            "revoke select (id, name) on guests from planner",
+            "grant public.guests: owner only, column id ",
+            " > owner only",
+        ),
+        (
+            "revoke execute on function seat(int) from public",
+            "grant function public.seat(integer): everybody > {postgres=X/postgres}",
+            "",
+        ),
+        (
+            "grant execute on function seat(int) to planner",
+            "grant function public.seat(integer): {postgres=X/postgres} > ",
+            ",planner=X/postgres}",
+        ),
+    ] {
+        let before = written(&observer).await;
+        execute(&client, change).await;
+        counted(&observer, &before).await;
+        sample(&agent, minutes_ago).await;
+        minutes_ago -= 1;
+        let changes = changes(&observer).await;
+        assert_eq!(changes.len(), 1, "{change}: {changes:?}");
+        assert!(
+            changes[0].starts_with(from) && changes[0].ends_with(to),
+            "{change}: {changes:?}"
+        );
+    }
+
+    // What is new has not changed, however it is granted; nor what is written anew with the same rights.
+    for statement in [
+        "create table venues (id int)",
+        "grant select (id) on venues to planner",
+        "create function table_for(guest int) returns int language sql as 'select 2'",
+        "create or replace function seat(guest int) returns int language sql as 'select 3'",
+        "alter table guests alter column name set not null",
+    ] {
+        execute(&client, statement).await;
+    }
+    written(&observer).await;
+    sample(&agent, minutes_ago).await;
+    let changes = changes(&observer).await;
+    assert!(changes.is_empty(), "{changes:?}");
+}
+
+/// To 16 a policy's expression is kept with the places at which its parts stood in the statement that made it.
+#[tokio::test]
+async fn a_policy_that_is_made_again_in_other_spacing_is_the_same() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (agent, client, observer) = (
+        agent(&database).await,
+        database.superuser().await,
+        database.superuser().await,
+    );
+    execute(
+        &client,
+        "create table guests (id int, name text);
+         create policy own on guests using (id = 12 and exists (select from guests g where g.name = 'location 12'))",
+    )
+    .await;
+    sample(&agent, 50).await;
+    let before = written(&observer).await;
+    execute(
+        &client,
+        "alter policy own on guests using (   id =    12 and exists (select from   guests g where g.name = 'location 12'))",
+    )
+    .await;
+    counted(&observer, &before).await;
+    sample(&agent, 49).await;
+    let told = changes(&observer).await;
+    assert!(told.is_empty(), "{told:?}");
+
+    // Dropped and made anew it was gone in between; but what it was it is again, and nobody is warned.
+    let before = written(&observer).await;
+    execute(
+        &client,
+        "drop policy own on guests; create policy own on guests
+           using (id = 12 and exists (select from guests g where g.name = 'location 12'))",
+    )
+    .await;
+    counted(&observer, &before).await;
+    sample(&agent, 48).await;
+    let found = "select count(*) from monitoring.check_rls_changed()";
+    assert_eq!(text(&observer, found).await.as_deref(), Some("0"));
+    assert_eq!(changes(&observer).await.len(), 2);
+
+    for (n, other) in ["id = 13", "id = 1 or id = 12", "name = 'location 13'"]
+        .into_iter()
+        .enumerate()
+    {
+        let before = written(&observer).await;
+        execute(
+            &client,
+            &format!("alter policy own on guests using ({other})"),
+        )
+        .await;
+        counted(&observer, &before).await;
+        sample(&agent, 47 - i32::try_from(n).unwrap_or(0)).await;
+        assert_eq!(changes(&observer).await.len(), 1, "{other}");
+    }
+}
+
 /// The counters are lost in a crash and can be reset; every hour everything is looked at whatever they say.
 #[tokio::test]
 async fn what_the_counters_did_not_tell_is_found_within_the_hour() {
@@ -148,7 +280,7 @@ async fn what_the_counters_did_not_tell_is_found_within_the_hour() {
     counted(&client, &before).await;
     // As if they had not been counted.
     let noted = "update monitoring.sampler_parts set noted = noted || jsonb_build_object('written',
-        monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members')) where part = 'changes'";
+        monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_proc')) where part = 'changes'";
     execute(&client, noted).await;
     sample(&agent, 48).await;
     assert!(changes(&client).await.is_empty());
