@@ -577,8 +577,15 @@ declare
       and l.database = (select d.oid from pg_database d where d.datname = current_database()));
 begin
   return query
-    with owned as materialized (
-      select d.objid as sequence_oid, format('%I.%I', t.nspname, t.relname) as table_name, a.attname as column_name,
+    with owners as materialized (
+      -- Whose each one is, if anybody's: of all that depends on a table few are sequences.
+      select s.*, d.objid as owned_oid, d.refobjid as table_oid, d.refobjsubid as column_number
+      from pg_sequence s
+        left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
+          and d.deptype in ('a', 'i')
+      where not s.seqcycle
+    ), known as (
+      select o.*, t.nspname as table_schema, t.relname as table_name, a.attname as column_name,
         case a.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max
       from (
           select c.oid, n.nspname, c.relname
@@ -587,25 +594,19 @@ begin
           order by c.reltuples desc
           limit 200
         ) t
-        join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = t.oid and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
-        join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
+        join owners o on o.table_oid = t.oid
+        join pg_attribute a on a.attrelid = t.oid and a.attnum = o.column_number
+      union all
+      (select o.*, null, null, null, null from owners o where o.owned_oid is null limit 50)
     ), sequences as materialized (
-      select n.nspname, c.relname, s.seqmin, s.seqmax, s.seqincrement, k.table_name, k.column_name, k.column_max, r.is_readable,
-        case when r.is_readable and s.seqrelid <> all (v_locked) then pg_sequence_last_value(s.seqrelid) end as last_value
-      from (
-          select o.* from owned o
-          union all
-          (select f.seqrelid, null, null, null
-          from pg_sequence f
-          where not exists (
-            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = f.seqrelid and d.deptype in ('a', 'i'))
-          limit 50)
-        ) k
-        join pg_sequence s on s.seqrelid = k.sequence_oid
-        join pg_class c on c.oid = s.seqrelid
+      select n.nspname, c.relname, k.seqmin, k.seqmax, k.seqincrement, case when k.column_name is not null then format('%I.%I', k.table_schema, k.table_name) end as table_name,
+        k.column_name, k.column_max, r.is_readable,
+        case when r.is_readable and k.seqrelid <> all (v_locked) then pg_sequence_last_value(k.seqrelid) end as last_value
+      from known k
+        join pg_class c on c.oid = k.seqrelid
         join pg_namespace n on n.oid = c.relnamespace
         cross join lateral (select case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'select') end as is_readable) r
-      where not s.seqcycle and c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
+      where c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
     ), used as (
       select s.*, round(case when s.seqincrement > 0
           then 100 * (s.last_value::numeric - s.seqmin + 1) / (least(s.seqmax, coalesce(s.column_max, s.seqmax))::numeric - s.seqmin + 1)
@@ -621,7 +622,7 @@ begin
     union all
     (select 'sequence-exhaustion', format('%I.%I', u.nspname, u.relname), u.percent,
       format('it stands at %s; %s takes values up to %s', u.last_value,
-        coalesce(format('column %I of %s', u.column_name, u.table_name), 'it'),
+        case when u.table_name is not null then format('column %I of %s', u.column_name, u.table_name) else 'it' end,
         case when u.seqincrement > 0 then least(u.seqmax, coalesce(u.column_max, u.seqmax)) else u.seqmin end),
       case when u.table_name is not null and coalesce(u.column_max, u.seqmax) <= 2147483647
         then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',

@@ -11,3 +11,8 @@ select setval('guests_id_seq', 2100000000);
 -- given: wider numbers
 alter table guests alter id type bigint;
 -- then: none
+-- given: one that belongs to no table
+create sequence tickets maxvalue 1000;
+grant select on all sequences in schema public to monitoring_owner;
+select setval('tickets', 800);
+-- then: warning public.tickets
