@@ -1009,16 +1009,28 @@ comment on function monitoring.look_at_rls_kinds() is
 
 -- A row for each kind and not for each table: to hand ten thousand rows through a function takes longer than to find them. Kinds
 -- are known by the first of their tables, so the first so many tables are all in the first so many kinds.
-create or replace function monitoring.rls_kinds(p_limit int default null) returns setof monitoring.remembered_rls_kinds
+create or replace function monitoring.rls_kinds(p_limit int default null) returns table (
+  schemaname name, tablenames name[], rls_enabled boolean, rls_status text, policy_count bigint,
+  security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 begin
   perform monitoring.authorize('read');
   if monitoring.is_remembered('rls_status') then
-    return query select * from monitoring.remembered_rls_kinds k order by k.risk_rank, k.schemaname, k.known_by limit p_limit;
+    return query
+      select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
+        k.exposed_to, k.reasons
+      from monitoring.remembered_rls_kinds k
+      order by k.risk_rank, k.schemaname, k.known_by
+      limit p_limit;
   else
-    return query select * from monitoring.look_at_rls_kinds() limit p_limit;
+    return query
+      select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
+        k.exposed_to, k.reasons
+      from monitoring.look_at_rls_kinds() k -- in this order
+      limit p_limit;
   end if;
 end
 $$;
