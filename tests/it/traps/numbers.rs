@@ -208,3 +208,43 @@ async fn joining_pg_locks_to_itself_blames_innocent_readers() {
     let ours: Vec<i32> = one(&client, &ours).await.get(0);
     assert_eq!(ours, [holder.pid]);
 }
+
+/// The numbers of an hour in which nothing happened are those of an hour in which nobody looked.
+#[tokio::test]
+async fn idle_and_outage_look_identical_without_a_heartbeat() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    // Idle until half an hour ago, then nothing.
+    let history = "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - d) from generate_series(0, 1) d;
+        insert into monitoring.samples (tick_at, sampled_at, duration_ms, health_score, commits, rollbacks, active_sessions)
+        select t, t, 1, 100, 1000, 0, 0
+        from (select to_timestamp(floor(extract(epoch from now()) / 60 - age) * 60) as t from generate_series(30, 59) age) s";
+    execute(&client, history).await;
+    let half = |is_idle: &str| {
+        format!(
+            "from monitoring.trends('1 hour') t where (t.at < now() - interval '29 minutes') = {is_idle}"
+        )
+    };
+    let moved = |is_idle: &str| {
+        format!(
+            "select coalesce(sum(t.transactions_per_second), 0)::text {}",
+            half(is_idle)
+        )
+    };
+    let (idle, outage) = (moved("true"), moved("false"));
+    let (idle, outage): (String, String) = (
+        one(&client, &idle).await.get(0),
+        one(&client, &outage).await.get(0),
+    );
+    assert_eq!(idle, outage, "the trap: nothing moved");
+    let looked =
+        |is_idle: &str| format!("select coalesce(sum(t.samples), 0)::int8 {}", half(is_idle));
+    let idle: i64 = one(&client, &looked("true")).await.get(0);
+    let outage: i64 = one(&client, &looked("false")).await.get(0);
+    assert!((29..=30).contains(&idle) && outage == 0, "{idle}, {outage}");
+    let gap = "select count(*) from monitoring.findings() where check_id = 'sampler-gap'";
+    assert_eq!(one(&client, gap).await.get::<_, i64>(0), 1);
+    // Idle and looked at it is none.
+    execute(&client, "select monitoring.sample()").await;
+    assert_eq!(one(&client, gap).await.get::<_, i64>(0), 0);
+}
