@@ -1426,6 +1426,7 @@ declare
   v_resolved bigint;
   v_unresolved bigint;
   v_texts bigint;
+  v_announcements jsonb;
   v_samples jsonb;
   v_pages jsonb;
 begin
@@ -1444,12 +1445,12 @@ begin
     now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
   delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
   get diagnostics v_texts = row_count;
-  perform monitoring.forget_announced();
+  v_announcements := monitoring.forget_announced();
   v_pages := monitoring.forget_pages();
   v_samples := monitoring.drop_expired_samples();
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
     'statement_texts', v_texts,
-    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'sample_partitions_postponed')::int = 0) || v_samples || v_pages;
+    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'sample_partitions_postponed')::int = 0) || v_announcements || v_samples || v_pages;
 end
 $$;
 comment on function public.cleanup_old_monitoring_data() is

@@ -82,6 +82,7 @@ insert into monitoring.checks (check_id, category, cadence, title) values
   ('deadlocks', 'server', 'sample', 'Transactions deadlock'),
   ('unsafe-setting', 'server', 'slow', 'A setting is at fault'),
   ('sampler-gap', 'monitor', 'sample', 'Nobody has watched'),
+  ('unannounced', 'monitor', 'sample', 'Changes of events are not announced'),
   ('blind-spot', 'monitor', 'sample', 'The monitor cannot see'),
   ('check-failed', 'monitor', 'sample', 'A check could not be made')
 on conflict (check_id) do nothing;
@@ -116,6 +117,7 @@ insert into monitoring.thresholds (check_id, warning, critical, unit, window_fac
   ('deadlocks', 1, 10, 'deadlocks', 0.9, 'Deadlocks in the last hour.'),
   ('unsafe-setting', 1, 2, 'level', 1, '1: a setting costs speed or hides trouble; 2: it can lose data.'),
   ('sampler-gap', 3, 15, 'ticks', 0.9, 'No sample was taken for this many sampling intervals.'),
+  ('unannounced', 1, 100, 'announcements', 1, 'Announcements that were given up, or that wait for more than an hour though somebody tries to publish them.'),
   ('blind-spot', 1, 1, 'flag', 1, 'The monitor cannot see something it needs.'),
   ('check-failed', 1, 2, 'level', 1, '1: a check has failed; 2 is never.')
 on conflict (check_id) do nothing;
@@ -468,6 +470,37 @@ begin
       format('the last sample was taken at %s', to_char(p_last_sample_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
       'Look at the schedule that sends {"task":"sample"} and at the log of the function.'
     where p_last_sample_at is not null;
+end
+$$;
+
+-- Where nobody publishes there is no bus, and nobody waits for it.
+create or replace function monitoring.check_unannounced() returns setof monitoring.candidate
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Whoever publishes begins with the oldest.
+  if coalesce((select o.attempts from monitoring.outbox o where o.published_at is null order by o.place limit 1), 0) = 0 then
+    return;
+  end if;
+  return query
+    with unpublished as materialized (
+      select o.place, o.created_at, o.detail_type, o.last_error, o.given_up_at from monitoring.outbox o where o.published_at is null
+    )
+    select 'unannounced', 'waiting', count(*)::numeric,
+      format('since %s, and publishing fails: %s', to_char(min(u.created_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        coalesce((array_agg(u.last_error order by u.place) filter (where u.last_error is not null))[1], 'nobody said why')),
+      'Look at the bus (EVENT_BUS_NAME), the function''s right to events:PutEvents, and its log. What waits for 30 days is lost.'
+    from unpublished u
+    where u.given_up_at is null and u.created_at < now() - interval '1 hour'
+    having count(*) > 0
+    union all
+    select 'unannounced', 'given up', count(*)::numeric,
+      format('the bus refuses %s and takes others: %s', min(u.detail_type), coalesce(min(u.last_error), 'nobody said why')),
+      'See what it is: select * from monitoring.outbox where given_up_at is not null. To try again, as the owner: update monitoring.outbox set given_up_at = null, attempts = 0 where given_up_at is not null. It is forgotten after a week.'
+    from unpublished u
+    where u.given_up_at is not null
+    having count(*) > 0;
 end
 $$;
 
@@ -1162,6 +1195,7 @@ begin
         when 'cache-misses' then v_candidates := array(select c from monitoring.check_cache_misses(v_hour) c);
         when 'deadlocks' then v_candidates := array(select c from monitoring.check_deadlocks(v_hour) c);
         when 'sampler-gap' then v_candidates := array(select c from monitoring.check_sampler_gap(v_last_sample_at) c);
+        when 'unannounced' then v_candidates := array(select c from monitoring.check_unannounced() c);
         when 'blind-spot' then v_candidates := array(select c from monitoring.check_blind_spot(p_blind) c);
       end case;
       if v_candidates <> '{}' then
@@ -1521,7 +1555,8 @@ as $$ select coalesce(pg_catalog.array_position('{low,medium,high,critical}'::pg
 -- what goes up and down is announced once. Not found by a check that was made, three samples running: resolved by itself.
 -- Back within an hour: the same event again, which then waits twice as long before it resolves itself, and twice as long
 -- again the next time (up to 96 samples), so that what flaps is announced ever more rarely. Resolved by somebody: nothing more
--- is heard of it until it has been gone for three samples and comes back.
+-- is heard of it until it has been gone for three samples and comes back. Suppressed findings come along, with their `until`:
+-- they are no events, but they have their place among the hundred that a check tells.
 create or replace function monitoring.reconcile(p_findings jsonb, p_checks_run text[], p_at timestamptz default now()) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -1663,11 +1698,13 @@ create table if not exists monitoring.outbox (
   last_error   text,
   -- Whoever took it has until then to say how it went.
   leased_until timestamptz,
-  published_at timestamptz
+  published_at timestamptz,
+  -- Refused by itself, again and again, while others went out: it is tried no more.
+  given_up_at  timestamptz
 );
 create index if not exists outbox_unpublished_idx on monitoring.outbox (place) where published_at is null;
 create index if not exists outbox_published_at_idx on monitoring.outbox (published_at) where published_at is not null;
-comment on table monitoring.outbox is 'Changes of events that are to be announced, each until it is published; published ones are kept for 7 days.';
+comment on table monitoring.outbox is 'Changes of events that are to be announced, each until it is published or given up; both are kept for 7 days after.';
 
 -- A trigger, so that no way of changing an event can leave it out. Only what checks made is told in words: what a person or
 -- program recorded may be anything, and whoever is announced to can look it up.
@@ -1706,6 +1743,8 @@ create or replace trigger monitoring_events_announce_change after update of reso
 
 -- A lease and not a lock: publishing takes longer than a transaction should. Whoever dies with a batch gives it back by
 -- letting the lease run out; then it is published twice under one dedup_key. After a failure it rests, ever longer up to an hour.
+-- What has failed three times goes alone from then on (attempts says so to the publisher), so that one that is refused takes no
+-- other with it.
 create or replace function monitoring.outbox_batch(p_limit int default 10) returns table (
   id uuid, created_at timestamptz, detail_type text, dedup_key text, detail jsonb, attempts int)
 language plpgsql security definer
@@ -1723,7 +1762,7 @@ begin
       set leased_until = clock_timestamp() + interval '1 minute', attempts = o.attempts + 1
       from (
         select d.id from monitoring.outbox d
-        where d.published_at is null and (d.leased_until is null or d.leased_until <= clock_timestamp())
+        where d.published_at is null and d.given_up_at is null and (d.leased_until is null or d.leased_until <= clock_timestamp())
         order by d.place
         limit p_limit
         for update skip locked
@@ -1739,6 +1778,7 @@ $$;
 comment on function monitoring.outbox_batch(int) is
   'Takes what is to be announced, oldest first, for a minute in which nobody else gets it. Service only.';
 
+-- One that was refused alone eight times, over an hour and more, while another was published, is at fault itself.
 create or replace function monitoring.outbox_mark(p_results jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -1751,44 +1791,53 @@ begin
     raise exception 'results must be a JSON array of objects with id and error' using errcode = 'invalid_parameter_value';
   end if;
   with results as (
-    select distinct on (r.id) r.id, r.error
-    from jsonb_to_recordset(p_results) as r (id uuid, error text)
+    select distinct on (r.id) r.id, r.error, coalesce(r.is_its_own, false) as is_its_own
+    from jsonb_to_recordset(p_results) as r (id uuid, error text, is_its_own boolean)
     order by r.id, r.error nulls first -- published once is published
   ), marked as (
     update monitoring.outbox o
     set published_at = case when r.error is null then clock_timestamp() end, last_error = left(r.error, 500),
       leased_until = case when r.error is not null
-        then clock_timestamp() + least(interval '1 hour', interval '10 seconds' * (1 << least(o.attempts, 10))) end
+        then clock_timestamp() + least(interval '1 hour', interval '10 seconds' * (1 << least(o.attempts, 10))) end,
+      given_up_at = case when r.error is not null and r.is_its_own and o.attempts >= 8 and (
+          exists (select from results s where s.error is null)
+          or exists (select from monitoring.outbox p where p.published_at > greatest(o.created_at, clock_timestamp() - interval '1 hour')))
+        then clock_timestamp() end
     from results r
-    where o.id = r.id and o.published_at is null
-    returning o.published_at is not null as is_published
+    where o.id = r.id and o.published_at is null and o.given_up_at is null
+    returning o.published_at is not null as is_published, o.given_up_at is not null as is_given_up
   )
-  select jsonb_build_object('published', count(*) filter (where m.is_published), 'failed', count(*) filter (where not m.is_published))
+  select jsonb_build_object('published', count(*) filter (where m.is_published), 'failed', count(*) filter (where not m.is_published),
+      'given_up', count(*) filter (where m.is_given_up))
     into v_counts
   from marked m;
   return v_counts;
 end
 $$;
 comment on function monitoring.outbox_mark(jsonb) is
-  'How announcing went: [{"id": ..., "error": null or text}]. Without an error it is published, with one it is due again after a rest. Service only.';
+  'How announcing went: [{"id", "error": null or text, "is_its_own": refused, in a call of its own}]. Without an error it is published, with one it is due again after a rest, or given up. Service only.';
 
--- What was announced is kept for a week, so that a doubt can be settled. What nobody fetches, as where there is no bus, is
--- kept for a month.
-create or replace function monitoring.forget_announced() returns bigint
+-- What was announced is kept for a week, so that a doubt can be settled, and so is what was given up. What nobody fetches, as
+-- where there is no bus, is kept for a month, and then lost: that is counted.
+create or replace function monitoring.forget_announced() returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_forgotten bigint;
+  v_published bigint;
+  v_lost bigint;
 begin
+  delete from monitoring.outbox o where o.published_at < now() - interval '7 days';
+  get diagnostics v_published = row_count;
   delete from monitoring.outbox o
-  where o.published_at < now() - interval '7 days' or o.published_at is null and o.created_at < now() - interval '30 days';
-  get diagnostics v_forgotten = row_count;
+  where o.published_at is null and (o.given_up_at < now() - interval '7 days' or o.created_at < now() - interval '30 days');
+  get diagnostics v_lost = row_count;
   delete from monitoring.suppressions s where s.until < now() - interval '30 days';
-  return v_forgotten;
+  return jsonb_build_object('announcements', v_published, 'announcements_lost', v_lost);
 end
 $$;
-comment on function monitoring.forget_announced() is 'Deletes from the outbox what is past its time, and suppressions that ended a month ago; for the clean-up.';
+comment on function monitoring.forget_announced() is
+  'Deletes from the outbox what is past its time, and suppressions that ended a month ago; says how much was announced and how much never was. For the clean-up.';
 
 -- Privileges ----------------------------------------------------------------------------------------------------------
 
@@ -1826,6 +1875,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_cache_misses(monitoring.seen_hour)',
   'function monitoring.check_deadlocks(monitoring.seen_hour)',
   'function monitoring.check_sampler_gap(timestamptz)',
+  'function monitoring.check_unannounced()',
   'function monitoring.check_blind_spot(text[])',
   'function monitoring.check_check_failed(jsonb)',
   'function monitoring.platform_roles()',

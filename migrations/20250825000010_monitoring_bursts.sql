@@ -58,7 +58,8 @@ comment on function monitoring.sample_interval_seconds() is
   'Seconds between two ticks of the sampler: a setting, and another one in a critical window and its lead time.';
 
 -- Schedules go by the minute at best, so in a window one invocation takes several samples, until the next invocation's own tick:
--- that of its schedule, which is one usual interval later. Where no tick is left until then: null.
+-- that of its schedule, which is one usual interval later. Where no tick is left until then: null; and to a sample that somebody
+-- took by hand, which no next invocation follows.
 create or replace function monitoring.next_sample(p_scheduled_at timestamptz, p_until timestamptz) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -70,12 +71,12 @@ declare
   v_next timestamptz;
   v_until timestamptz;
 begin
-  if v_interval >= v_usual then
+  if v_interval >= v_usual or p_scheduled_at is null then
     return null;
   end if;
   v_next := to_timestamp((floor(extract(epoch from v_now) / v_interval) + 1) * v_interval);
   v_until := coalesce(p_until, to_timestamp(
-    floor((extract(epoch from least(coalesce(p_scheduled_at, v_now), v_now)) + v_usual) / v_interval) * v_interval));
+    floor((extract(epoch from least(p_scheduled_at, v_now)) + v_usual) / v_interval) * v_interval));
   if v_next >= v_until then
     return null;
   end if;
@@ -110,14 +111,14 @@ begin
 end
 $$;
 
--- What is still to be announced, as far as it matters. Volatile, to see what the same statement has marked.
+-- What is still to be announced, as far as it matters; what was given up is not. Volatile, to see what the same statement has marked.
 create or replace function monitoring.outbox_left() returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform monitoring.authorize('operate');
-  return (select count(*) from (select from monitoring.outbox o where o.published_at is null limit 1000) o);
+  return (select count(*) from (select from monitoring.outbox o where o.published_at is null and o.given_up_at is null limit 1000) o);
 end
 $$;
 comment on function monitoring.outbox_left() is 'How much is still to be announced, 1000 at most. Service only.';
@@ -150,7 +151,7 @@ begin
     'left', monitoring.outbox_left(),
     'is_any_due', exists (
       select from monitoring.outbox o
-      where o.published_at is null and (o.leased_until is null or o.leased_until <= clock_timestamp())));
+      where o.published_at is null and o.given_up_at is null and (o.leased_until is null or o.leased_until <= clock_timestamp())));
 end
 $$;
 comment on function monitoring.after_sample(timestamptz, timestamptz, timestamptz, text, text) is

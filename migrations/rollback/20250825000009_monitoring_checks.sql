@@ -60,7 +60,7 @@ drop function if exists
   monitoring.check_foreign_key_without_index(), monitoring.check_invalid_index(), monitoring.check_duplicate_index(),
   monitoring.check_unused_index(), monitoring.check_sequence_exhaustion(), monitoring.check_sequential_scans(monitoring.seen_scanned[]),
   monitoring.check_statement_regression(), monitoring.platform_roles(), monitoring.check_check_failed(jsonb),
-  monitoring.check_blind_spot(text[]), monitoring.check_sampler_gap(timestamptz),
+  monitoring.check_blind_spot(text[]), monitoring.check_unannounced(), monitoring.check_sampler_gap(timestamptz),
   monitoring.check_deadlocks(monitoring.seen_hour), monitoring.check_cache_misses(monitoring.seen_hour),
   monitoring.check_temp_files(monitoring.seen_hour), monitoring.check_frequent_checkpoints(monitoring.seen_hour),
   monitoring.check_archiving_failed(), monitoring.check_replication_lag(), monitoring.check_replication_slot(),

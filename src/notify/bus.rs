@@ -21,6 +21,9 @@ const CALL_BYTES: usize = 256 * 1024;
 /// What one entry may have of it: a target such as SQS gets it in an envelope, and takes 256 kB with that.
 const ENTRY_BYTES: usize = 240 * 1024;
 
+/// After so many calls in a row that failed, it is not the entries.
+const HOPELESS: u32 = 3;
+
 /// What is left of a text in an entry that is cut down.
 const CUT_CHARACTERS: usize = 1000;
 
@@ -32,6 +35,8 @@ pub(super) struct Announcement {
     pub(super) detail: Map<String, Value>,
     /// When it happened, RFC 3339; else it is when it is announced.
     pub(super) happened_at: Option<String>,
+    /// It has a call of its own: with others it has failed too often.
+    pub(super) is_alone: bool,
 }
 
 /// An event bus of EventBridge.
@@ -62,18 +67,31 @@ impl Bus {
     }
 
     /// Announces these in order, and says of each in the same order whether EventBridge has it, or why not.
-    pub(super) async fn put(&self, announcements: &[Announcement]) -> Vec<Result<(), String>> {
+    ///
+    /// A call is refused as a whole where a single entry of it is at fault. Such entries come to stand alone
+    /// ([`Announcement::is_alone`]), and that one of those is refused says nothing of the next.
+    pub(super) async fn put(&self, announcements: &[Announcement]) -> Vec<Result<(), Failure>> {
         let entries: Vec<Entry<'_>> = announcements.iter().map(Entry::from).collect();
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut rest = entries.as_slice();
+        let mut failed_in_a_row = 0;
         while !rest.is_empty() {
             let (call, later) = rest.split_at(fitting(rest));
             match self.call(call).await {
-                Ok(results) => outcomes.extend(results),
-                // The next call would fare no better.
-                Err(reason) => {
-                    outcomes.resize(entries.len(), Err(reason));
-                    break;
+                Ok(results) => {
+                    failed_in_a_row = 0;
+                    outcomes.extend(results);
+                }
+                Err(failure) => {
+                    failed_in_a_row += 1;
+                    let is_its_own =
+                        failure.is_refusal && call.iter().all(|entry| entry.of.is_alone);
+                    outcomes.resize(outcomes.len() + call.len(), Err(failure.clone()));
+                    if !is_its_own || failed_in_a_row >= HOPELESS {
+                        // The next call would fare no better.
+                        outcomes.resize(entries.len(), Err(Failure::of(failure.reason)));
+                        break;
+                    }
                 }
             }
             rest = later;
@@ -81,7 +99,7 @@ impl Bus {
         outcomes
     }
 
-    async fn call(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<(), String>>, String> {
+    async fn call(&self, entries: &[Entry<'_>]) -> Result<Vec<Result<(), Failure>>, Failure> {
         let wanted = entries.iter().map(|entry| entry.request(&self.name));
         let answer = self
             .client
@@ -89,18 +107,42 @@ impl Bus {
             .set_entries(Some(wanted.collect()))
             .send()
             .await
-            .map_err(|error| reason(&error))?;
+            .map_err(|error| Failure {
+                reason: reason(&error),
+                is_refusal: error.raw_response().is_some(),
+            })?;
         // In the order of the request (API reference, PutEvents). What is not answered for is not there.
         let mut results = answer.entries().iter();
         let of_each = entries.iter().map(|_| match results.next() {
             Some(result) => match (result.error_code(), result.event_id()) {
-                (Some(code), _) => Err(code.to_owned()),
+                (Some(code), _) => Err(Failure {
+                    reason: code.to_owned(),
+                    is_refusal: true,
+                }),
                 (None, Some(_)) => Ok(()),
-                (None, None) => Err("no answer for it".to_owned()),
+                (None, None) => Err(Failure::of("no answer for it")),
             },
-            None => Err("no answer for it".to_owned()),
+            None => Err(Failure::of("no answer for it")),
         });
         Ok(of_each.collect())
+    }
+}
+
+/// Why something was not announced.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) reason: String,
+    /// The service has looked at it and does not take it; else it was not reached, or not tried.
+    pub(super) is_refusal: bool,
+}
+
+impl Failure {
+    /// Not a refusal.
+    pub(super) fn of(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            is_refusal: false,
+        }
     }
 }
 
@@ -149,10 +191,13 @@ impl Entry<'_> {
 
 /// How many of these go into one call; one at least.
 fn fitting(entries: &[Entry<'_>]) -> usize {
+    if entries.first().is_some_and(|entry| entry.of.is_alone) {
+        return 1;
+    }
     let mut bytes = 0;
     let fit = entries.iter().take(CALL_ENTRIES).take_while(|entry| {
         bytes += entry.size();
-        bytes <= CALL_BYTES
+        bytes <= CALL_BYTES && !entry.of.is_alone
     });
     fit.count().max(1)
 }
@@ -214,6 +259,7 @@ mod tests {
             detail_type: "pgvigil.event.opened.v1".to_owned(),
             detail,
             happened_at: None,
+            is_alone: false,
         }
     }
 
@@ -240,6 +286,22 @@ mod tests {
         assert_eq!(calls(&[10; 23]), [10, 10, 3]);
         assert_eq!(calls(&[100_000, 100_000, 100_000, 10]), [2, 2]);
         assert_eq!(calls(&[240_000, 240_000]), [1, 1]);
+    }
+
+    #[test]
+    fn what_has_failed_too_often_goes_alone() {
+        let mut announcements = [1; 6].map(sized);
+        for n in [0, 3, 4] {
+            announcements[n].is_alone = true;
+        }
+        let entries: Vec<Entry<'_>> = announcements.iter().map(Entry::from).collect();
+        let mut rest = entries.as_slice();
+        let mut counts = Vec::new();
+        while !rest.is_empty() {
+            counts.push(fitting(rest));
+            rest = &rest[fitting(rest)..];
+        }
+        assert_eq!(counts, [1, 2, 1, 1, 1]);
     }
 
     #[test]

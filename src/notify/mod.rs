@@ -78,6 +78,13 @@ impl Notifier {
             return Some(json!({"published": 0, "failed": 0, "left": after["left"]}));
         }
         let published = outbox::publish(bus, target, budget.min(PATIENCE)).await;
+        if published.given_up > 0 {
+            tracing::error!(
+                target = target.name,
+                given_up = published.given_up,
+                "the bus refuses what is given up now, and takes others: monitoring.outbox has it"
+            );
+        }
         if let Some(problem) = &published.problem {
             tracing::warn!(
                 target = target.name,
@@ -150,6 +157,7 @@ fn announcement(detail_type: &str, detail: Value) -> Announcement {
         detail_type: detail_type.to_owned(),
         detail,
         happened_at: None,
+        is_alone: true,
     }
 }
 
@@ -160,7 +168,7 @@ async fn put(bus: &Bus, target: &str, announcement: Announcement, budget: Durati
     let problem = match tokio::time::timeout(budget, put).await {
         Ok(outcomes) => match outcomes.into_iter().next() {
             Some(Ok(())) => return true,
-            Some(Err(problem)) => problem,
+            Some(Err(failure)) => failure.reason,
             None => "no answer for it".to_owned(),
         },
         Err(_) => "no answer in time".to_owned(),

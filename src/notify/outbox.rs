@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::{Bus, bus::Announcement};
+use super::{
+    Bus,
+    bus::{Announcement, Failure},
+};
 use crate::db::{Database, DbError, Query, Session, Target};
 
 /// As many as go into one call.
@@ -17,6 +20,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// In less time nothing is taken out of the outbox: it would only rest until its lease is over.
 const WORTH_TRYING: Duration = Duration::from_secs(2);
 
+/// After so many attempts an entry goes alone: the call is refused as a whole where one entry is at fault.
+const TOGETHER: u64 = 3;
+
 /// What is left of the time for saying how it went.
 const MARKING: Duration = Duration::from_millis(500);
 
@@ -25,6 +31,8 @@ const MARKING: Duration = Duration::from_millis(500);
 pub(super) struct Published {
     pub(super) published: u64,
     pub(super) failed: u64,
+    /// Of those that failed: what is not tried again.
+    pub(super) given_up: u64,
     /// What is still to be announced; not known where it could not be asked.
     pub(super) left: Option<u64>,
     /// The first failure.
@@ -35,6 +43,9 @@ impl Published {
     pub(super) fn report(&self) -> Value {
         let mut report =
             json!({"published": self.published, "failed": self.failed, "left": self.left});
+        if self.given_up > 0 {
+            report["given_up"] = json!(self.given_up);
+        }
         if let Some(problem) = &self.problem {
             report["problem"] = json!(problem);
         }
@@ -57,6 +68,7 @@ pub(super) async fn publish(bus: &Bus, target: Target<'_>, budget: Duration) -> 
                 let is_hopeless = batch.published == 0;
                 sum.published += batch.published;
                 sum.failed += batch.failed;
+                sum.given_up += batch.given_up;
                 sum.left = batch.left;
                 sum.problem = sum.problem.or(batch.problem);
                 if is_hopeless {
@@ -109,13 +121,21 @@ async fn publish_batch(
     let patience = budget.saturating_sub(started.elapsed() + MARKING);
     let outcomes = tokio::time::timeout(patience, bus.put(&announcements)).await;
     let outcomes =
-        outcomes.unwrap_or_else(|_| vec![Err("no answer in time".to_owned()); batch.len()]);
-    let problem = outcomes.iter().find_map(|outcome| outcome.clone().err());
+        outcomes.unwrap_or_else(|_| vec![Err(Failure::of("no answer in time")); batch.len()]);
+    let failures: Vec<Option<Failure>> = outcomes.into_iter().map(Result::err).collect();
     let results: Vec<Value> = batch
         .iter()
-        .zip(outcomes)
-        .map(|(row, outcome)| json!({"id": row["id"], "error": outcome.err()}))
+        .zip(&announcements)
+        .zip(&failures)
+        .map(|((row, sent), failure)| {
+            json!({
+                "id": row["id"],
+                "error": failure.as_ref().map(|failure| &failure.reason),
+                "is_its_own": sent.is_alone && failure.as_ref().is_some_and(|failure| failure.is_refusal),
+            })
+        })
         .collect();
+    let problem = failures.into_iter().flatten().next();
     let marked = ask(
         target.database,
         "outbox_mark",
@@ -127,8 +147,9 @@ async fn publish_batch(
     Ok(Some(Published {
         published: marked["published"].as_u64().unwrap_or_default(),
         failed: marked["failed"].as_u64().unwrap_or_default(),
+        given_up: marked["given_up"].as_u64().unwrap_or_default(),
         left: marked["left"].as_u64(),
-        problem,
+        problem: problem.map(|failure| failure.reason),
     }))
 }
 
@@ -154,5 +175,7 @@ fn announcement(row: &Value, target: &str) -> Announcement {
         detail_type: row["detail_type"].as_str().unwrap_or_default().to_owned(),
         detail,
         happened_at: row["created_at"].as_str().map(str::to_owned),
+        // The attempt that this is counts.
+        is_alone: row["attempts"].as_u64() > Some(TOGETHER),
     }
 }

@@ -183,8 +183,24 @@ impl Sampler<'_> {
     }
 }
 
-/// The report of the last sample, with what was done for the windows after an earlier one.
+/// The report of the last sample, with what was done for the windows after an earlier one, and all that was announced.
 fn followed_by(mut earlier: Value, mut report: Value) -> Value {
+    if let (Some(before), Some(now)) = (
+        earlier["notifications"].as_object(),
+        report["notifications"].as_object_mut(),
+    ) {
+        for counted in ["published", "failed", "given_up"] {
+            let counts = [before.get(counted), now.get(counted)];
+            if counts.iter().any(Option::is_some) {
+                let sum: u64 = counts.iter().flatten().filter_map(|n| n.as_u64()).sum();
+                now.insert(counted.to_owned(), json!(sum));
+            }
+        }
+        // The first failure is what the others follow from.
+        if let Some(problem) = before.get("problem") {
+            now.insert("problem".to_owned(), problem.clone());
+        }
+    }
     for done in ["calendar", "readiness"] {
         if report[done].is_null() && !earlier[done].is_null() {
             report[done] = earlier[done].take();
@@ -195,4 +211,25 @@ fn followed_by(mut earlier: Value, mut report: Value) -> Value {
 
 pub(super) fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_of_a_burst_has_all_that_was_announced() {
+        let first = json!({"notifications": {"published": 2, "failed": 1, "left": 1, "problem": "Throttling"}, "calendar": {"status": "done"}});
+        let second = json!({"notifications": {"published": 1, "failed": 1, "left": 0, "given_up": 1, "problem": "other"}, "health_score": 90});
+        let third =
+            json!({"notifications": {"published": 0, "failed": 0, "left": 0}, "calendar": null});
+        let told = [first, second, third]
+            .into_iter()
+            .fold(Value::Null, followed_by);
+        assert_eq!(
+            told,
+            json!({"notifications": {"published": 3, "failed": 2, "left": 0, "given_up": 1, "problem": "Throttling"},
+                "calendar": {"status": "done"}})
+        );
+    }
 }

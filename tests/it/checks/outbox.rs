@@ -103,10 +103,10 @@ async fn what_failed_is_tried_again_after_a_rest_and_what_was_published_never() 
         {"id": "00000000-0000-4000-8000-000000000009", "error": null}]);
     assert_eq!(
         mark(&client, &results).await,
-        json!({"published": 1, "failed": 1})
+        json!({"published": 1, "failed": 1, "given_up": 0})
     );
     assert!(batch(&client, 10).await.is_empty(), "it rests");
-    let state = "(select jsonb_build_object('error', last_error, 'rests', leased_until between now() + interval '15 seconds' and now() + interval '25 seconds')
+    let state = "(select jsonb_build_object('error', last_error, 'rests', leased_until between now() + interval '1 second' and now() + interval '25 seconds')
         from monitoring.outbox where published_at is null)";
     assert_eq!(
         json_of(&client, state).await,
@@ -116,7 +116,7 @@ async fn what_failed_is_tried_again_after_a_rest_and_what_was_published_never() 
     let late = json!([{"id": taken[1]["id"], "error": "too late"}]);
     assert_eq!(
         mark(&client, &late).await,
-        json!({"published": 0, "failed": 0})
+        json!({"published": 0, "failed": 0, "given_up": 0})
     );
     let often = "update monitoring.outbox set leased_until = now(), attempts = 40 where published_at is null";
     database.psql(SUPERUSER, often).expect("letting time pass");
@@ -125,10 +125,59 @@ async fn what_failed_is_tried_again_after_a_rest_and_what_was_published_never() 
     let failed = json!([{"id": again[0]["id"], "error": "x".repeat(9000)}]);
     assert_eq!(
         mark(&client, &failed).await,
-        json!({"published": 0, "failed": 1})
+        json!({"published": 0, "failed": 1, "given_up": 0})
     );
     let bounded = "(select to_jsonb(length(last_error) = 500 and leased_until < now() + interval '61 minutes') from monitoring.outbox where published_at is null)";
     assert_eq!(json_of(&client, bounded).await, json!(true));
+}
+
+/// One that the bus never takes is given up, but only where it takes others: a bus that is away takes none.
+#[tokio::test]
+async fn what_is_refused_by_itself_is_given_up_and_told() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    record(&database, 2);
+    let taken = batch(&client, 10).await;
+    let [poison, other] = [&taken[0]["id"], &taken[1]["id"]];
+    let at_it = |attempts: i32| {
+        let sql = format!(
+            "update monitoring.outbox set attempts = {attempts}, leased_until = now() where id = {}",
+            poison.to_string().replace('"', "'")
+        );
+        database.psql(SUPERUSER, &sql).expect("letting time pass");
+    };
+    let refused = json!([{"id": poison, "error": "ValidationException", "is_its_own": true}]);
+    let in_a_batch = json!([{"id": poison, "error": "ValidationException", "is_its_own": false}, {"id": other, "error": null}]);
+    let failed = json!({"published": 0, "failed": 1, "given_up": 0});
+    at_it(20);
+    assert_eq!(mark(&client, &refused).await, failed, "nothing goes out");
+    let published = json!({"published": 1, "failed": 1, "given_up": 0});
+    assert_eq!(mark(&client, &in_a_batch).await, published, "not alone");
+    at_it(7);
+    assert_eq!(mark(&client, &refused).await, failed, "not often enough");
+    at_it(8);
+    assert_eq!(
+        mark(&client, &refused).await,
+        json!({"published": 0, "failed": 1, "given_up": 1})
+    );
+    at_it(8);
+    assert!(batch(&client, 10).await.is_empty(), "tried no more");
+    assert_eq!(
+        json_of(&client, "to_jsonb(monitoring.outbox_left())").await,
+        json!(0)
+    );
+    let told = "(select to_jsonb(f) from monitoring.findings() f where f.check_id = 'unannounced')";
+    let told = json_of(&client, told).await;
+    assert_eq!(
+        (&told["object"], &told["value"]),
+        (&json!("given up"), &json!(1.0))
+    );
+    assert!(
+        told["detail"]
+            .as_str()
+            .is_some_and(|d| d.contains("ValidationException")),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -141,9 +190,12 @@ async fn the_outbox_is_emptied_by_the_clean_up() {
           created_at = now() - case n when 3 then interval '31 days' else interval '29 days' end
         from numbered where numbered.id = o.id";
     database.psql(SUPERUSER, ages).expect("letting time pass");
-    database
-        .psql(SUPERUSER, "select cleanup_old_monitoring_data()")
-        .expect("cleaning up");
+    let report = json_of(&client, "cleanup_old_monitoring_data()").await;
+    assert_eq!(
+        (&report["announcements"], &report["announcements_lost"]),
+        (&json!(1), &json!(1)),
+        "{report}"
+    );
     let left = json_of(&client, "(select to_jsonb(array_agg(published_at is not null order by place)) from monitoring.outbox)").await;
     assert_eq!(left, json!([true, false]), "published lately, or not yet");
 }

@@ -81,13 +81,11 @@ async fn in_the_lead_time_of_a_window_samples_are_ten_seconds_apart() {
 async fn outside_of_a_window_there_is_one() {
     let database = plain().database();
     let app = TestApp::new(&database).await;
-    let started = Instant::now();
     let report = app.task(event(&database, 0)).await;
     assert_eq!(
         (&report["samples"], &report["status"]),
         (&json!(1), &json!("done"))
     );
-    assert!(started.elapsed() < Duration::from_secs(8));
     assert!(
         report.get("after").is_none() && report.get("due").is_none(),
         "{report}"
@@ -129,9 +127,12 @@ fn the_next_tick_is_this_invocations_until_the_next_ones_own() {
         json!({}),
         "the next invocation is there"
     );
-    assert_eq!(next("null", "now()"), json!({}), "its time is over");
-    let rest = "select monitoring.next_sample(now(), null) = monitoring.next_sample(null, null)";
-    assert_eq!(ask(&database, rest).len(), 1);
+    assert_eq!(next("now()", "now()"), json!({}), "its time is over");
+    assert_eq!(
+        next("null", "null"),
+        json!({}),
+        "one that somebody takes by hand"
+    );
     let of = |sql: &str| {
         ask(
             &database,

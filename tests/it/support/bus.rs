@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     None,
     /// Passes on all entries but those whose detail holds this, and answers that these failed.
     Entries(&'static str),
+    /// Refuses a call as a whole when the detail of one of its entries holds this, and passes on the others.
+    Calls(&'static str),
     /// Answers with this status and type of error.
     Refusal(u16, &'static str),
     /// Answers as if all was well, and says of no entry that it was taken.
@@ -190,6 +192,11 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) {
     let (status, answer) = match fault {
         Fault::None => pass_on(&call),
         Fault::Entries(holding) => pass_on_but(call, holding),
+        Fault::Calls(holding) if body.contains(&holding.replace('"', "\\\"")) => (
+            400,
+            json!({"__type": "ValidationException", "message": "on purpose"}).to_string(),
+        ),
+        Fault::Calls(_) => pass_on(&call),
         Fault::Refusal(status, kind) => (
             status,
             json!({"__type": kind, "message": "on purpose"}).to_string(),
