@@ -741,44 +741,93 @@ create table if not exists monitoring.readiness_reports (
 );
 comment on table monitoring.readiness_reports is 'What was reported a day and an hour before each critical window.';
 
+create or replace function monitoring.readiness_history() returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('read');
+  return (
+    select coalesce(jsonb_agg(to_jsonb(r) order by r.reported_at desc, r.starts_at, r.window_id), '[]')
+    from (select * from monitoring.readiness_reports order by reported_at desc, starts_at, window_id limit 50) r);
+end
+$$;
+comment on function monitoring.readiness_history() is 'The last 50 reports of readiness, the latest first.';
+
+-- That a window is at risk is one event, however many windows it is about and however often it is said.
+create or replace function monitoring.risk_event() returns table (id uuid, severity text, last_seen_at timestamptz, windows jsonb, until timestamptz)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select e.id, e.severity, e.last_seen_at, coalesce(e.event_data -> 'windows', '[]'), (e.event_data ->> 'until')::timestamptz
+    from public.monitoring_events e
+    where e.fingerprint = md5('window-at-risk') and e.resolved_at is null;
+end
+$$;
+
 -- A day and an hour before each window: the report is kept, and at risk is an event. The windows that are due together are
--- judged by one look, and are one event.
+-- judged by one look. An open event is judged anew every five minutes, and ends when it is go again; or when its windows are over.
 create or replace function monitoring.report_readiness() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 set jit = off
 as $$
 #variable_conflict use_column
 declare
   v_due jsonb;
   v_readiness jsonb;
+  v_open record;
+  v_windows jsonb;
+  v_until timestamptz;
+  v_data jsonb;
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored');
   end if;
-  select jsonb_agg(to_jsonb(d) order by d.starts_at, d.ends_at, d.id) into v_due from monitoring.due_reports() d;
-  if v_due is null then
+  select coalesce(jsonb_agg(to_jsonb(d) order by d.starts_at, d.ends_at, d.id), '[]') into v_due from monitoring.due_reports() d;
+  select * into v_open from monitoring.risk_event();
+  if v_due = '[]' and v_open.id is null then
     return jsonb_build_object('status', 'skipped', 'reason', 'no report is due');
   end if;
-  v_readiness := monitoring.judge_readiness(monitoring.assess(), null,
-    (select max(d.ends_at) from monitoring.due_reports() d));
+  select coalesce(jsonb_agg(w.value order by (w.value ->> 'starts_at')::timestamptz, w.value ->> 'id'), '[]'), max((w.value ->> 'ends_at')::timestamptz)
+    into v_windows, v_until
+  from jsonb_array_elements(v_due || coalesce((
+    select jsonb_agg(k) from jsonb_array_elements(v_open.windows) k
+    where (k ->> 'ends_at')::timestamptz > now() and not exists (select from jsonb_array_elements(v_due) d where d ->> 'id' = k ->> 'id')), '[]')) w;
+  v_until := greatest(v_until, v_open.until, now());
+  v_readiness := monitoring.judge_readiness(monitoring.assess(), null, v_until);
   delete from monitoring.readiness_reports r where r.ends_at < now() - interval '30 days';
   insert into monitoring.readiness_reports (window_id, notice, starts_at, ends_at, label, verdict, reasons)
   select d.id, d.notice, d.starts_at, d.ends_at, d.label, v_readiness ->> 'verdict', v_readiness -> 'reasons'
   from jsonb_to_recordset(v_due) as d (id uuid, notice text, starts_at timestamptz, ends_at timestamptz, label text)
   on conflict do nothing;
   if v_readiness ->> 'verdict' = 'at_risk' then
-    perform public.record_monitoring_event('performance_alert',
-      jsonb_build_object('readiness', 'at_risk', 'windows', jsonb_path_query_array(v_due, '$[0 to 9]'), 'windows_due', jsonb_array_length(v_due),
-        'reasons', jsonb_path_query_array(v_readiness, '$.reasons[0 to 4]')),
-      case when v_due @> '[{"notice": "hour"}]' then 'critical' else 'high' end);
+    v_data := jsonb_build_object('readiness', 'at_risk', 'windows', jsonb_path_query_array(v_windows, '$[0 to 9]'),
+      'windows_due', jsonb_array_length(v_windows), 'until', v_until, 'reasons', jsonb_path_query_array(v_readiness, '$.reasons[0 to 4]'));
+    if v_open.id is null then
+      insert into public.monitoring_events (event_type, event_data, severity, fingerprint)
+      values ('performance_alert', v_data, case when v_due @> '[{"notice": "hour"}]' then 'critical' else 'high' end, md5('window-at-risk'))
+      on conflict do nothing;
+    else
+      update public.monitoring_events e
+      set event_data = v_data, last_seen_at = now(), occurrences = e.occurrences + 1,
+        severity = case when v_due @> '[{"notice": "hour"}]' then 'critical' else e.severity end
+      where e.id = v_open.id and e.resolved_at is null;
+    end if;
+  elsif v_open.id is not null then
+    update public.monitoring_events e set resolved_at = now(), resolution_notes = 'by itself: readiness is go again'
+    where e.id = v_open.id and e.resolved_at is null;
   end if;
   return jsonb_build_object('status', 'done', 'verdict', v_readiness -> 'verdict', 'windows', jsonb_array_length(v_due));
 end
 $$;
 comment on function monitoring.report_readiness() is
-  'Reports once a day and once an hour before each critical window whether the database is ready; at risk is an event. Service only.';
+  'Reports once a day and once an hour before each critical window whether the database is ready; at risk is an event, which ends when it is go again. Service only.';
 
 -- Which windows are due for which report.
 create or replace function monitoring.due_reports() returns table (
@@ -805,6 +854,7 @@ $$;
 create or replace function monitoring.windows_due() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 begin
   perform monitoring.authorize('operate');
@@ -817,9 +867,12 @@ begin
     raise warning 'pgvigil could not note the sequences: % (SQLSTATE %)', sqlerrm, sqlstate;
   end;
   begin
+    update public.monitoring_events e set resolved_at = now(), resolution_notes = 'by itself: the window is over'
+    where e.id = (select r.id from monitoring.risk_event() r where r.until <= now()) and e.resolved_at is null;
     return jsonb_build_object(
       'calendar_time_limit_ms', monitoring.calendar_due(),
-      'report', exists (select from monitoring.due_reports()));
+      'report', exists (select from monitoring.due_reports())
+        or exists (select from monitoring.risk_event() r where r.last_seen_at not between now() - interval '5 minutes' and now()));
   exception when others then
     raise warning 'pgvigil could not see to the critical windows: % (SQLSTATE %)', sqlerrm, sqlstate;
     return null;
@@ -861,12 +914,14 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.forecasts(timestamptz)',
   'function monitoring.judge_readiness(jsonb, jsonb, timestamptz)',
   'function monitoring.readiness(uuid)',
+  'function monitoring.readiness_history()',
+  'function monitoring.risk_event()',
   'function monitoring.report_readiness()',
   'function monitoring.due_reports()',
   'function monitoring.windows_due()'); end $private$;
 grant execute on function monitoring.windows(int), monitoring.rules(), monitoring.calendar(),
   monitoring.add_window(timestamptz, timestamptz, text), monitoring.add_window_rule(text, text[], text, text, text, text, text),
-  monitoring.remove_window(uuid), monitoring.readiness(uuid), monitoring.forecasts(timestamptz) to monitoring_reader, monitoring_agent;
+  monitoring.remove_window(uuid), monitoring.readiness(uuid), monitoring.readiness_history(), monitoring.forecasts(timestamptz) to monitoring_reader, monitoring_agent;
 grant execute on function monitoring.windows_due(), monitoring.refresh_calendar(), monitoring.report_readiness() to monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

@@ -42,7 +42,7 @@ begin
 end
 $critical$;
 
-drop function if exists monitoring.windows_due(), monitoring.due_reports(), monitoring.report_readiness(), monitoring.readiness(uuid), monitoring.judge_readiness(jsonb, jsonb, timestamptz),
+drop function if exists monitoring.windows_due(), monitoring.due_reports(), monitoring.report_readiness(), monitoring.risk_event(), monitoring.readiness_history(), monitoring.readiness(uuid), monitoring.judge_readiness(jsonb, jsonb, timestamptz),
   monitoring.forecasts(timestamptz), monitoring.extrapolate(timestamptz[], float8[], float8, timestamptz), monitoring.note_sequences(),
   monitoring.window_problems(), monitoring.calendar(), monitoring.calendar_due(), monitoring.refresh_calendar(),
   monitoring.read_calendar(text), monitoring.remove_window(uuid),

@@ -1,4 +1,5 @@
-//! `GET /api/monitoring/readiness`: go or at risk, and why, for the next critical window or the one that is named.
+//! `GET /api/monitoring/readiness`: go or at risk, and why, for the next critical window or the one that is named; with
+//! `history=true` also what was reported before earlier ones.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,16 @@ pub(super) async fn get(
     caller.identity.require_role("read monitoring")?;
     access.sections = "readiness".to_owned();
     let window = request::parameter(request, "window")?;
+    let (_, with_history) =
+        request::choice(request, "history", &[("false", false), ("true", true)])?;
     let query = Query {
         name: "readiness",
-        sql: "select monitoring.readiness($1::uuid)::text",
+        sql: match with_history {
+            false => "select monitoring.readiness($1::uuid)::text",
+            true => {
+                "select (monitoring.readiness($1::uuid) || jsonb_build_object('reports', monitoring.readiness_history()))::text"
+            }
+        },
         params: vec![window.map(str::to_owned)],
     };
     let answer = ask(database, caller, &query, budget).await;
