@@ -617,7 +617,8 @@ begin
   seen := monitoring.assess('sample', p_backends);
   -- What is told from memory was heard when it was new.
   events := monitoring.reconcile(
-    (select coalesce(jsonb_agg(f), '[]') from jsonb_array_elements(seen -> 'findings') f where seen -> 'checks_run' ? (f ->> 'check_id')),
+    (select coalesce(jsonb_agg(f), '[]') from jsonb_array_elements((seen -> 'findings') || (seen -> 'suppressed')) f
+      where seen -> 'checks_run' ? (f ->> 'check_id')),
     array(select jsonb_array_elements_text(seen -> 'checks_run')), p_tick_at);
   -- As they are after that.
   seen := jsonb_set(seen, '{metrics}', seen -> 'metrics' || (

@@ -1353,6 +1353,7 @@ begin
         'unresolved_events', e.unresolved,
         'critical_events', e.critical,
         'findings', (select count(*) from told f where f.until is null),
+        'suppressed_findings', (select count(*) from told f where f.until is not null),
         'last_sample_at', (select max(m.sampled_at) from monitoring.samples m where m.tick_at > now() - interval '1 day')))
     into v_result
     from events e;
@@ -1571,22 +1572,29 @@ begin
   if p_findings is null or jsonb_typeof(p_findings) <> 'array' or p_checks_run is null or p_at is null then
     raise exception 'findings must be a JSON array, checks_run and at not null' using errcode = 'invalid_parameter_value';
   end if;
-  with found as materialized (
+  with told as materialized (
+    select f.*
+    from jsonb_to_recordset(p_findings) as f (
+      check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text, fingerprint text,
+      until timestamptz)
+    where f.fingerprint is not null
+  ), cut as materialized (
+    -- A check that names a hundred has stopped there: what it does not name may be there all the same.
+    select t.check_id from told t group by t.check_id having count(distinct t.fingerprint) >= 100
+  ), found as materialized (
     select distinct on (f.fingerprint) f.fingerprint, f.check_id, monitoring.event_type_of(c.category) as event_type,
       case when f.severity = 'critical' then 'critical' when c.category = 'security' then 'high' else 'medium' end as severity,
       jsonb_build_object('check_id', f.check_id, 'object', left(f.object, 500), 'value', f.value, 'threshold', f.threshold,
         'detail', left(f.detail, 4000), 'remediation', left(f.remediation, 4000)) as event_data
-    from jsonb_to_recordset(p_findings) as f (
-        check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text, fingerprint text)
-      join monitoring.checks c on c.check_id = f.check_id
-    where f.fingerprint is not null
+    from told f join monitoring.checks c on c.check_id = f.check_id
+    where f.until is null
     order by f.fingerprint, f.severity -- critical comes before warning
   ), subjects as materialized (
     select coalesce(f.fingerprint, s.fingerprint) as fingerprint, coalesce(f.check_id, s.check_id) as check_id,
       f.fingerprint is not null as is_found,
-      -- A check that names a hundred has stopped there: what it does not name may be there all the same.
       coalesce(s.check_id = any (p_checks_run), false)
-        and coalesce(s.check_id, '') not in (select c.check_id from found c group by c.check_id having count(*) >= 100) as is_looked_for,
+        and (coalesce(s.check_id, '') not in (select c.check_id from cut c)
+          or exists (select from told t where t.fingerprint = s.fingerprint and t.until is not null)) as is_looked_for,
       f.event_type, f.severity, f.event_data, s.fingerprint is not null as is_known, s.last_seen_at, coalesce(s.misses, 0) as misses,
       coalesce(s.reopened, 0) as reopened, s.resolved_by, s.resolved_at, s.event_id as known_id, o.id as open_id, o.severity as open_severity,
       k.id is not null as is_kept, gen_random_uuid() as new_id

@@ -279,6 +279,48 @@ async fn a_resolution_that_is_under_way_is_neither_waited_for_nor_undone() {
     assert_eq!(watch.sample(&["critical a"]).await, counts(0, 0, 0, 0, 0));
 }
 
+/// A hundred are as many as a check tells, suppressed ones among them: what is not among them is not over for that.
+#[tokio::test]
+async fn suppressed_findings_have_their_place_among_the_hundred() {
+    let mut watch = Watch::new().await;
+    watch.sample(&["warning a", "warning b"]).await;
+    let suppressed = |count: i32, and: &str| {
+        format!(
+            "(select jsonb_agg(jsonb_build_object('check_id', '{CHECK}', 'severity', 'warning', 'object', n::text, 'fingerprint', n::text,
+              'until', now() + interval '1 day', 'reason', 'known')) {and} from generate_series(1, {count}) n)"
+        )
+    };
+    let reconcile = async |watch: &mut Watch, findings: String| {
+        watch.minute += 1;
+        let sql = format!(
+            "monitoring.reconcile({findings}, '{{{CHECK}}}', timestamptz '2025-06-07 20:30+00' + {} * interval '1 minute')",
+            watch.minute
+        );
+        json_of(&watch.client, &sql).await
+    };
+    for _ in 0..5 {
+        let counted = reconcile(&mut watch, suppressed(100, "")).await;
+        assert_eq!(counted, counts(0, 0, 0, 0, 0), "there may be more");
+    }
+    assert_eq!(watch.events().await, ["a medium 1 open", "b medium 1 open"]);
+    // One that is suppressed itself is known to be no event.
+    let a = r#"|| jsonb_build_array(jsonb_build_object('check_id', 'connection-utilization', 'fingerprint', 'fingerprint of a', 'until', now() + interval '1 day'))"#;
+    for _ in 0..3 {
+        reconcile(&mut watch, suppressed(100, a)).await;
+    }
+    assert_eq!(
+        watch.events().await,
+        ["a medium 1 resolved", "b medium 1 open"]
+    );
+    for _ in 0..3 {
+        reconcile(&mut watch, suppressed(99, "")).await;
+    }
+    assert_eq!(
+        watch.events().await,
+        ["a medium 1 resolved", "b medium 1 resolved"]
+    );
+}
+
 /// Nobody has looked: that is not recovery.
 #[tokio::test]
 async fn a_check_that_was_not_made_resolves_nothing() {

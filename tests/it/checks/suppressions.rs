@@ -56,6 +56,12 @@ async fn a_suppressed_finding_counts_nowhere_and_is_told_as_such() {
         .await,
         100
     );
+    let summary = json_of(&client, "get_database_monitoring_summary() -> 'metrics'").await;
+    assert_eq!(
+        summary["suppressed_findings"],
+        json!(seen["suppressed"].as_array().map_or(0, Vec::len)),
+        "the summary says how many there are"
+    );
     let listed = json_of(&client, &format!("(select to_jsonb(s) from monitoring.suppressions() s where s.fingerprint = '{fingerprint}')")).await;
     assert_eq!(listed["created_by"], "6f9619ff-8b86-4d01-b42d-00cf4fc964ff");
     // Its time is over.
