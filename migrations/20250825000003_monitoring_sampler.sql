@@ -477,7 +477,7 @@ as $$
 $$;
 
 -- What differs is a change; the first look of a kind is what later ones are compared with, and a table that is new has not
--- changed. Beyond a thousand at once, it is one migration.
+-- changed, nor have its policies; nor those of a table that is gone. Beyond a thousand at once, it is one migration.
 create or replace function monitoring.note_differences(p_kinds text[], p_is_whole boolean, p_seen monitoring.watched[]) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -507,8 +507,14 @@ begin
   ), changed as (
     select d.kind, d.name, d.was, d.state as now from differing d
     where d.was is distinct from d.state and not (d.is_new and d.kind in ('rls', 'grant'))
+      and not (d.is_new and d.kind = 'policy' and exists (
+        select from differing t where t.kind = 'rls' and t.is_new and right(d.name, length(t.name) + 4) = ' on ' || t.name))
     union all
-    select g.kind, g.name, g.state, null from gone g where g.kind not in ('rls', 'grant')
+    select g.kind, g.name, g.state, null from gone g
+    where g.kind not in ('rls', 'grant')
+      and (g.kind <> 'policy' or exists (
+        select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and right(g.name, length(format(' on %I.%I', n.nspname, c.relname))) = format(' on %I.%I', n.nspname, c.relname)))
   )
   insert into monitoring.changes (kind, object, was, now)
   -- Even a digest would help to guess.

@@ -113,7 +113,7 @@ insert into monitoring.thresholds (check_id, warning, critical, unit, window_fac
   ('archiving-failed', 5, 60, 'min', 1, 'Archiving has failed, and not succeeded for this long.'),
   ('frequent-checkpoints', 12, 60, 'checkpoints', 1, 'Checkpoints in the last hour that WAL forced before their time.'),
   ('temp-files', 1024, 10240, 'MB', 0.7, 'What statements have written to temporary files in the last hour.'),
-  ('cache-misses', 20, 60, 'percent', 0.8, 'Share of blocks that were not in the cache in the last hour.'),
+  ('cache-misses', 20, 60, 'percent', 0.8, 'Share of blocks that were not in the cache in the last hour, and in most of its minutes.'),
   ('deadlocks', 1, 10, 'deadlocks', 0.9, 'Deadlocks in the last hour.'),
   ('unsafe-setting', 1, 2, 'level', 1, '1: a setting costs speed or hides trouble; 2: it can lose data.'),
   ('sampler-gap', 3, 15, 'ticks', 0.9, 'No sample was taken for this many sampling intervals.'),
@@ -130,13 +130,13 @@ begin
   for v_type in
     select * from (values
       ('candidate', 'check_id text, object text, value numeric, detail text, remediation text'),
-      ('seen_statement', 'query_id bigint, query_preview text, duration_ms bigint, wait_event_category text, is_blocked boolean'),
-      ('seen_session', 'pid int, application_name text, is_idle boolean, idle_ms numeric, transaction_ms numeric, query_preview text'),
+      ('seen_statement', 'query_id bigint, query_preview text, duration_ms bigint, wait_event_category text, is_blocked boolean, is_maintenance boolean'),
+      ('seen_session', 'pid int, application_name text, is_idle boolean, idle_ms numeric, transaction_ms numeric, query_preview text, is_maintenance boolean'),
       ('seen_blocker', 'pid int, waiting bigint, longest_wait_ms bigint, state text, application_name text, query_preview text'),
       ('seen_table', 'schemaname name, tablename name, live_tuples bigint, dead_tuples bigint, xid_age int, needs_vacuum boolean'),
       ('seen_scanned', 'schemaname name, tablename name, live_tuples bigint, index_scans bigint, scans bigint, rows_read bigint'),
-      ('seen_hour', 'seconds float8, temp_files bigint, temp_bytes bigint, blocks_read bigint, blocks_hit bigint, deadlocks bigint, checkpoints_timed bigint, checkpoints_requested bigint'),
-      ('seen_protection', 'schemaname name, tablename name, risk_rank int, rls_enabled boolean, exposed_to name[], reasons text[]')
+      ('seen_hour', 'seconds float8, temp_files bigint, temp_bytes bigint, blocks_read bigint, blocks_hit bigint, deadlocks bigint, checkpoints_timed bigint, checkpoints_requested bigint, missed_percent float8'),
+      ('seen_protection', 'schemaname name, tablename name, risk_rank int, rls_enabled boolean, exposed_to name[], reasons text[], is_read_past boolean')
     ) as wanted (name, columns)
   loop
     if pg_catalog.to_regtype('monitoring.' || v_type.name) is null then
@@ -162,6 +162,7 @@ begin
       end
     from unnest(p_statements) s
     where not s.is_blocked -- blocking-session tells of those
+      and not s.is_maintenance -- long-transaction does, when it takes very long
     group by coalesce(s.query_id::text, md5(s.query_preview));
 end
 $$;
@@ -194,10 +195,13 @@ begin
 end
 $$;
 
+-- A backup, a VACUUM, the building of an index take as long as they take: they are told where that is very long.
 create or replace function monitoring.check_long_transaction(p_sessions monitoring.seen_session[]) returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_very_long_ms numeric := (select t.critical from monitoring.thresholds t where t.check_id = 'long-transaction');
 begin
   return query
     select 'long-transaction', format('pid %s', s.pid), s.transaction_ms,
@@ -205,7 +209,7 @@ begin
         round(s.transaction_ms / 1000), coalesce(s.query_preview, 'no statement')),
       'Do the work in smaller transactions: for as long as this one is open, VACUUM removes no row that it might see.'
     from unnest(p_sessions) s
-    where not s.is_idle;
+    where not s.is_idle and (not s.is_maintenance or s.transaction_ms >= v_very_long_ms);
 end
 $$;
 
@@ -238,6 +242,8 @@ begin
 end
 $$;
 
+-- A small table that is written all the time is past its threshold whenever autovacuum is not just there; it is vacuumed in no
+-- time, and read in none.
 create or replace function monitoring.check_dead_tuples(p_tables monitoring.seen_table[]) returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -248,7 +254,7 @@ begin
       format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
       format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
     from unnest(p_tables) t
-    where t.needs_vacuum and t.dead_tuples > 0;
+    where t.needs_vacuum and t.dead_tuples >= 10000;
 end
 $$;
 
@@ -295,10 +301,13 @@ as $$
 begin
   return query
     select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
-      case when r.exposed_to && '{PUBLIC,anon,authenticated}' then 2.0 else 1.0 end,
+      case when r.is_read_past or r.exposed_to && '{PUBLIC,anon,authenticated}' then 2.0 else 1.0 end,
       array_to_string(r.reasons || case when r.exposed_to <> '{}'
         then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
-      case when r.rls_enabled
+      case
+        when r.is_read_past and r.risk_rank = 3
+          then format('alter view ... set (security_invoker = true) where a view reads past the policies of %I.%I (15 on), or revoke it: its readers see what its owner may.', r.schemaname, r.tablename)
+        when r.rls_enabled
         then format('Create a policy that restricts on %I.%I, then drop the one that lets everybody through.', r.schemaname, r.tablename)
         else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
       end
@@ -430,18 +439,32 @@ begin
 end
 $$;
 
+-- In most minutes, since a backup reads everything once. And not in the first hours after a restart, in which the cache fills: that
+-- the server began anew, its counters tell.
 create or replace function monitoring.check_cache_misses(p_hour monitoring.seen_hour) returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- A database that hardly reads misses nothing.
+  if coalesce(p_hour.seconds < 600 or p_hour.blocks_read < 50000 or p_hour.missed_percent = 0, true)
+    or exists (
+      select
+      from (
+        select s.commits < lag(s.commits) over by_time or s.server_started_at is distinct from lag(s.server_started_at, 1, s.server_started_at) over by_time as is_new
+        from monitoring.samples s
+        where s.tick_at between now() - interval '6 hours' and now()
+        window by_time as (order by s.sampled_at)
+      ) s
+      where s.is_new)
+  then
+    return;
+  end if;
   return query
-    select 'cache-misses', 'database', round(100.0 * p_hour.blocks_read / (p_hour.blocks_read + p_hour.blocks_hit), 2),
+    select 'cache-misses', 'database', round(least(p_hour.missed_percent::numeric, 100.0 * p_hour.blocks_read / (p_hour.blocks_read + p_hour.blocks_hit)), 2),
       format('%s of %s blocks were read from disk or from the system''s cache', p_hour.blocks_read, p_hour.blocks_read + p_hour.blocks_hit),
       format('Find the statements that read most (monitoring.statements(), cache_hit_percent); then see whether shared_buffers (%s) fits what is in use.',
-        current_setting('shared_buffers'))
-    -- A database that hardly reads misses nothing.
-    where p_hour.seconds >= 600 and p_hour.blocks_read >= 50000;
+        current_setting('shared_buffers'));
 end
 $$;
 
@@ -951,6 +974,29 @@ create table if not exists monitoring.remembered_checks (
 );
 comment on table monitoring.remembered_checks is 'What the slow checks answered when the sampler last made them, every 15 minutes.';
 
+-- Sessions that do maintenance, by what the server itself says of them: a VACUUM, an ANALYZE, the building of an index, a table
+-- that is copied out; and what else belongs to a backup, which is known by its name and by not having written anything.
+create or replace function monitoring.maintaining(p_backends monitoring.seen_backend[]) returns int[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select p.pid from pg_stat_progress_vacuum p
+    union
+    select p.pid from pg_stat_progress_analyze p
+    union
+    select p.pid from pg_stat_progress_create_index p
+    union
+    select p.pid from pg_stat_progress_cluster p
+    union
+    select p.pid from pg_stat_progress_copy p where p.command = 'COPY TO'
+    union
+    select b.pid from unnest(p_backends) b, pg_stat_get_activity(b.pid) a
+    where b.application_name in ('pg_dump', 'pg_dumpall') and b.backend_type = 'client backend' and a.backend_xid is null);
+end
+$$;
+
 -- Makes these checks. What several need is read once, what fails costs only those that need it: its id is then in
 -- p_failed with the SQLSTATE, and not in p_run. A cancelled statement is no failure and ends everything.
 create or replace function monitoring.run_checks(p_check_ids text[], p_backends monitoring.seen_backend[] default null,
@@ -969,6 +1015,7 @@ declare
   v_is_scanned_asked boolean := 'sequential-scans' = any (p_check_ids);
   v_own_logins oid[];
   v_backends monitoring.seen_backend[] := p_backends;
+  v_maintaining int[] := '{}';
   v_check_id text;
   v_candidates monitoring.candidate[];
   v_statements monitoring.seen_statement[];
@@ -1004,6 +1051,13 @@ begin
         'long-transaction', sqlstate, 'blocking-session', sqlstate, 'connection-utilization', sqlstate);
     end;
   end if;
+  if v_backends is not null and p_check_ids && '{slow-statement,idle-in-transaction,long-transaction,blocking-session}' then
+    begin
+      v_maintaining := monitoring.maintaining(v_backends);
+    exception when others then
+      v_failed_reads := v_failed_reads || jsonb_build_object('slow-statement', sqlstate, 'long-transaction', sqlstate, 'blocking-session', sqlstate);
+    end;
+  end if;
   if 'slow-statement' = any (p_check_ids) and v_backends is not null then
     begin
       -- Of many sessions that run the same statement one text is enough; one that is known was redacted when it was noted.
@@ -1016,7 +1070,7 @@ begin
             left join monitoring.statement_texts k on k.query_id = t.query_id
         )
         select coalesce(array_agg(
-          row(s.query_id, t.preview, s.duration_ms, s.wait_event_category, s.blocked_by <> '{}')::monitoring.seen_statement), '{}')
+          row(s.query_id, t.preview, s.duration_ms, s.wait_event_category, s.blocked_by <> '{}', s.pid = any (v_maintaining))::monitoring.seen_statement), '{}')
         from slow s join texts t on t.same = s.same);
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('slow-statement', sqlstate);
@@ -1030,7 +1084,7 @@ begin
           case when not s.is_idle and s.transaction_ms >= v_long_ms
             -- What takes long is slow as a rule, and its text is known by now.
             then coalesce((select k.query_preview from unnest(v_statements) k where k.query_id = s.query_id limit 1), monitoring.redact(s.query))
-          end)::monitoring.seen_session
+          end, s.pid = any (v_maintaining))::monitoring.seen_session
         from (
           select a.pid, a.application_name, a.state like 'idle in transaction%' as is_idle,
             extract(epoch from clock_timestamp() - a.state_change) * 1000 as idle_ms,
@@ -1054,7 +1108,11 @@ begin
       ), roots as (
         select t.root_pid, count(*) filter (where t.pid <> t.root_pid) as waiting, min(t.waits_since) as waits_since
         from trees t
+        -- An index that is built concurrently waits for transactions that are older, and keeps nobody waiting by that.
+        where t.pid = t.root_pid or t.pid <> all (v_maintaining)
+          or not exists (select from pg_locks l where l.pid = t.pid and not l.granted and l.locktype in ('virtualxid', 'transactionid'))
         group by t.root_pid
+        having count(*) filter (where t.pid <> t.root_pid) > 0
       )
       select (select count(distinct t.pid) from trees t where t.pid <> t.root_pid),
         array(
@@ -1114,14 +1172,20 @@ begin
   if 'rls-exposed' = any (p_check_ids) then
     begin
       with rls as materialized (
-        select * from monitoring.rls_kinds() k where k.risk_rank <= 2
+        select *
+        from (
+          -- Where everybody reads past the policies it does not matter how they restrict.
+          select k.*, array_to_string(k.reasons, ';') ~ 'read past its policies through .*\(open to [^)]*\m(PUBLIC|anon|authenticated)\M' as is_read_past
+          from monitoring.rls_kinds() k
+        ) k
+        where k.risk_rank <= 2 or k.is_read_past
       )
       select (select coalesce(sum(cardinality(k.tablenames)), 0) from rls k where k.risk_rank = 1),
         array(
-          select row(r.schemaname, r.tablename, r.risk_rank, r.rls_enabled, r.exposed_to, r.reasons)::monitoring.seen_protection
+          select row(r.schemaname, r.tablename, r.risk_rank, r.rls_enabled, r.exposed_to, r.reasons, r.is_read_past)::monitoring.seen_protection
           from (
             select k.*, unnest(k.tablenames) as tablename from rls k
-            where k.risk_rank = 1 or k.policy_count > 0 and k.exposed_to <> '{}'
+            where k.risk_rank = 1 or k.is_read_past or k.policy_count > 0 and k.exposed_to <> '{}'
           ) r
           order by r.risk_rank, r.exposed_to && '{PUBLIC,anon,authenticated}' desc, r.schemaname, r.tablename
           limit 100)
@@ -1133,7 +1197,8 @@ begin
   if p_check_ids && '{frequent-checkpoints,temp-files,cache-misses,deadlocks}' then
     begin
       select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
-          sum(a.checkpoints_timed), sum(a.checkpoints_requested)
+          sum(a.checkpoints_timed), sum(a.checkpoints_requested),
+          percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / nullif(a.blocks_read + a.blocks_hit, 0))
         into v_hour
       from monitoring.activity(now() - interval '1 hour', now()) a;
     exception when others then
@@ -1897,6 +1962,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_privileged_login()',
   'function monitoring.check_definer_search_path()',
   'function monitoring.check_unsafe_setting()',
+  'function monitoring.maintaining(monitoring.seen_backend[])',
   'function monitoring.run_checks(text[], monitoring.seen_backend[])',
   'function monitoring.remember_checks(text)',
   'function monitoring.assess(text, monitoring.seen_backend[])',

@@ -1,13 +1,16 @@
 -- given: a table
-create table guests (id int); insert into guests select generate_series(1, 1000);
+create table guests (id int); insert into guests select generate_series(1, 30000);
 -- given: at rest
 vacuum analyze guests;
 -- then: none
--- given: a third of it is deleted, and nobody vacuums
-delete from guests where id <= 350;
+-- given: a small one that is written all the time
+create table seats (id int); insert into seats select generate_series(1, 1000); analyze seats; delete from seats where id > 10;
+-- then: none
+-- given: a third of the large one is deleted, and nobody vacuums
+delete from guests where id <= 11000;
 -- then: warning public.guests
 -- given: most of it is
-delete from guests where id <= 900;
+delete from guests where id <= 27000;
 -- then: critical public.guests
 -- given: a VACUUM
 vacuum guests;

@@ -13,3 +13,12 @@ alter table guests enable row level security; create policy everybody on guests 
 -- given: only the policy that restricts
 drop policy everybody on guests;
 -- then: none
+-- given: a view that reads past it, for some
+create view names as select id from guests; grant select on names to pg_signal_backend;
+-- then: none
+-- given: and then for everybody
+grant select on names to public;
+-- then: critical public.guests
+-- given: the view is gone
+drop view names;
+-- then: none

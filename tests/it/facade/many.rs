@@ -21,8 +21,8 @@ async fn the_worst_of_many_tables_past_their_threshold_is_named() {
             execute format('delete from large_%s where id <= 195', i);
           end loop;
           create table worst (id int) with (autovacuum_vacuum_threshold = 10, autovacuum_vacuum_scale_factor = 0);
-          insert into worst select generate_series(1, 100);
-          delete from worst where id <= 96;
+          insert into worst select generate_series(1, 20000);
+          delete from worst where id <= 19200;
         end $$";
     client.batch_execute(setup).await.expect("creating tables");
     let past = "select tablename, dead_tuple_percent from monitoring_table_health
