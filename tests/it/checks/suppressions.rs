@@ -226,7 +226,7 @@ async fn a_critical_window_tightens_and_raises() {
     let database = plain().database();
     let client = database.superuser().await;
     let setup = "create table guests (id int); alter table guests enable row level security;
-        update monitoring.thresholds set warning = 1000, critical = 10000 where check_id = 'idle-in-transaction';
+        update monitoring.thresholds set warning = 60000, critical = 600000, window_factor = 0.01 where check_id = 'idle-in-transaction';
         create table open_to_none (id int)";
     client
         .batch_execute(setup)
@@ -236,7 +236,7 @@ async fn a_critical_window_tightens_and_raises() {
     idle.batch_execute("begin; select from guests")
         .await
         .expect("beginning");
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     let of = |seen: &Value, check_id: &str| {
         let all = seen["findings"].as_array().expect("findings").clone();
         let found = all
@@ -256,7 +256,7 @@ async fn a_critical_window_tightens_and_raises() {
     database.psql(SUPERUSER, open).expect("opening a window");
     let within = json_of(&client, "monitoring.assess()").await;
     let (severity, threshold, _) = of(&within, "idle-in-transaction").expect("found");
-    assert_eq!((severity, threshold), (json!("critical"), json!(500)));
+    assert_eq!((severity, threshold), (json!("critical"), json!(600)));
     let (rls_before, rls_within) = (of(&before, "rls-exposed"), of(&within, "rls-exposed"));
     assert_eq!(rls_before, rls_within, "a policy is as good by night");
     assert!(rls_before.is_some_and(|found| found.0 == json!("warning")));

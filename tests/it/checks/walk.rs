@@ -118,6 +118,7 @@ impl Stage {
         let client = self.database.superuser().await;
         let pid = client.query_one("select pg_backend_pid()", &[]).await;
         let pid = pid.expect("asking for the process id").get(0);
+        let last = sql.rsplit("; ").next().unwrap_or(sql).to_owned();
         let sql = sql.to_owned();
         let task = tokio::spawn(async move {
             // Statement by statement: what follows `begin` waits by itself.
@@ -127,7 +128,13 @@ impl Stage {
             std::future::pending().await
         });
         // A row that one of them is to wait for must be locked first.
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let observer = self.database.superuser().await;
+        let is_there = "select from pg_stat_activity where pid = $1 and (query = $2 or wait_event_type = 'Lock')";
+        wait_until(&format!("session {name} has begun"), async || {
+            let found = observer.query_opt(is_there, &[&pid, &last]).await;
+            found.expect("watching a session").is_some()
+        })
+        .await;
         self.sessions.insert(name.to_owned(), (pid, task));
     }
 

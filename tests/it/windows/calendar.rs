@@ -242,7 +242,7 @@ async fn a_view_that_is_slow_is_stopped() {
     let app = TestApp::new(&database).await;
     ask(
         &database,
-        "update monitoring.settings set value = '300' where key = 'calendar_time_limit_ms'",
+        "update monitoring.settings set value = '1500' where key = 'calendar_time_limit_ms'",
     );
     calendar(&database, &hours(GOOD.0, GOOD.1, "'kept'"));
     assert_eq!(refresh(&app, &database).await["status"], "done");
@@ -253,7 +253,7 @@ async fn a_view_that_is_slow_is_stopped() {
         told["problem"],
         "it took longer than calendar_time_limit_ms"
     );
-    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 25, "{:?}", started.elapsed());
     assert_eq!(readiness(&app, "").await["window"]["label"], "kept");
     // A million rows are read as far as there is time, and a thousand are kept.
     ask(
