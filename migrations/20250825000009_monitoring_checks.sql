@@ -974,6 +974,70 @@ create table if not exists monitoring.remembered_checks (
 );
 comment on table monitoring.remembered_checks is 'What the slow checks answered when the sampler last made them, every 15 minutes.';
 
+-- Counters as they are now, in the columns of a sample. Within a sample they are those that it will keep.
+create or replace function monitoring.counters_now() returns monitoring.samples
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  s monitoring.samples;
+begin
+  s.sampled_at := clock_timestamp();
+  s.server_started_at := pg_postmaster_start_time();
+  select d.xact_commit, d.xact_rollback, d.blks_read, d.blks_hit, d.tup_returned, d.temp_files, d.temp_bytes, d.deadlocks, d.stats_reset
+    into s.commits, s.rollbacks, s.blocks_read, s.blocks_hit, s.tuples_returned, s.temp_files, s.temp_bytes, s.deadlocks, s.counted_since
+  from pg_stat_database d where d.datname = current_database();
+  begin
+    -- The checkpointer has a view of its own from 17 on.
+    if to_regclass('pg_catalog.pg_stat_checkpointer') is not null then
+      execute 'select c.num_timed, c.num_requested, c.stats_reset from pg_catalog.pg_stat_checkpointer c'
+        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since;
+    else
+      execute 'select b.checkpoints_timed, b.checkpoints_req, b.stats_reset from pg_catalog.pg_stat_bgwriter b'
+        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since;
+    end if;
+  exception when others then
+    null;
+  end;
+  return s;
+end
+$$;
+
+-- What the counters moved by in the last hour: between samples, and since the last one, so that nothing is told a sample late. What
+-- moved over a longer gap is not of this hour.
+create or replace function monitoring.last_hour() returns monitoring.seen_hour
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  n monitoring.samples := monitoring.counters_now();
+  l monitoring.samples;
+  v_hour monitoring.seen_hour;
+begin
+  select * into l from monitoring.samples s where s.tick_at > now() - interval '1 hour' and s.sampled_at < n.sampled_at order by s.sampled_at desc limit 1;
+  select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
+      sum(a.checkpoints_timed), sum(a.checkpoints_requested),
+      percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / nullif(a.blocks_read + a.blocks_hit, 0))
+    into v_hour
+  from (
+    select h.seconds, h.temp_files, h.temp_bytes, h.blocks_read, h.blocks_hit, h.deadlocks, h.checkpoints_timed, h.checkpoints_requested
+    from monitoring.activity(now() - interval '1 hour', now()) h
+    where h.seconds <= 3600
+    union all
+    select extract(epoch from n.sampled_at - l.sampled_at)::float8, n.temp_files - l.temp_files, n.temp_bytes - l.temp_bytes, n.blocks_read - l.blocks_read,
+      n.blocks_hit - l.blocks_hit, n.deadlocks - l.deadlocks, n.checkpoints_timed - l.checkpoints_timed,
+      n.checkpoints_requested - l.checkpoints_requested
+    where n.server_started_at = l.server_started_at and n.counted_since is not distinct from l.counted_since
+      and n.checkpoints_counted_since is not distinct from l.checkpoints_counted_since
+      and n.commits >= l.commits and n.rollbacks >= l.rollbacks and n.blocks_hit >= l.blocks_hit and n.blocks_read >= l.blocks_read
+      and n.tuples_returned >= l.tuples_returned
+  ) a;
+  return v_hour;
+end
+$$;
+
 -- Sessions that do maintenance, by what the server itself says of them: a VACUUM, an ANALYZE, the building of an index, a table
 -- that is copied out; and what else belongs to a backup, which is known by its name and by not having written anything.
 create or replace function monitoring.maintaining(p_backends monitoring.seen_backend[]) returns int[]
@@ -1196,11 +1260,7 @@ begin
   end if;
   if p_check_ids && '{frequent-checkpoints,temp-files,cache-misses,deadlocks}' then
     begin
-      select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
-          sum(a.checkpoints_timed), sum(a.checkpoints_requested),
-          percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / nullif(a.blocks_read + a.blocks_hit, 0))
-        into v_hour
-      from monitoring.activity(now() - interval '1 hour', now()) a;
+      v_hour := monitoring.last_hour();
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('frequent-checkpoints', sqlstate, 'temp-files', sqlstate,
         'cache-misses', sqlstate, 'deadlocks', sqlstate);
@@ -1962,6 +2022,8 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_privileged_login()',
   'function monitoring.check_definer_search_path()',
   'function monitoring.check_unsafe_setting()',
+  'function monitoring.counters_now()',
+  'function monitoring.last_hour()',
   'function monitoring.maintaining(monitoring.seen_backend[])',
   'function monitoring.run_checks(text[], monitoring.seen_backend[])',
   'function monitoring.remember_checks(text)',
