@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-sam test-web test-matrix bench-sql bench-sample bench-http check audit check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts check audit check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,10 @@ bench-sample: ## what sampling costs: an hour of it beside another exporter, and
 bench-http: ## what a GET through AWS's emulator takes beside its statements alone (ONLY=large; small)
 	@script/setup build postgres moto lambda
 	cargo bench --locked --profile optimised --bench http -- $(ONLY)
+
+bench-alerts: ## how good the alerts are: incidents, ordinary things and a recorded week that must be quiet (ONLY=incidents; week, record)
+	@script/setup build postgres
+	cargo bench --locked --bench alerts -- $(ONLY)
 
 check: check-format lint doc ## format, lints, documentation, scripts, dependencies, template; changes nothing
 	@script/check-dependencies
