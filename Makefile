@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts check audit check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-lighthouse test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts check audit check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ test-matrix: ## all tests on PostgreSQL 14 to 18, one after the other (MAJORS=17
 
 test-api: ## the API, asked everything by its own description, under an emulator (SEED=n repeats, EXAMPLES=n is more)
 	@script/test-api
+
+test-lighthouse: ## the real Lighthouse CI, in Chromium, against the function under an emulator
+	@script/test-lighthouse
 
 test-sam: ## template.yaml under `sam local`, in Lambda's own container; needs a Docker engine
 	@script/test-sam
@@ -74,7 +77,7 @@ package: ## dist/pgvigil.zip, which template.yaml deploys
 	@script/package
 
 setup: ## everything that the other targets would install
-	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda schemathesis sam web lint dependencies
+	@script/setup build postgres servers pg_upgrade pgbouncer promtool moto lambda lighthouse schemathesis sam web lint dependencies
 
 clean: ## removes what was built and installed in the clone
 	cargo clean
