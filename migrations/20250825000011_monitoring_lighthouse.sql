@@ -517,9 +517,12 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
+declare
+  v_suppressed text := (
+    select 'suppressed: ' || s.reason from monitoring.suppressions s where s.fingerprint = p_fingerprint and s.until > now());
 begin
-  if p_finding is null then
-    update public.monitoring_events e set resolved_at = now(), resolution_notes = p_note
+  if p_finding is null or v_suppressed is not null then
+    update public.monitoring_events e set resolved_at = now(), resolution_notes = coalesce(v_suppressed, p_note)
     where e.fingerprint = p_fingerprint and e.resolved_at is null;
     return;
   end if;
