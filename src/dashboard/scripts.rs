@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 /// In an order in which each finds before it what it imports.
-const MODULES: [(&str, &str); 27] = [
+const MODULES: [(&str, &str); 30] = [
     ("dom", include_str!("js/dom.js")),
     ("format", include_str!("js/format.js")),
     ("clock", include_str!("js/clock.js")),
@@ -33,8 +33,11 @@ const MODULES: [(&str, &str); 27] = [
     ("pages", include_str!("js/pages.js")),
     ("resolve", include_str!("js/resolve.js")),
     ("refresh", include_str!("js/refresh.js")),
+    ("notice", include_str!("js/notice.js")),
+    ("controls", include_str!("js/controls.js")),
+    ("watch", include_str!("js/watch.js")),
+    ("gate", include_str!("js/gate.js")),
     ("main", include_str!("js/main.js")),
-    ("start", include_str!("js/start.js")),
 ];
 
 /// The modules as one.
@@ -68,7 +71,8 @@ fn as_function(source: &str) -> String {
         if declaration.len() < line.len() {
             exported.extend(declared(declaration));
         }
-        body.push_str(declaration);
+        // Neither is how far it is indented.
+        body.push_str(declaration.trim_start());
         body.push('\n');
     }
     let _ = writeln!(body, "return {{ {} }};", exported.join(", "));
@@ -107,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_module_is_a_function() {
-        let source = "// why\nimport { h, forget as drop } from \"./dom.js\";\nexport const A = 1;\nexport async function b(c) {\n  // no\n}\n";
-        let expected = "const { h, forget: drop } = $dom;\nconst A = 1;\nasync function b(c) {\n}\nreturn { A, b };\n";
+        let source = "// why\nimport { h, forget as drop } from \"./dom.js\";\nexport const A = 1;\nexport async function b(c) {\n  // no\n  return c;\n}\n";
+        let expected = "const { h, forget: drop } = $dom;\nconst A = 1;\nasync function b(c) {\nreturn c;\n}\nreturn { A, b };\n";
         assert_eq!(as_function(source), expected);
     }
 

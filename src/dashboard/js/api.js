@@ -9,6 +9,11 @@ export class Refusal extends Error {
     this.code = code;
     this.wait_seconds = wait_seconds;
   }
+
+  // Whether another route would hear the same at this moment.
+  get is_for_all() {
+    return this.wait_seconds !== null || this.status === 0;
+  }
 }
 
 // Without one of ours, an answer is a gateway's, and only its status is known.
@@ -43,7 +48,7 @@ export async function ask(route, query, body) {
     });
     text = await response.text();
   } catch {
-    throw new Refusal(0, "unreachable", navigator.onLine === false ? "this device is offline" : "the function cannot be reached");
+    throw new Refusal(0, "unreachable", navigator.onLine === false ? "this device is offline" : "the function cannot be reached", null);
   }
   let answer = null;
   try {

@@ -165,22 +165,33 @@ function label(seconds, step) {
   return date.getHours() === 0 && date.getMinutes() === 0 ? date.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : time_of_day(date);
 }
 
-// Charts that are drawn again when there is more or less room for them, or the colours change.
+// Charts that are drawn when they come near the screen, and again when there is more or less room or the colours change.
 export function drawn() {
-  let figures = [];
-  let plots = [];
+  let plots = new Map();
   let width = 0;
+  const nearby = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) if (isIntersecting && plots.get(target) === null) plots.set(target, target.draw());
+  }, { rootMargin: "200px" });
   return {
-    set(others) {
-      plots.forEach((plot) => plot.destroy());
-      [figures, plots, width] = [others, [], 0];
+    set(figures) {
+      nearby.disconnect();
+      plots.forEach((plot) => plot?.destroy());
+      plots = new Map(figures.map((figure) => [figure, null]));
+      width = 0;
+      figures.forEach((figure) => nearby.observe(figure));
     },
     redraw(is_forced) {
-      const room = figures[0]?.querySelector(".plot").clientWidth ?? 0;
+      const [figure] = plots.keys();
+      const room = figure?.querySelector(".plot").clientWidth ?? 0;
       if (room === 0 || (room === width && !is_forced)) return;
+      const is_first = width === 0;
       width = room;
-      plots.forEach((plot) => plot.destroy());
-      plots = figures.map((figure) => figure.draw());
+      if (is_first && !is_forced) return;
+      for (const [each, plot] of plots) {
+        if (plot === null) continue;
+        plot.destroy();
+        plots.set(each, each.draw());
+      }
     },
   };
 }

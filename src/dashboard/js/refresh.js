@@ -45,8 +45,9 @@ export function stop() {
   clearTimeout(timer);
 }
 
-export function next_in_ms() {
-  return load === null ? null : Math.max(0, due_at - Date.now());
+// How long until it asks again after a failure; none while all is well.
+export function retry_in_ms() {
+  return load === null || failures === 0 || is_loading ? null : Math.max(0, due_at - Date.now());
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -34,6 +34,8 @@ async function submit(submission) {
   try {
     await ask("performance", target_query, { action: "resolve_event", event_id: event.id, ...(notes && { resolution_notes: notes }) });
     by_id("resolve").close();
+    // The button that opened it will be gone.
+    by_id("events-heading").focus();
     done();
   } catch (refusal) {
     set_problem(`Not resolved: ${refusal.message}${refusal.wait_seconds ? `, try again in ${refusal.wait_seconds} s` : ""}.`);

@@ -1,4 +1,0 @@
-// Where it begins.
-import { begin_page } from "./main.js";
-
-begin_page();
