@@ -142,7 +142,7 @@ function draw(holder, what, data, series, values, read) {
   const plot = new uPlot({
     width: Math.max(holder.clientWidth, 120),
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 16, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: "trends" }, y: false, points: { size: 5 }, drag: { setScale: false, x: false } },
     scales: {
@@ -165,13 +165,28 @@ function label(seconds, step) {
   return date.getHours() === 0 && date.getMinutes() === 0 ? date.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : time_of_day(date);
 }
 
-// Charts that are drawn when they come near the screen, and again when there is more or less room or the colours change.
+// When the browser has nothing else to do; one that cannot say so gets a little time.
+const when_idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 100));
+
+// Charts that are drawn when they come near the screen, the others one by one when there is time, and all again when there is
+// more or less room or the colours change.
 export function drawn() {
   let plots = new Map();
   let width = 0;
+  const draw_one = (figure) => {
+    if (plots.get(figure) === null && figure.querySelector(".plot").clientWidth > 0) plots.set(figure, figure.draw());
+  };
   const nearby = new IntersectionObserver((seen) => {
-    for (const { target, isIntersecting } of seen) if (isIntersecting && plots.get(target) === null) plots.set(target, target.draw());
+    for (const { target, isIntersecting } of seen) if (isIntersecting) draw_one(target);
   }, { rootMargin: "200px" });
+  const draw_in_time = (figures) => {
+    const [next, ...others] = figures.filter((figure) => plots.get(figure) === null);
+    if (next === undefined) return;
+    when_idle(() => {
+      draw_one(next);
+      draw_in_time(others);
+    });
+  };
   return {
     set(figures) {
       nearby.disconnect();
@@ -179,6 +194,7 @@ export function drawn() {
       plots = new Map(figures.map((figure) => [figure, null]));
       width = 0;
       figures.forEach((figure) => nearby.observe(figure));
+      draw_in_time(figures);
     },
     redraw(is_forced) {
       const [figure] = plots.keys();

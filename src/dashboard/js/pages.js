@@ -25,6 +25,11 @@ function measured(value, unit) {
   return unit === "shift" ? String(value) : number(value);
 }
 
+// Its unit stands beside the value, and where it comes from beside the table.
+function name_of(metric) {
+  return title(String(metric).replaceAll(/^vitals_|_ms$/g, ""));
+}
+
 function make([budgets, builds, vitals, range]) {
   drawing.set([]);
   const units = new Map(budgets.map((budget) => [budget.metric, budget.unit]));
@@ -36,7 +41,7 @@ function make([budgets, builds, vitals, range]) {
     figures.length > 0 ? h("div", { class: "charts" }, figures) : null,
     builds.length > 0 ? table("Lighthouse, newest first", [
       { name: "Page", head: true, class: "statement", value: (row) => [row.url, h("small", {}, [row.project, row.branch, String(row.hash ?? "").slice(0, 8), row.form_factor].filter(Boolean).join(", "))] },
-      { name: "Budget", value: (row) => row.within_budget ? badge("within", "within") : badge("warning", row.breaches.map((breach) => `${title(breach.metric)} ${measured(breach.value, units.get(breach.metric))}`).join(", ")) },
+      { name: "Budget", value: (row) => row.within_budget ? badge("within", "within") : badge("warning", row.breaches.map((breach) => `${name_of(breach.metric)} ${measured(breach.value, units.get(breach.metric))}`).join(", ")) },
       { name: "Performance", class: "number", value: (row) => h("strong", {}, measured(row.performance, "score")) },
       { name: "Accessibility", class: "number", value: (row) => measured(row.accessibility, "score") },
       { name: "Best practices", class: "number", value: (row) => measured(row.best_practices, "score") },
@@ -47,8 +52,8 @@ function make([budgets, builds, vitals, range]) {
     ], builds, "builds") : null,
     vitals.length > 0 ? table("Web Vitals as visitors saw them, 75th percentile", [
       { name: "Path", head: true, class: "object", value: (row) => [row.path, h("small", {}, row.project)] },
-      { name: "Metric", value: (row) => title(row.metric) },
-      { name: "75 %", class: "number", value: (row) => h("strong", {}, /cls/i.test(row.metric) ? String(row.p75 ?? UNKNOWN) : duration_ms(row.p75)) },
+      { name: "Metric", value: (row) => name_of(row.metric) },
+      { name: "75 %", class: "number", value: (row) => h("strong", {}, /cls/i.test(row.metric) ? measured(row.p75, "shift") : measured(row.p75, "ms")) },
       { name: "Good", class: "number", value: (row) => percent(row.good_percent) },
       { name: "Poor", class: "number", value: (row) => percent(row.poor_percent) },
       { name: "Visits", class: "number", value: (row) => count(row.samples) },
@@ -59,7 +64,7 @@ function make([budgets, builds, vitals, range]) {
 function list(budgets) {
   if (budgets.length === 0) return null;
   return h("details", { data: { key: "budgets" } }, h("summary", {}, `Budgets (${budgets.length})`),
-    facts(...budgets.map(({ metric, budget, unit, is_floor }) => fact(title(metric), `${is_floor ? "at least" : "at most"} ${measured(budget, unit)}`))));
+    facts(...budgets.map(({ metric, budget, unit, is_floor }) => fact(name_of(metric), `${is_floor ? "at least" : "at most"} ${measured(budget, unit)}`))));
 }
 
 // Runs as points in time, of the page that was measured most.

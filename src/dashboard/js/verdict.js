@@ -1,7 +1,7 @@
 // Is it fine: score, status, since when.
 import { by_id, h, set_text } from "./dom.js";
 import { count, duration_ms, percent } from "./format.js";
-import { ago } from "./clock.js";
+import { lasting } from "./clock.js";
 import { fact, facts } from "./parts.js";
 import { show } from "./section.js";
 
@@ -29,7 +29,7 @@ function make([summary, since]) {
   return [
     h("div", { class: "score", data: { level: summary.status } },
       h("p", { class: "number" }, h("strong", {}, summary.health_score), h("span", { class: "soft" }, " of 100")),
-      h("p", { class: "status" }, h("strong", {}, summary.status), since ? [since.is_whole ? "in all samples shown, from " : "since ", ago(since.at)] : "since just now"),
+      h("p", { class: "status" }, h("strong", {}, summary.status), since ? [lasting(since.at), since.is_whole ? " or longer" : ""] : "just now"),
       bar),
     facts(
       fact("Findings", count(metrics.findings)),
