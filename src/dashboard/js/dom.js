@@ -28,16 +28,17 @@ export function set_text(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Replaces what is in a container, and keeps what a person did there: what is open stays open, what has the focus keeps it.
+// Replaces what is in a container, and keeps what a person did there: what is open stays open, what is closed stays closed, what has
+// the focus keeps it.
 // Elements are known again by `data-key`.
 export function replace(container, nodes) {
-  const open = new Set([...container.querySelectorAll("details[open][data-key]")].map((each) => each.dataset.key));
+  const open = new Map([...container.querySelectorAll("details[data-key]")].map((each) => [each.dataset.key, each.open]));
   const focused = container.contains(document.activeElement) ? document.activeElement.closest("[data-key]")?.dataset.key : null;
   const is_summary = document.activeElement?.localName === "summary";
   const scrolled = new Map([...container.querySelectorAll("[data-key]")].filter((each) => each.scrollLeft > 0).map((each) => [each.dataset.key, each.scrollLeft]));
   container.replaceChildren(...nodes.flat(Infinity).filter(Boolean).map(node_of));
   for (const each of container.querySelectorAll("[data-key]")) {
-    if (each.localName === "details" && open.has(each.dataset.key)) each.open = true;
+    if (each.localName === "details" && open.has(each.dataset.key)) each.open = open.get(each.dataset.key);
     if (scrolled.has(each.dataset.key)) each.scrollLeft = scrolled.get(each.dataset.key);
     if (focused && each.dataset.key === focused) (is_summary ? each.querySelector("summary") : each)?.focus({ preventScroll: true });
   }

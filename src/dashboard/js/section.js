@@ -17,9 +17,11 @@ function set_note(note, text) {
 // Shows an answer. `make` makes its elements, and is not called again while `data` is the same or somebody copies from it.
 export function show(id, data, make, { is_empty = false, reasons = [] } = {}) {
   const { section, note, content } = parts(id);
-  const text = JSON.stringify(data);
+  // What could not be seen must not read as if there were nothing.
+  const is_unknown = is_empty && reasons.length > 0;
+  const text = JSON.stringify([is_unknown, data]);
   if (section.shown !== text && !is_being_read(content)) {
-    replace(content, make(data));
+    replace(content, is_unknown ? [] : make(data));
     section.shown = text;
   }
   set_note(note, reasons.length > 0 ? `Not all of it could be seen: ${reasons.join("; ")}` : "");
