@@ -10,6 +10,7 @@ import { show } from "./section.js";
 const SCORE = { title: "Score over time", series: [["Score", "health_score"]], format: count, min: 0, max: 100 };
 
 const CHARTS = [
+  { ...SCORE, title: "Health score" },
   { title: "Connections in use", series: [["In use", "connection_utilization_percent"]], format: percent, min: 0, max: 100 },
   { title: "Sessions at work", series: [["all", "average_active_sessions"], ["on locks", "active_on_lock"], ["on disks", "active_on_io"]], format: number },
   { title: "Slow and blocked", series: [["slow", "slow_queries"], ["blocked", "blocked_sessions"]], format: count },

@@ -1,5 +1,5 @@
 // What is next: the critical window that is open or comes next, and whether the database is ready for it.
-import { h } from "./dom.js";
+import { by_id, h } from "./dom.js";
 import { full_time, number, span, title } from "./format.js";
 import { ago } from "./clock.js";
 import { badge } from "./parts.js";
@@ -13,13 +13,15 @@ export function show_next(readiness, windows) {
   show("next", [readiness, later], make, { reasons: readiness.degraded ?? [] });
 }
 
+// The worst reason is told in full until somebody closes it.
 function make([{ window, verdict, reasons, forecasts }, later]) {
+  const is_first = by_id("next").querySelector("details") === null;
   return [
     h("div", { class: "ready", data: { level: verdict } },
       h("p", { class: "go" }, h("strong", {}, VERDICTS[verdict] ?? title(verdict))),
       window ? about(window) : h("p", {}, "No critical window is open or to come. This is how ready it would be now.")),
     reasons.length > 0
-      ? [h("h3", {}, "Because of"), h("ul", { class: "reasons" }, reasons.map(reason))]
+      ? [h("h3", {}, "Because of"), h("ul", { class: "reasons" }, reasons.map((each, place) => reason(each, place === 0 && is_first)))]
       : h("p", { class: "nothing" }, "Nothing stands against it."),
     forecasts?.length > 0
       ? h("details", { data: { key: "forecasts" } },
@@ -41,8 +43,8 @@ function about(window) {
     h("span", { class: "soft block" }, span(window.starts_at, window.ends_at)));
 }
 
-function reason({ severity, check_id, object, evidence, remedy: text }) {
-  return h("li", {}, h("details", { class: "reason", data: { key: `reason ${check_id} ${object}` } },
+function reason({ severity, check_id, object, evidence, remedy: text }, is_open) {
+  return h("li", {}, h("details", { class: "reason", open: is_open, data: { key: `reason ${check_id} ${object}` } },
     h("summary", {}, badge(severity), h("span", { class: "what" }, title(check_id)), h("span", { class: "object" }, object)),
     h("p", {}, evidence),
     text ? h("p", { class: "advice" }, text) : null));

@@ -30,6 +30,7 @@ const SECTIONS = [...OF_PERFORMANCE, "next", "pages"];
 
 // What changes slowly is asked for seldom.
 const SLOW_MS = 300000;
+const A_MOMENT_MS = 10000;
 
 // An answer this old is no answer any more: two refreshes were missed.
 const STALE_MS = 90000;
@@ -44,6 +45,7 @@ let sampled_at = null;
 let windows = NO_WINDOWS;
 let windows_asked = NEVER;
 let pages_asked = NEVER;
+let readiness_asked_at = 0;
 
 // What shows the last answer again, once windows and rights are known or others.
 let last_trends = () => {};
@@ -81,7 +83,7 @@ async function load(here, get, breathe) {
   const steps = [
     [OF_PERFORMANCE, async () => show_performance(await get("performance", query), here, breathe)],
     [[], () => ask_session(get)],
-    [["next"], async () => show_readiness(await get("readiness", only_target(query)))],
+    [["next"], () => ask_readiness(get, query)],
     [[], () => ask_windows(get, query, here)],
     [["pages"], () => ask_pages(get, query, here)],
   ];
@@ -95,14 +97,16 @@ async function load(here, get, breathe) {
         await step();
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
-        // Whoever has no role is told so first of all.
-        if (error.status === 401 || (error.status === 403 && session === null)) {
+        if (error.status === 401) {
           not_let_in(error);
           return null;
         }
         refused ??= error;
         sections.forEach((id) => fail(id, error.message));
         if (sections === OF_PERFORMANCE) last_trends = last_events = () => {};
+        // What looks old now is not to be spared the next question.
+        if (sections.includes("next")) readiness_asked_at = 0;
+        if (sections.includes("pages")) pages_asked = NEVER;
       }
     }
   } catch (error) {
@@ -135,7 +139,7 @@ export function end() {
 export function forget_answers() {
   SECTIONS.forEach(forget);
   by_id("score-trend").replaceChildren();
-  [answered_at, sampled_at, windows, windows_asked, pages_asked] = [null, null, NO_WINDOWS, NEVER, NEVER];
+  [answered_at, sampled_at, windows, windows_asked, pages_asked, readiness_asked_at] = [null, null, NO_WINDOWS, NEVER, NEVER, 0];
   last_trends = last_readiness = last_events = () => {};
 }
 
@@ -181,7 +185,11 @@ function show_or_fail(id, show) {
   }
 }
 
-function show_readiness({ data }) {
+// Another time range asks for the rest anew, but this is the same for all of them.
+async function ask_readiness(get, query) {
+  if (Date.now() - readiness_asked_at < A_MOMENT_MS) return;
+  const { data } = await get("readiness", only_target(query));
+  readiness_asked_at = Date.now();
   last_readiness = () => show_or_fail("next", () => show_next(data, windows.coming));
   last_readiness();
 }
