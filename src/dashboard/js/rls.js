@@ -1,6 +1,5 @@
 // Row-level security, table by table, as the database judges it.
-import { h } from "./dom.js";
-import { count, title } from "./format.js";
+import { count, title, UNKNOWN } from "./format.js";
 import { badge, nothing } from "./parts.js";
 import { show } from "./section.js";
 import { table } from "./table.js";
@@ -16,7 +15,7 @@ function make(rows) {
     { name: "Risk", value: (row) => badge(row.security_risk_level) },
     { name: "Security", value: (row) => [title(row.rls_status.toLowerCase()), row.rls_forced ? ", forced" : ""] },
     { name: "Policies", class: "number", value: (row) => count(row.policy_count) },
-    { name: "Reached by", value: (row) => row.exposed_to.length > 0 ? row.exposed_to.join(", ") : "its owner only" },
-    { name: "Why", class: "wide", value: (row) => h("span", {}, row.reasons.join("; ")) },
+    { name: "Reached by", class: "wide", value: (row) => row.exposed_to.length > 0 ? row.exposed_to.join(", ") : "its owner only" },
+    { name: "Why", class: "wide", value: (row) => row.reasons.join("; ") || UNKNOWN },
   ], rows, "rls")];
 }
