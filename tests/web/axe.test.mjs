@@ -56,7 +56,7 @@ test('errors, gaps and emptiness', async () => {
   await signIn(denied, { as: token({ app_metadata: { role: 'guest' } }) });
   await becomes(denied, 'verdict', 'error');
   await assertAccessible(denied, 'a role that may nothing');
-  sql('alter view public.monitoring_rls_status rename to monitoring_rls_status_away');
+  sql('alter function monitoring.rls_status(int) rename to rls_status_away');
   try {
     for (const colorScheme of ['light', 'dark']) {
       const degraded = await open({ options: { colorScheme } });
@@ -65,7 +65,7 @@ test('errors, gaps and emptiness', async () => {
       await assertAccessible(degraded, `degraded, ${colorScheme}`);
     }
   } finally {
-    sql('alter view public.monitoring_rls_status_away rename to monitoring_rls_status');
+    sql('alter function monitoring.rls_status_away(int) rename to rls_status');
   }
   const empty = await open();
   await signIn(empty, { query: '?target=florists' });

@@ -79,7 +79,6 @@ test('everything is reached, in order, and shows that it is', async () => {
 });
 
 test('choosing a time range, opening a remedy, resolving an event', async () => {
-  const id = sql("insert into public.monitoring_events (event_type, event_data) values ('slow_query', '{}') returning id").split('\n')[0];
   const page = await open();
   await signIn(page);
   await allSettled(page);
@@ -92,7 +91,9 @@ test('choosing a time range, opening a remedy, resolving an event', async () => 
   await remedy.focus();
   await page.keyboard.press('Enter');
   assert.ok(await remedy.locator('xpath=..').evaluate((details) => details.open));
-  await page.locator('#events').getByRole('button', { name: /^Resolve/ }).first().focus();
+  const resolve = page.locator('#events').getByRole('button', { name: /^Resolve/ }).first();
+  const label = await resolve.getAttribute('aria-label');
+  await resolve.focus();
   await page.keyboard.press('Enter');
   await page.getByRole('dialog').waitFor();
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute('name')), 'notes');
@@ -105,5 +106,6 @@ test('choosing a time range, opening a remedy, resolving an event', async () => 
   await page.getByRole('dialog').getByRole('button', { name: /^Resolve/ }).focus();
   await page.keyboard.press('Enter');
   await page.getByRole('dialog').waitFor({ state: 'hidden' });
-  assert.equal(sql(`select resolution_notes from public.monitoring_events where id = '${id}'`), 'by keyboard');
+  const createdAt = label.match(/\d{4}-\d\d-\d\dT\S+/)[0];
+  assert.equal(sql(`select resolution_notes from public.monitoring_events where created_at = '${createdAt}'`), 'by keyboard');
 });

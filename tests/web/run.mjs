@@ -1,7 +1,7 @@
 // Fills the demo's database, starts beside the demo's own function those that the tests look at, runs the tests, and ends what it started.
 // Arguments: beginnings of names of test files; without any, all of them. HOLD=1 runs none and leaves the page to be looked at.
 import { spawn, spawnSync } from 'node:child_process';
-import { openSync, readdirSync, readFileSync } from 'node:fs';
+import { openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -103,8 +103,12 @@ session(`waiter ${markup}`, 'update vendors set phone = null where id = 16;');
 await eventually('the session that waits', () => sql("select count(*) from pg_stat_activity where application_name like 'waiter %' and wait_event_type = 'Lock'") === '1');
 await invoke({ task: 'sample' });
 
+process.env.ISSUER = issuer.url;
 if (process.env.HOLD) {
-  console.error(`\n${dashboard}#access_token=${token({ exp: Math.floor(Date.now() / 1000) + 43200 })}\n${issuerDashboard()}\nuntil Ctrl-C`);
+  const names = ['DEMO', 'PG_BIN', 'PG_PORT', 'MOTO_PORT', 'AUTH_SECRET', 'TOOLS', 'WEB_PACKAGES', 'WEB_CHROMIUM', 'WEB_ARTEFACTS', 'WEB_PORT', 'ISSUER_PORT', 'ISSUER'];
+  writeFileSync(path.join(artefacts, 'environment'), names.map((name) => `export ${name}='${process.env[name]}'\n`).join(''), { mode: 0o600 });
+  console.error(`\n${dashboard}#access_token=${token({ exp: Math.floor(Date.now() / 1000) + 43200 })}\n${issuerDashboard()}\n`);
+  console.error(`one test: . ${artefacts}/environment; node --test tests/web/events.test.mjs\nuntil Ctrl-C`);
   await new Promise((resolve) => setTimeout(resolve, 43_200_000));
 }
 
@@ -117,10 +121,7 @@ const files = readdirSync(here)
   .map((name) => path.join(here, name));
 if (files.length === 0) throw new Error(`no test file of that name: ${only}`);
 console.error(`screenshots and reports: ${artefacts}`);
-const tests = spawn(process.execPath, ['--test', '--test-concurrency=1', '--test-reporter=spec', ...files], {
-  stdio: 'inherit',
-  env: { ...process.env, ISSUER: issuer.url },
-});
+const tests = spawn(process.execPath, ['--test', '--test-concurrency=1', '--test-reporter=spec', ...files], { stdio: 'inherit' });
 process.on('exit', () => tests.kill());
 const status = await new Promise((resolve) => tests.on('exit', (code, signal) => resolve(signal ? 1 : code)));
 console.error(`screenshots and reports: ${artefacts}`);

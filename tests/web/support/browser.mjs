@@ -76,7 +76,10 @@ class Seen {
     });
     page.on('console', (message) => {
       if (!['error', 'warning'].includes(message.type())) return;
-      if (this.mayFail && /^Failed to load resource/.test(message.text())) return;
+      const isRefusal = /^Failed to load resource/.test(message.text());
+      if (isRefusal && this.mayFail) return;
+      // The page asks whether this function measures pages.
+      if (isRefusal && /\/api\/monitoring\/lighthouse\b/.test(message.location().url)) return;
       this.problems.push(`console: ${message.text()}`);
     });
     page.on('pageerror', (error) => this.problems.push(`uncaught: ${error.stack ?? error}`));
@@ -101,17 +104,18 @@ export async function signIn(page, { as = token(), query = '' } = {}) {
 /** The state of a section, as the page itself declares it. */
 export const state = (page, id) => page.locator(`#${id}`).getAttribute('data-state');
 
-/** Waits until a section has left the states of waiting, and answers the state it came to. */
+/** Waits until a section has left the states of waiting, and answers the state it came to; one that is not shown has none. */
 export async function settled(page, id) {
-  await page.waitForFunction(
+  const found = await page.waitForFunction(
     (name) => {
-      const found = document.getElementById(name)?.dataset.state;
-      return found !== undefined && found !== 'loading';
+      const section = document.getElementById(name);
+      if (section?.hidden && !document.getElementById('watch')?.hasAttribute('aria-busy')) return 'hidden';
+      return section?.dataset.state !== 'loading' && section?.dataset.state;
     },
     id,
     { timeout: patience },
   );
-  return state(page, id);
+  return found.jsonValue();
 }
 
 /** Waits for one state of a section. */
@@ -119,7 +123,7 @@ export async function becomes(page, id, ...states) {
   try {
     await page.waitForFunction(([name, wanted]) => wanted.includes(document.getElementById(name)?.dataset.state), [id, states], { timeout: patience });
   } catch {
-    assert.fail(`#${id} is ${await state(page, id)}, not ${states.join(' or ')}`);
+    assert.fail(`#${id} is ${await state(page, id)}, not ${states.join(' or ')}: ${await page.locator('#notice').textContent()}`);
   }
 }
 
