@@ -27,7 +27,11 @@ impl Asset {
     /// A file with this content.
     pub fn new(content_type: &'static str, text: String) -> Self {
         let digest = digest(&SHA256, text.as_bytes());
-        let hash = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}"));
+        let hash = digest
+            .as_ref()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"));
         Self {
             content_type,
             gzip: gzip(text.as_bytes()).unwrap_or_default(),

@@ -61,6 +61,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "1, '{}'",
     ),
     ("monitoring.lock_trees(monitoring.seen_backend[])", "'{}'"),
+    ("monitoring.maintaining(monitoring.seen_backend[])", "'{}'"),
     (
         "monitoring.connections_of(monitoring.seen_backend[])",
         "'{}'",
