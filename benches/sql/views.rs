@@ -15,6 +15,8 @@ mod floor {
         from pg_class c where c.relkind in ('r', 'm') and c.oid >= 16384) x";
     pub(super) const RELATIONS: &str = "select count(x) from (select c.oid, c.relnamespace, c.relname, c.relowner, c.relacl, \
         c.relrowsecurity, c.relforcerowsecurity from pg_class c where c.relkind in ('r', 'p') and c.oid >= 16384) x";
+    /// What is remembered cannot be had for less than the scan of a table with as many rows.
+    pub(super) const REMEMBERED: &str = "select count(*) from monitoring.remembered_tables";
     pub(super) const STATEMENTS: &str =
         "select count(s) from extensions.pg_stat_statements(false) s";
     pub(super) const EVERYTHING: &str = "select (select count(a) from pg_stat_get_activity(null) a) + (select count(x) from ( \
@@ -146,6 +148,11 @@ pub(crate) async fn quiet(database: &TestDatabase, scale: &Scale) -> Vec<View> {
     let tables = number(&superuser, TABLES).await;
     let relations = number(&superuser, RELATIONS).await;
     let active = i64::try_from(scale.active).expect("counting sessions");
+    // A small database remembers nothing, and none does before 15.
+    let remembered = match number(&superuser, floor::REMEMBERED).await {
+        0 => floor::RELATIONS,
+        _ => floor::REMEMBERED,
+    };
     vec![
         View::new(
             "slow queries",
@@ -178,9 +185,19 @@ pub(crate) async fn quiet(database: &TestDatabase, scale: &Scale) -> Vec<View> {
         .beside(floor::TABLES, naive::TABLES)
         .at_least(20),
         View::new("RLS status, unchanged", RLS[0], RLS[1])
-            .beside(floor::RELATIONS, naive::RLS)
+            .beside(remembered, naive::RLS)
             .within(1.0, scale)
             .at_least(relations),
+        View {
+            sent: None,
+            ..View::new(
+                "RLS status, whole rows",
+                "select count(x) from public.monitoring_rls_status x",
+                "",
+            )
+            .beside(remembered, naive::RLS)
+            .at_least(relations)
+        },
         View::new("summary", SUMMARY[0], SUMMARY[1])
             .beside(floor::EVERYTHING, naive::SUMMARY)
             .within(40.0, scale)
