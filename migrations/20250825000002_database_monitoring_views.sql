@@ -871,7 +871,8 @@ begin
       from (
         select min(c.oid) as kind, c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
           m.column_grants, m.views, coalesce(min(m.policy_count), 0) as policies, array_agg(c.relname) as tables,
-          array_agg(case when c.relrowsecurity then m.hollow end) as hollow
+          -- Of all its tables or of none.
+          array_agg(m.hollow) filter (where m.hollow is not null and c.relrowsecurity) as hollow
         from pg_class c left join marks m on m.table_oid = c.oid
         where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't'
         group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
@@ -952,11 +953,11 @@ begin
     ), named as (
       -- What lets everybody through is told by its name, so tables of a kind part by it.
       select k.kind, null as hollow, array(select t.name from unnest(k.tables) as t (name) order by t.name) as tables
-      from kinds k where k.hollow[1] is null
+      from kinds k where k.hollow is null
       union all
       select k.kind, t.hollow, array_agg(t.name order by t.name)
       from kinds k, unnest(k.tables, k.hollow) as t (name, hollow)
-      where k.hollow[1] is not null
+      where k.hollow is not null
       group by k.kind, t.hollow
     ), ranked as (
       select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, t.tables, t.hollow,
