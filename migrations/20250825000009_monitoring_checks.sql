@@ -1019,7 +1019,7 @@ begin
   select * into l from monitoring.samples s where s.tick_at > now() - interval '1 hour' and s.sampled_at < n.sampled_at order by s.sampled_at desc limit 1;
   select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
       sum(a.checkpoints_timed), sum(a.checkpoints_requested),
-      percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / nullif(a.blocks_read + a.blocks_hit, 0))
+      percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / greatest(a.blocks_read + a.blocks_hit, 1))
     into v_hour
   from (
     select h.seconds, h.temp_files, h.temp_bytes, h.blocks_read, h.blocks_hit, h.deadlocks, h.checkpoints_timed, h.checkpoints_requested
