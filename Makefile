@@ -73,7 +73,7 @@ build: ## the binary, for this machine
 	@script/setup build
 	cargo build --locked
 
-package: ## dist/pgvigil.zip, which template.yaml deploys
+package: ## dist/pgvigil.zip, which template.yaml deploys (ARCH=arm64, or x86_64: for that)
 	@script/package
 
 setup: ## everything that the other targets would install
