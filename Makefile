@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-lighthouse test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts check audit check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-lighthouse test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts bench-size check audit check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,9 @@ bench-alerts: ## how good the alerts are: incidents, ordinary things and a recor
 check: check-format lint doc ## format, lints, documentation, scripts, dependencies, template; changes nothing
 	@script/check-dependencies
 	@script/check-template
+
+bench-size: ## crates, and bytes of what is deployed
+	@script/bench-size
 
 audit: ## what is known against the versions of dependencies; fetches that from GitHub
 	@script/check-dependencies advisories
