@@ -1,6 +1,6 @@
 # Recipes are short; what they do is in script/. Every target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-lighthouse test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts bench-size check audit check-format fmt lint doc build package setup clean
+.PHONY: help demo test test-api test-lighthouse sam test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts bench-size check audit check-format fmt lint doc build package setup clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ test-api: ## the API, asked everything by its own description, under an emulator
 
 test-lighthouse: ## the real Lighthouse CI, in Chromium, against the function under an emulator
 	@script/test-lighthouse
+
+sam: ## template.yaml under `sam local` on this machine, until Ctrl-C, with a database to watch; needs a Docker engine
+	@script/test-sam stay
 
 test-sam: ## template.yaml under `sam local`, in Lambda's own container; needs a Docker engine
 	@script/test-sam
