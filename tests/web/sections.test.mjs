@@ -28,7 +28,7 @@ test('every section is filled from the database', async () => {
   const page = await open();
   await signIn(page);
   const states = await allSettled(page);
-  for (const [id, words] of Object.entries(tells)) {
+  for (const [id, words] of Object.entries({ ...tells, ...(states.pages === 'hidden' ? {} : { pages: [/guests\.example/, /LCP/, /performance/i] }) })) {
     assert.equal(states[id], 'ready', `#${id}`);
     const shown = await text(page, id);
     for (const word of words) assert.match(shown, word, `#${id}`);
