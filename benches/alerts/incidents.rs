@@ -44,7 +44,8 @@ pub(crate) async fn run(report: &RefCell<Report>) {
         settings: SETTINGS,
         ..ClusterOptions::default()
     });
-    let only = std::env::var("PGVIGIL_BENCH_ONLY").ok();
+    let only =
+        std::env::var_os("PGVIGIL_BENCH_ONLY").map(|only| only.to_string_lossy().into_owned());
     let is_wanted = |planted: &&Planted| {
         only.as_ref()
             .is_none_or(|only| only.split(',').any(|each| planted.kind.contains(each)))

@@ -73,8 +73,10 @@ pub(crate) async fn run(report: &RefCell<Report>) {
     let sampler = database.as_caller(Caller::Agent).await;
     let zone = sampler.batch_execute("set timezone = 'Europe/London'");
     zone.await.expect("setting the time zone");
-    let days = std::env::var("PGVIGIL_BENCH_DAYS").ok();
-    let days: i32 = days.and_then(|days| days.parse().ok()).unwrap_or(7);
+    let days = std::env::var_os("PGVIGIL_BENCH_DAYS");
+    let days: i32 = days
+        .and_then(|days| days.to_string_lossy().parse().ok())
+        .unwrap_or(7);
     for hour in 0..days * 24 {
         for deploy in DEPLOYS {
             if deploy / 60 == hour {
