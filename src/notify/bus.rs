@@ -1,6 +1,6 @@
 //! The bus: what goes into one call, and how each entry of it went.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_eventbridge::{
@@ -69,15 +69,23 @@ impl Bus {
     /// Announces these in order, and says of each in the same order whether EventBridge has it, or why not.
     ///
     /// A call is refused as a whole where a single entry of it is at fault. Such entries come to stand alone
-    /// ([`Announcement::is_alone`]), and that one of those is refused says nothing of the next.
-    pub(super) async fn put(&self, announcements: &[Announcement]) -> Vec<Result<(), Failure>> {
+    /// ([`Announcement::is_alone`]), and that one of those is refused says nothing of the next. What was confirmed before the
+    /// time was over stays so.
+    pub(super) async fn put(
+        &self,
+        announcements: &[Announcement],
+        limit: Duration,
+    ) -> Vec<Result<(), Failure>> {
+        let started = Instant::now();
         let entries: Vec<Entry<'_>> = announcements.iter().map(Entry::from).collect();
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut rest = entries.as_slice();
         let mut failed_in_a_row = 0;
         while !rest.is_empty() {
             let (call, later) = rest.split_at(fitting(rest));
-            match self.call(call).await {
+            let left = limit.saturating_sub(started.elapsed());
+            let answer = tokio::time::timeout(left, self.call(call)).await;
+            match answer.unwrap_or_else(|_| Err(Failure::of("no answer in time"))) {
                 Ok(results) => {
                     failed_in_a_row = 0;
                     outcomes.extend(results);

@@ -119,9 +119,7 @@ async fn publish_batch(
         .map(|row| announcement(row, target.name))
         .collect();
     let patience = budget.saturating_sub(started.elapsed() + MARKING);
-    let outcomes = tokio::time::timeout(patience, bus.put(&announcements)).await;
-    let outcomes =
-        outcomes.unwrap_or_else(|_| vec![Err(Failure::of("no answer in time")); batch.len()]);
+    let outcomes = bus.put(&announcements, patience).await;
     let failures: Vec<Option<Failure>> = outcomes.into_iter().map(Result::err).collect();
     let results: Vec<Value> = batch
         .iter()
