@@ -169,7 +169,7 @@ async fn what_makes_the_next_sample_cheaper_does_not_wait_for_a_cheap_one() {
     );
 }
 
-/// Without pg_read_all_stats nobody's statements but our own have an identity. When they have it again, what they did before is
+/// Without `pg_read_all_stats` nobody's statements but our own have an identity. When they have it again, what they did before is
 /// nothing new.
 #[tokio::test]
 async fn statements_that_could_not_be_seen_are_not_new_afterwards() {
