@@ -1,6 +1,6 @@
 //! The page people look at: its markup, style and scripts, embedded in the binary and put together once an instance.
 //!
-//! There is no build step: `js/` holds modules as a browser would load them one by one, and [`scripts`] makes one file of them,
+//! There is no build step: `js/` holds modules as a browser would load them one by one, and `scripts.rs` makes one file of them,
 //! since each request of a first load would wait for an instance of the function.
 
 mod scripts;

@@ -494,12 +494,7 @@ async fn a_database_that_lets_nobody_in_is_the_operators_mistake() {
 #[tokio::test]
 async fn without_knowledge_of_blind_spots_the_sections_arrive() {
     let unknown = "whether all of it could be seen is unknown";
-    let degraded = Section::new(
-        "degraded",
-        "",
-        Function("monitoring.degraded", "text"),
-        false,
-    );
+    let degraded = Section::new("degraded", "", Function("monitoring.degraded", "text"));
     let all: Vec<&str> = SECTIONS.iter().map(|section| section.key).collect();
     for failure in [
         Failure::Raises,

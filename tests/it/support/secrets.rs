@@ -18,7 +18,7 @@ use super::tool;
 const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20250825/us-east-1/secretsmanager/aws4_request, \
                              SignedHeaders=host, Signature=0";
 
-/// Moto as its own command starts it. For each event that a rule hands on it would build the same parsers of JSONPath again,
+/// Moto as its own command starts it. For each event that a rule hands on it would build the same parsers of `JSONPath` again,
 /// which takes longer than a publisher waits for ten of them: here each is built once.
 const MOTO: &str = "
 import functools, sys
