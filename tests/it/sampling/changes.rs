@@ -280,7 +280,8 @@ async fn what_the_counters_did_not_tell_is_found_within_the_hour() {
     counted(&client, &before).await;
     // As if they had not been counted.
     let noted = "update monitoring.sampler_parts set noted = noted || jsonb_build_object('written',
-        monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_proc')) where part = 'changes'";
+        monitoring.catalog_writes('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_proc'),
+        'columns', pg_stat_get_tuples_updated('pg_attribute'::regclass)::text) where part = 'changes'";
     execute(&client, noted).await;
     sample(&agent, 48).await;
     assert!(changes(&client).await.is_empty());
