@@ -286,6 +286,32 @@ fn the_gateway_has_each_route_and_lets_nobody_past_the_authorizer() {
     assert_eq!(routed, expected);
 }
 
+/// The function has few instances: without a limit of their own these routes could keep all of them busy.
+#[test]
+fn what_a_stranger_may_send_has_a_limit_of_its_own() {
+    let template = template();
+    let resources = template["Resources"].as_mapping().expect("resources");
+    let stage = &template["Resources"]["ApiStage"];
+    let limit = |settings: &serde_yaml_ng::Value| settings["ThrottlingRateLimit"].as_u64();
+    let of_all = limit(&stage["Properties"]["DefaultRouteSettings"]).expect("a limit");
+    let made_before = stage["DependsOn"]
+        .as_sequence()
+        .expect("what is made before");
+    let mut limited = 0;
+    for (name, resource) in resources {
+        let key = resource["Properties"]["RouteKey"].as_str().unwrap_or("");
+        if key != "POST /api/monitoring/vitals" && !key.contains("/api/monitoring/lighthouse/") {
+            continue;
+        }
+        let own = limit(&stage["Properties"]["RouteSettings"][key]);
+        assert!(own.is_some_and(|own| own < of_all), "{key}: {own:?}");
+        // API Gateway refuses settings of a route that is not there yet.
+        assert!(made_before.contains(name), "{key}");
+        limited += 1;
+    }
+    assert_eq!(limited, 9);
+}
+
 #[test]
 fn the_readme_names_each_route_and_method() {
     let page = read("README.md");
