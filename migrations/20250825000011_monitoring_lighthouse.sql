@@ -747,14 +747,18 @@ begin
 end
 $$;
 
--- What stands for an id, a name or a secret in a path is ':id', so that neither is kept and pages of a kind are one.
+-- What stands for an id, a name or a secret in a path is ':id', so that neither is kept and pages of a kind are one. A word has
+-- letters, digits and what joins them; but no digits on both sides of letters and no letters of this size and that by turns, as
+-- codes of invitations have them.
 create or replace function monitoring.path_class(p_path text) returns text
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_no_word text := '[^0-9A-Za-z._~-]|[0-9]{4}|^[0-9]+$|[0-9][A-Za-z]+[0-9]|([a-z][A-Z].*){5}|[0-9a-fA-F]{8}|.{33}';
 begin
   return left('/' || coalesce((
-    select string_agg(case when s.part ~ '[0-9]{4}|^[0-9]+$|[@%=:]|[^[:ascii:]]|[0-9a-fA-F]{8}|.{33}|[[:cntrl:]]' then ':id' else s.part end, '/' order by s.place)
+    select string_agg(case when s.part ~ v_no_word then ':id' else s.part end, '/' order by s.place)
     from regexp_split_to_table(btrim(regexp_replace(left(p_path, 2000), '^https?://[^/?#]*|[?#].*$', '', 'g'), '/'), '/+') with ordinality s (part, place)
     where s.place <= 4), ''), 120);
 end
@@ -854,6 +858,7 @@ $$;
 comment on function monitoring.add_vitals(text, jsonb) is
   'Counts Web Vitals of a project''s pages, by its public key: a list of objects with metric, value and perhaps path, sent_ms or sent_at.';
 
+-- Anybody can send beacons, since the key is public: what they say is never of a severity that wakes somebody.
 create or replace function monitoring.judge_vitals(p_row monitoring.vitals, p_project text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -866,7 +871,7 @@ begin
   v_breaches := monitoring.breaches('vitals', jsonb_build_object(v_budget,
     monitoring.vital_p75(p_row.metric, p_row.counts, p_row.good, p_row.needs_improvement)), v_is_critical);
   perform monitoring.tell_of_budget(md5(format('vitals-budget:%s:%s:%s', p_row.project_id, p_row.metric, p_row.path)),
-    case when v_is_critical then 'critical' else 'medium' end,
+    'medium',
     case when v_breaches <> '[]' then jsonb_build_object('check_id', 'vitals-budget', 'object', format('%s %s', p_row.metric, p_row.path),
       'value', v_breaches -> 0 -> 'value', 'threshold', v_breaches -> 0 -> 'budget',
       'detail', format('75th percentile of %s visits in an hour: %s', p_row.samples, monitoring.breaches_in_words(v_breaches)),

@@ -313,6 +313,16 @@ fn a_path_is_kept_as_a_class() {
         ("/invite/ann@example.com", "/invite/:id"),
         ("/r/6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "/r/:id"),
         ("/reset/AbCdEfGhIjKlMnOpQrStUvWxYzAbCdEfGh", "/reset/:id"),
+        // Codes that somebody was sent: letters and digits by turns, small and large by turns.
+        ("/invite/Ab3dEf6H", "/invite/:id"),
+        ("/reset/xK9mQ2vL8pR4", "/reset/:id"),
+        ("/verify/kJhGfDsAqWeRtY", "/verify/:id"),
+        ("/a/b;c", "/a/:id"),
+        ("/<b>", "/:id"),
+        (
+            "/getGuestsOfTable/step-2-of-3.html",
+            "/getGuestsOfTable/step-2-of-3.html",
+        ),
         ("/a/b/c/d/e", "/a/b/c/d"),
         ("/a?b=/c#d", "/a"),
         ("https://user:secret@shop.example:8443/a?b", "/a"),
@@ -428,4 +438,24 @@ async fn many_slow_visits_are_an_event_until_they_are_fast_again() {
         .await;
     let days = &answer.json()["data"]["vitals"][0];
     assert_eq!(days["samples"], 200, "{days}");
+}
+
+/// The key is public: whoever reads the page's source can send what would be a breach in the hours that matter most.
+#[test]
+fn what_anybody_can_send_wakes_nobody() {
+    let database = plain().database();
+    let project = Project::new(&database, "Shop");
+    rows(
+        &database,
+        "insert into monitoring.critical_windows (starts_at, ends_at, label) values (now(), now() + interval '5 hours', 'a wedding')",
+    );
+    // Between the budget of everyday and that of the window.
+    let send = format!(
+        "select count(monitoring.add_vitals('{}', '[{}]')) from generate_series(1, 100)",
+        project.key,
+        lcp(2400.0)
+    );
+    database.psql(SUPERUSER, &send).expect("sending");
+    let events = "select severity, occurrences, event_data ->> 'threshold' from monitoring_events";
+    assert_eq!(rows(&database, events), "medium|1|2000");
 }
