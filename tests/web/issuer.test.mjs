@@ -52,6 +52,31 @@ test('an answer that nobody asked for signs nobody in', async () => {
   }
 });
 
+test('a link with a made-up answer ends no session', async () => {
+  const page = await openThere();
+  await page.goto(dashboard);
+  await toIssuer(page).click();
+  await page.getByRole('link', { name: 'Continue as an admin' }).click();
+  await becomes(page, 'verdict', 'ready');
+  await page.goto(`${dashboard}?code=0123456789abcdef&state=made-up`);
+  await becomes(page, 'verdict', 'ready');
+  assert.ok(!(await page.locator('#gate').isVisible()));
+  assert.ok(!page.url().includes('made-up'), 'the answer stays in the address');
+});
+
+test('an answer that names another issuer is refused, and its code stays here', async () => {
+  const page = await openThere();
+  await page.goto(dashboard);
+  await toIssuer(page).click();
+  const back = new URL(await page.getByRole('link', { name: 'Continue as an admin' }).getAttribute('href'));
+  assert.equal(back.searchParams.get('iss'), ISSUER);
+  back.searchParams.set('iss', 'https://login.attacker.example');
+  await page.goto(back.href);
+  await page.locator('#notice').filter({ hasText: 'another issuer' }).waitFor();
+  assert.ok(await page.locator('#sign-in').isVisible());
+  assert.equal(page.seen.requests.filter((request) => request.url() === `${ISSUER}/token`).length, 0);
+});
+
 test('a code that somebody else has used is refused', async () => {
   const page = await openThere({ mayFail: true });
   await page.goto(dashboard);

@@ -1,7 +1,7 @@
 // Signing in and out.
 import { by_id, set_text } from "./dom.js";
 import { expires_in_ms, forget as forget_token, keep, tidy, token } from "./token.js";
-import { finish, leave_for } from "./issuer.js";
+import { finish, is_awaited, leave_for } from "./issuer.js";
 import { notify, sentence } from "./notice.js";
 import { show_place } from "./controls.js";
 import { begin, end, on_not_let_in } from "./watch.js";
@@ -91,7 +91,7 @@ export function set_up_gate({ token: brought, answer }) {
   by_id("sign-out").addEventListener("click", () => sign_out());
   by_id("issuer-sign-in").addEventListener("click", sign_in_by_issuer);
   if (brought) sign_in(tidy(brought));
-  else if (answer) come_back(answer);
+  else if (answer && (token() === null || is_awaited(answer))) come_back(answer);
   else if (token() !== null) sign_in(token());
   else sign_out();
 }

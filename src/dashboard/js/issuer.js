@@ -15,12 +15,16 @@ function redirect_uri() {
   return location.origin + location.pathname;
 }
 
+function is_same(issuer, other) {
+  return String(issuer).replace(/\/$/, "") === String(other).replace(/\/$/, "");
+}
+
 async function discover(issuer) {
   const response = await fetch(`${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`, { credentials: "omit" });
   if (!response.ok) throw new Error(`the issuer's description answers ${response.status}`);
   const found = await response.json();
   // OpenID Connect Discovery, section 4.3: it must speak of itself.
-  if (String(found.issuer).replace(/\/$/, "") !== issuer.replace(/\/$/, "")) throw new Error("the issuer's description is another issuer's");
+  if (!is_same(found.issuer, issuer)) throw new Error("the issuer's description is another issuer's");
   return found;
 }
 
@@ -44,12 +48,23 @@ export async function leave_for({ issuer, clientId, scope }) {
   location.assign(address);
 }
 
+function begun() {
+  return JSON.parse(sessionStorage.getItem(KEY) ?? "null");
+}
+
+// Whether this tab has asked for it: anybody can make a link that looks like an answer.
+export function is_awaited(answer) {
+  return answer.state === begun()?.state;
+}
+
 // Makes a token of the answer that the issuer sent back with the person.
 export async function finish(answer, { issuer, clientId }) {
-  const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
+  const kept = is_awaited(answer) ? begun() : null;
   sessionStorage.removeItem(KEY);
-  if (!kept || answer.state !== kept.state) throw new Error("this sign-in was not begun in this tab; begin again");
+  if (!kept) throw new Error("this sign-in was not begun in this tab; begin again");
   history.replaceState(null, "", location.pathname + kept.place);
+  // RFC 9207, section 2.4: one that says who it is must be the one that was asked.
+  if (answer.iss !== null && !is_same(answer.iss, issuer)) throw new Error("the answer is another issuer's");
   if (!answer.code) throw new Error(answer.error ?? "the issuer sent no code");
   const { token_endpoint } = await discover(issuer);
   const response = await fetch(token_endpoint, {

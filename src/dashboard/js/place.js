@@ -35,7 +35,9 @@ export function take_from_address() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const query = new URLSearchParams(location.search);
   const token = fragment.get("access_token");
-  const answer = query.has("state") ? { code: query.get("code"), state: query.get("state"), error: query.get("error_description") ?? query.get("error") } : null;
+  const answer = query.has("state")
+    ? { code: query.get("code"), state: query.get("state"), iss: query.get("iss"), error: query.get("error_description") ?? query.get("error") }
+    : null;
   if (token !== null || answer) {
     for (const name of ["code", "state", "iss", "session_state", "scope", "error", "error_description", "error_uri"]) query.delete(name);
     const rest = query.toString();

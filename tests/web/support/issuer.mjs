@@ -61,7 +61,7 @@ export async function startIssuer() {
       const code = randomBytes(16).toString('hex');
       codes.set(code, asked);
       const back = new URL(issuerDashboard());
-      back.search = new URLSearchParams({ code, state: asked.get('state') });
+      back.search = new URLSearchParams({ code, state: asked.get('state'), iss: issuer });
       const denied = new URL(issuerDashboard());
       denied.search = new URLSearchParams({ error: 'access_denied', error_description: '<img src=x onerror=window.pwned=1>', state: asked.get('state') });
       const link = (to, text) => `<p><a href="${to.href.replaceAll('&', '&amp;')}">${text}</a></p>`;
