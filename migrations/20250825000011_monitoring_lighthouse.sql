@@ -511,7 +511,8 @@ comment on function monitoring.add_lighthouse_run(text, text, uuid, jsonb) is
   'Adds a run to a build that is not sealed; the same page, measured at the same moment, is the same run.';
 
 -- The one event of what breaks a budget: opened, counted, made worse, resolved, by what the newest measurement says. Not by
--- reconcile(), which takes three samples' silence for an end.
+-- reconcile(), which takes three samples' silence for an end. Of a project and check a hundred are open at most, as many as any
+-- check tells of: each is announced, and how many pages and branches there are is for whoever has the token to say.
 create or replace function monitoring.tell_of_budget(p_fingerprint text, p_severity text, p_finding jsonb, p_note text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -524,6 +525,14 @@ begin
   if p_finding is null or v_suppressed is not null then
     update public.monitoring_events e set resolved_at = now(), resolution_notes = coalesce(v_suppressed, p_note)
     where e.fingerprint = p_fingerprint and e.resolved_at is null;
+    return;
+  end if;
+  if not exists (select from public.monitoring_events e where e.fingerprint = p_fingerprint and e.resolved_at is null)
+    and 100 <= (
+      select count(*) from public.monitoring_events e
+      where e.resolved_at is null and e.fingerprint is not null and e.event_data ->> 'check_id' = p_finding ->> 'check_id'
+        and e.event_data ->> 'project' = p_finding ->> 'project')
+  then
     return;
   end if;
   insert into public.monitoring_events as e (event_type, event_data, severity, fingerprint)

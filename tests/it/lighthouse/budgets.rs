@@ -294,3 +294,39 @@ async fn what_is_past_its_time_is_removed() {
         (select string_agg(path, ' ') from monitoring.vitals_paths)";
     assert_eq!(rows(&database, left), "1|2|/new");
 }
+
+/// Each event is announced, and in a critical window each wakes somebody: a token that got out must not do so by the hundred.
+#[tokio::test]
+async fn a_project_has_a_hundred_open_events_at_most() {
+    let database = plain().database();
+    let app = TestApp::new(&database).await;
+    let project = Project::new(&database, "Shop");
+    let build = project.begin(&app, "main", "a1").await;
+    let run = |from: u32, build: &str| {
+        format!(
+            "select count(monitoring.add_lighthouse_run('{}', '{}', '{build}', jsonb_build_object('url', 'https://shop.example/' || n,
+                'form_factor', 'mobile', 'lighthouse_version', '12', 'fetched_at', now(), 'lcp_ms', 9000)))
+            from generate_series({from}, {from} + 109) n",
+            project.token, project.slug
+        )
+    };
+    rows(
+        &database,
+        "update monitoring.settings set value = '10000' where key = 'lighthouse_requests_per_minute'",
+    );
+    rows(&database, &run(1000, &build));
+    assert_eq!(project.seal(&app, &build).await.status, 204);
+    let open = "select count(*), sum(occurrences), (select count(*) from monitoring.outbox) from monitoring_events";
+    assert_eq!(rows(&database, open), "100|100|100");
+    let verdict = project.get(&app, "/builds/a1/verdict", "").await.json();
+    assert_eq!(verdict["pages"].as_array().map(Vec::len), Some(110));
+    // Those that are open are counted on.
+    let again = project.begin(&app, "main", "b2").await;
+    rows(&database, &run(1000, &again));
+    assert_eq!(project.seal(&app, &again).await.status, 204);
+    assert_eq!(rows(&database, open), "100|200|100");
+    // Nobody else has fewer.
+    let other = Project::new(&database, "Other");
+    other.upload(&app, "main", "a1", &slow_report()).await;
+    assert_eq!(rows(&database, open), "101|201|101");
+}
