@@ -33,6 +33,7 @@ test('markup in names, statements, labels and events is shown as it is and does 
     ['findings', markup],
     ['next', `Ceremony ${markup}`],
     ['events', `lynx ${markup}`],
+    ['pages', `Guests ${markup}`, script],
   ]) {
     const section = page.locator(`#${id}`);
     for (const text of texts) {

@@ -83,7 +83,7 @@ const login = (username, password, dbname) => ({ username, password, host: '127.
 
 console.error('filling the database');
 sql(readFileSync(path.join(here, 'fill.sql'), 'utf8'));
-if (sql("select to_regclass('monitoring.budgets') is not null") === 't') sql(readFileSync(path.join(here, 'pages.sql'), 'utf8'));
+sql(readFileSync(path.join(here, 'pages.sql'), 'utf8'));
 sql('create database florists owner planner_admin', 'postgres');
 const issuer = await startIssuer();
 storeSecrets({
@@ -125,8 +125,9 @@ for (const names of [files.filter((name) => !isLast(name)), files.filter(isLast)
   const tests = spawn(process.execPath, ['--test', '--test-concurrency=1', '--test-reporter=spec', ...names.map((name) => path.join(here, name))], { stdio: 'inherit' });
   const end = () => tests.kill();
   process.on('exit', end);
-  status ||= await new Promise((resolve) => tests.on('exit', (code, signal) => resolve(signal ? 1 : code)));
+  const ended = await new Promise((resolve) => tests.on('exit', (code, signal) => resolve(signal ? 1 : code)));
   process.off('exit', end);
+  status = status || ended;
 }
 console.error(`screenshots and reports: ${artefacts}`);
 process.exit(status);

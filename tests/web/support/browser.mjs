@@ -76,10 +76,7 @@ class Seen {
     });
     page.on('console', (message) => {
       if (!['error', 'warning'].includes(message.type())) return;
-      const isRefusal = /^Failed to load resource/.test(message.text());
-      if (isRefusal && this.mayFail) return;
-      // The page asks whether this function measures pages.
-      if (isRefusal && /\/api\/monitoring\/lighthouse\b/.test(message.location().url)) return;
+      if (this.mayFail && /^Failed to load resource/.test(message.text())) return;
       this.problems.push(`console: ${message.text()}`);
     });
     page.on('pageerror', (error) => this.problems.push(`uncaught: ${error.stack ?? error}`));
@@ -104,18 +101,17 @@ export async function signIn(page, { as = token(), query = '' } = {}) {
 /** The state of a section, as the page itself declares it. */
 export const state = (page, id) => page.locator(`#${id}`).getAttribute('data-state');
 
-/** Waits until a section has left the states of waiting, and answers the state it came to; one that is not shown has none. */
+/** Waits until a section has left the states of waiting, and answers the state it came to. */
 export async function settled(page, id) {
-  const found = await page.waitForFunction(
+  await page.waitForFunction(
     (name) => {
-      const section = document.getElementById(name);
-      if (section?.hidden && !document.getElementById('watch')?.hasAttribute('aria-busy')) return 'hidden';
-      return section?.dataset.state !== 'loading' && section?.dataset.state;
+      const found = document.getElementById(name)?.dataset.state;
+      return found !== undefined && found !== 'loading';
     },
     id,
     { timeout: patience },
   );
-  return found.jsonValue();
+  return state(page, id);
 }
 
 /** Waits for one state of a section. */
