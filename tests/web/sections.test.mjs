@@ -152,7 +152,7 @@ test('a target that is not configured is an error in words', async () => {
   const page = await open({ mayFail: true });
   await signIn(page, { query: '?target=nowhere' });
   await becomes(page, 'verdict', 'error');
-  assert.match(await page.locator('#notice').innerText(), /target/i);
+  await page.locator('#notice').filter({ hasText: /target/i }).waitFor();
   await page.locator('select#target').selectOption('default');
   await becomes(page, 'verdict', 'ready');
   const states = await allSettled(page);
