@@ -154,7 +154,7 @@ pub(crate) const INCIDENTS: [Planted; 17] = [
         kind: "checkpoints come too often",
         check_id: "frequent-checkpoints",
         every_minute: "checkpoint; checkpoint; checkpoint; select bench.settle()",
-        crossed: "(select s.checkpoints_requested from monitoring.collect_sample() s) - (select s.checkpoints_requested from monitoring.samples s where s.tick_at >= now() - interval '1 hour' order by s.tick_at limit 1) >= 12",
+        crossed: "(select s.checkpoints_requested from monitoring.collect_sample('{}') s) - (select s.checkpoints_requested from monitoring.samples s where s.tick_at >= now() - interval '1 hour' order by s.tick_at limit 1) >= 12",
         ..NOTHING
     },
     Planted {

@@ -58,7 +58,7 @@ const READ: &str = "select concat_ws(E'\\t',
         select sum(p.calls) as calls, round(sum(p.total_exec_time) * 1000) as exec_us, sum(p.shared_blks_hit) as hit, sum(p.shared_blks_read) as read
         from pg_stat_statements p where p.query like format('%%/*%s*/%%', n) and p.query not like '%generate_series%' and p.dbid = (select d.oid from pg_database d where d.datname = current_database())
       ) q on true))
-  from monitoring.collect_sample() s";
+  from monitoring.collect_sample(monitoring.look_at_backends()) s";
 
 /// How busy it is: a curve over the day, and Saturday's is another.
 fn busy(minute: u32) -> f64 {

@@ -2,7 +2,7 @@
 --
 --   now(), clock_timestamp()        the minute of the replay (clock.sql)
 --   monitoring.collect_sample()     \
---   monitoring.connections()         } what was read on the recorded server
+--   monitoring.connections_of()      } what was read on the recorded server
 --   monitoring.counters_now()        |
 --   monitoring.sample_statements()   |
 --   monitoring.table_states         /
@@ -45,7 +45,7 @@ language sql immutable
 as $$ select array_agg(floor(40 * (e.value + (l.value - e.value) * p_part)) order by e.place)
   from unnest(p_earlier) with ordinality e (value, place) join unnest(p_later) with ordinality l (value, place) on l.place = e.place $$;
 
-create or replace function monitoring.collect_sample() returns monitoring.samples
+create or replace function monitoring.collect_sample(p_backends monitoring.seen_backend[]) returns monitoring.samples
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -76,18 +76,18 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  s monitoring.samples := monitoring.collect_sample();
+  s monitoring.samples := monitoring.collect_sample('{}');
 begin
   s.sampled_at := now();
   return s;
 end
 $$;
 
-create or replace function monitoring.connections() returns table (
+create or replace function monitoring.connections_of(p_backends monitoring.seen_backend[]) returns table (
   active_connections bigint, idle_connections bigint, idle_in_transaction bigint, total_connections bigint,
   utilization_percent numeric, database_name name, database_connections bigint, max_connections int,
   waiting_for_lock bigint, longest_transaction_ms bigint)
-language sql stable security definer
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select g[1]::bigint, g[2]::bigint, g[3]::bigint, g[13]::bigint, round(100 * g[13] / 97, 2), current_database(), g[13]::bigint, 100, g[5]::bigint, g[12]::bigint
