@@ -250,7 +250,7 @@ comment on table monitoring.changes is 'Settings, row-level security, policies, 
 
 create table if not exists monitoring.watched (
   kind  text not null,
-  -- What tells it from others of its kind whatever it is called: its oid, or of a setting its name.
+  -- What tells it from others of its kind whatever it is called: its oid, of a policy after its table's; of a setting its name.
   key   text not null,
   name  text not null,
   state text not null,

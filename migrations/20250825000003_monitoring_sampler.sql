@@ -437,7 +437,7 @@ begin
     union all
     -- The expressions by their digest: to print one opens the table and would wait for DDL on it. Where in the text of its
     -- statement each part of one stood (to 16) says nothing of it.
-    select 'policy', p.oid::text, case when k.is_told then format('policy %I on %I.%I', p.polname, n.nspname, c.relname) end,
+    select 'policy', format('%s %s', p.polrelid, p.oid), case when k.is_told then format('policy %I on %I.%I', p.polname, n.nspname, c.relname) end,
       case when k.is_told then concat_ws(', ', case when p.polpermissive then 'permissive' else 'restrictive' end,
         'for ' || case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
         'to ' || (select string_agg(case u.r when 0 then 'public' else pg_get_userbyid(u.r)::text end, ' ' order by u.r) from unnest(p.polroles) as u (r)),
@@ -505,16 +505,15 @@ begin
       and not exists (select from seen s where s.kind = w.kind and s.key = w.key)
     returning w.*
   ), changed as (
-    select d.kind, d.name, d.was, d.state as now from differing d
-    where d.was is distinct from d.state and not (d.is_new and d.kind in ('rls', 'grant'))
-      and not (d.is_new and d.kind = 'policy' and exists (
-        select from differing t where t.kind = 'rls' and t.is_new and right(d.name, length(t.name) + 4) = ' on ' || t.name))
+    select d.kind, d.name, d.was, d.state as now
+    from differing d
+      left join differing t on d.kind = 'policy' and d.is_new and t.kind = 'rls' and t.is_new and t.key = split_part(d.key, ' ', 1)
+    where d.was is distinct from d.state and not (d.is_new and d.kind in ('rls', 'grant')) and t.key is null
     union all
     select g.kind, g.name, g.state, null from gone g
     where g.kind not in ('rls', 'grant')
       and (g.kind <> 'policy' or exists (
-        select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p') and right(g.name, length(format(' on %I.%I', n.nspname, c.relname))) = format(' on %I.%I', n.nspname, c.relname)))
+        select from pg_class c where c.oid = case g.kind when 'policy' then split_part(g.key, ' ', 1)::oid end))
   )
   insert into monitoring.changes (kind, object, was, now)
   -- Even a digest would help to guess.

@@ -202,6 +202,42 @@ async fn grants_on_columns_and_functions_are_watched() {
     assert!(changes.is_empty(), "{changes:?}");
 }
 
+/// Whose a policy is does not depend on what its table is called by then.
+#[tokio::test]
+async fn a_policy_that_goes_while_its_table_gets_another_name_is_told() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (agent, client, observer) = (
+        agent(&database).await,
+        database.superuser().await,
+        database.superuser().await,
+    );
+    execute(
+        &client,
+        "create table guests (id int); create policy own on guests using (id > 0); create policy other on guests using (id > 1);
+         create table gone (id int); create policy own on gone using (id > 0)",
+    )
+    .await;
+    sample(&agent, 50).await;
+    assert!(changes(&observer).await.is_empty());
+    let before = written(&observer).await;
+    execute(
+        &client,
+        "drop policy own on guests; alter table guests rename to invited; drop table gone;
+         create table guests (id int); create policy own on guests using (id > 0)",
+    )
+    .await;
+    counted(&observer, &before).await;
+    sample(&agent, 49).await;
+    let told = changes(&observer).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("policy policy own on public.guests: permissive, ")
+            && told[0].ends_with(" > -"),
+        "{told:?}"
+    );
+}
+
 /// To 16 a policy's expression is kept with the places at which its parts stood in the statement that made it.
 #[tokio::test]
 async fn a_policy_that_is_made_again_in_other_spacing_is_the_same() {
