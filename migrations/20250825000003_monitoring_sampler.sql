@@ -617,14 +617,22 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
+declare
+  v_hidden text[];
 begin
   was_cancelled := false;
   seen := monitoring.assess('sample', p_backends);
+  -- Whoever cannot see finds nothing, and that is no recovery.
+  v_hidden := array(select d.section from monitoring.degraded('summary') d);
   -- What is told from memory was heard when it was new.
   events := monitoring.reconcile(
     (select coalesce(jsonb_agg(f), '[]') from jsonb_array_elements((seen -> 'findings') || (seen -> 'suppressed')) f
       where seen -> 'checks_run' ? (f ->> 'check_id')),
-    array(select jsonb_array_elements_text(seen -> 'checks_run')), p_tick_at);
+    array(
+      select c.check_id from monitoring.checks c
+      where seen -> 'checks_run' ? c.check_id
+        and not ('slowQueries' = any (v_hidden) and c.category in ('statements', 'sessions'))
+        and not ('tableHealth' = any (v_hidden) and c.category in ('tables', 'indexes'))), p_tick_at);
   -- As they are after that.
   seen := jsonb_set(seen, '{metrics}', seen -> 'metrics' || (
     select jsonb_build_object('unresolved_events', count(*), 'critical_events', count(*) filter (where e.severity = 'critical'))

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, plain, supabase};
+use crate::support::templates::FRESH_LOGIN;
 use crate::support::wait::wait_until;
 
 /// Ticks of a test: so many minutes before now, so that a test of minutes takes seconds.
@@ -259,4 +260,44 @@ async fn a_detached_partition_is_attached_again() {
     sample(&agent, 0).await;
     let kept = "select count(*) from monitoring.samples";
     assert_eq!(text(&client, kept).await.as_deref(), Some("1"));
+}
+
+/// Whoever cannot see finds nothing: what was open stays open until it is looked at again.
+#[tokio::test]
+async fn going_blind_resolves_nothing() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    // A session of another role than the owner's, which cannot see it without the privilege.
+    let slow = database.session(FRESH_LOGIN).await;
+    let pid = slow.query_one("select pg_backend_pid()", &[]).await;
+    let pid: i32 = pid.expect("asking for the process id").get(0);
+    let task = tokio::spawn(async move {
+        let _ = slow.batch_execute("select pg_sleep(600)").await;
+    });
+    statistics_arrive(
+        &client,
+        "select exists (select from monitoring.findings() f where f.check_id = 'slow-statement')",
+    )
+    .await;
+    sample(&agent, 50).await;
+    let open = "select string_agg(event_data ->> 'check_id', ' ' order by event_data ->> 'check_id') from public.monitoring_events
+        where resolved_at is null and event_data ->> 'check_id' in ('slow-statement', 'blind-spot')";
+    assert_eq!(text(&client, open).await.as_deref(), Some("slow-statement"));
+    execute(&client, "revoke pg_monitor from monitoring_owner").await;
+    for minutes_ago in (40..45).rev() {
+        sample(&agent, minutes_ago).await;
+    }
+    assert_eq!(
+        text(&client, open).await.as_deref(),
+        Some("blind-spot slow-statement")
+    );
+    execute(&client, "grant pg_monitor to monitoring_owner").await;
+    let end = format!("select pg_terminate_backend({pid}, 5000)");
+    execute(&client, &end).await;
+    task.await.expect("ending");
+    for minutes_ago in (30..35).rev() {
+        sample(&agent, minutes_ago).await;
+    }
+    assert_eq!(text(&client, open).await, None);
 }
