@@ -392,7 +392,7 @@ comment on function monitoring.sample_tables(timestamptz, timestamptz) is
 -- Everything watched as it is now. p_newer: of relations and functions only those whose row in the catalog was written by a
 -- transaction of that age or younger, since the scan is cheap and wording 10,000 access lists is not; policies that are older are
 -- there without a text: as they were. p_columns: whether somebody's rights to a column may have changed, which is not seen in
--- the row of its table.
+-- the row of its table. An access list that says what none would say is none.
 create or replace function monitoring.look_at_watched(p_newer int default null, p_columns boolean default true) returns setof monitoring.watched
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -409,7 +409,7 @@ begin
       select distinct g.table_oid from monitoring.column_grants() g where p_newer is null or p_columns
     ), relations as materialized (
       select c.oid, c.relkind, n.nspname, c.relname, c.relrowsecurity, c.relforcerowsecurity,
-        concat(coalesce(c.relacl::text, 'owner only'), case when p_newer is not null or k.table_oid is not null then (
+        concat(coalesce(nullif(c.relacl, acldefault('r', c.relowner))::text, 'owner only'), case when p_newer is not null or k.table_oid is not null then (
           select string_agg(format(', column %I %s', a.attname, a.attacl), '' order by a.attnum)
           from pg_attribute a where a.attrelid = c.oid and a.attacl is not null and not a.attisdropped) end) as granted
       from pg_class c join namespaces n on n.oid = c.relnamespace
@@ -427,11 +427,11 @@ begin
     select 'grant', r.oid::text, format('%I.%I', r.nspname, r.relname), r.granted
     from relations r
     union all
-    select 'grant', 'schema ' || n.oid, format('schema %I', n.nspname), coalesce(n.nspacl::text, 'owner only')
+    select 'grant', 'schema ' || n.oid, format('schema %I', n.nspname), coalesce(nullif(n.nspacl, acldefault('n', n.nspowner))::text, 'owner only')
     from namespaces n
     union all
     -- A function is everybody's as long as nobody said otherwise.
-    select 'grant', 'function ' || p.oid, format('function %s', p.oid::regprocedure), coalesce(p.proacl::text, 'everybody')
+    select 'grant', 'function ' || p.oid, format('function %s', p.oid::regprocedure), coalesce(nullif(p.proacl, acldefault('f', p.proowner))::text, 'everybody')
     from pg_proc p join namespaces n on n.oid = p.pronamespace
     where p.oid >= 16384 and (p_newer is null or age(p.xmin) <= p_newer)
     union all
