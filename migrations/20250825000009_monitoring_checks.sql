@@ -1039,7 +1039,8 @@ end
 $$;
 
 -- Sessions that do maintenance, by what the server itself says of them: a VACUUM, an ANALYZE, the building of an index, a table
--- that is copied out; and what else belongs to a backup, which is known by its name and by not having written anything.
+-- that is copied out; and what else belongs to a backup, which is known by its name, by not having written anything, and by who
+-- takes it: anybody may call himself pg_dump, but only some could read everything.
 create or replace function monitoring.maintaining(p_backends monitoring.seen_backend[]) returns int[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -1054,10 +1055,14 @@ begin
     union
     select p.pid from pg_stat_progress_cluster p
     union
-    select p.pid from pg_stat_progress_copy p where p.command = 'COPY TO'
+    -- What is no table is a statement like any other.
+    select p.pid from pg_stat_progress_copy p where p.command = 'COPY TO' and p.relid <> 0
     union
-    select b.pid from unnest(p_backends) b, pg_stat_get_activity(b.pid) a
-    where b.application_name in ('pg_dump', 'pg_dumpall') and b.backend_type = 'client backend' and a.backend_xid is null);
+    select b.pid
+    from unnest(p_backends) b join pg_database d on d.oid = b.datid join pg_roles r on r.oid = b.usesysid
+      cross join lateral pg_stat_get_activity(b.pid) a
+    where b.application_name in ('pg_dump', 'pg_dumpall') and b.backend_type = 'client backend' and a.backend_xid is null
+      and (r.rolsuper or r.rolbypassrls or pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, d.datdba, 'usage')));
 end
 $$;
 
@@ -1239,7 +1244,7 @@ begin
         select *
         from (
           -- Where everybody reads past the policies it does not matter how they restrict.
-          select k.*, array_to_string(k.reasons, ';') ~ 'read past its policies through .*\(open to [^)]*\m(PUBLIC|anon|authenticated)\M' as is_read_past
+          select k.*, array_to_string(k.reasons, ';') ~ 'read past its policies through .*\(open to ([^)]*, )?(PUBLIC|anon|authenticated)[,)]' as is_read_past
           from monitoring.rls_kinds() k
         ) k
         where k.risk_rank <= 2 or k.is_read_past

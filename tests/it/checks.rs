@@ -2,6 +2,8 @@
 
 // Findings become events, and events end.
 mod events;
+// What takes as long as it takes.
+mod maintenance;
 // What is announced, once.
 mod outbox;
 // What is accepted, and where the lines are.

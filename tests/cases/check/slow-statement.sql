@@ -8,9 +8,9 @@ update monitoring.thresholds set warning = 300, critical = 600 where check_id = 
 -- given: it has ended
 -- end: a
 -- then: none
--- given: a table that is copied out, as a backup does
+-- given: a query that is copied out, which is a query all the same
 -- session c: copy (select pg_sleep(60)) to '/dev/null'
 select pg_sleep(1);
--- then: none
+-- then: critical query *
 -- end: c
 -- then: none
