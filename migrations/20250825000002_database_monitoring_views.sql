@@ -1429,7 +1429,7 @@ declare
   v_texts bigint;
   v_announcements jsonb;
   v_samples jsonb;
-  v_pages jsonb;
+  v_pages jsonb := '{}';
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
@@ -1447,7 +1447,10 @@ begin
   delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
   get diagnostics v_texts = row_count;
   v_announcements := monitoring.forget_announced();
-  v_pages := monitoring.forget_pages();
+  -- The last migration can be rolled back by itself.
+  if to_regprocedure('monitoring.forget_pages()') is not null then
+    v_pages := monitoring.forget_pages();
+  end if;
   v_samples := monitoring.drop_expired_samples();
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
     'statement_texts', v_texts,
