@@ -520,7 +520,7 @@ begin
     union all
     select 'unannounced', 'given up', count(*)::numeric,
       format('the bus refuses %s and takes others: %s', min(u.detail_type), coalesce(min(u.last_error), 'nobody said why')),
-      'See what it is: select * from monitoring.outbox where given_up_at is not null. To try again, as the owner: update monitoring.outbox set given_up_at = null, attempts = 0 where given_up_at is not null. It is forgotten after a week.'
+      'See what it is: select * from monitoring.outbox where given_up_at is not null. To try again, as the owner: update monitoring.outbox set given_up_at = null, refusals = 0, attempts = 0 where given_up_at is not null. It is forgotten after a week.'
     from unpublished u
     where u.given_up_at is not null
     having count(*) > 0;
@@ -1837,7 +1837,8 @@ create table if not exists monitoring.outbox (
   -- Whoever took it has until then to say how it went.
   leased_until timestamptz,
   published_at timestamptz,
-  -- Refused by itself, again and again, while others went out: it is tried no more.
+  -- How often it was refused by itself while others went out; and when that was too often: it is tried no more.
+  refusals     int not null default 0,
   given_up_at  timestamptz
 );
 create index if not exists outbox_unpublished_idx on monitoring.outbox (place) where published_at is null;
@@ -1916,7 +1917,8 @@ $$;
 comment on function monitoring.outbox_batch(int) is
   'Takes what is to be announced, oldest first, for a minute in which nobody else gets it. Service only.';
 
--- One that was refused alone eight times, over an hour and more, while another was published, is at fault itself.
+-- One that was refused alone eight times, over an hour and more, each time while others were published, is at fault itself. How
+-- often it failed with the bus says nothing of it.
 create or replace function monitoring.outbox_mark(p_results jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -1937,11 +1939,13 @@ begin
     set published_at = case when r.error is null then clock_timestamp() end, last_error = left(r.error, 500),
       leased_until = case when r.error is not null
         then clock_timestamp() + least(interval '1 hour', interval '10 seconds' * (1 << least(o.attempts, 10))) end,
-      given_up_at = case when r.error is not null and r.is_its_own and o.attempts >= 8 and (
-          exists (select from results s where s.error is null)
-          or exists (select from monitoring.outbox p where p.published_at > greatest(o.created_at, clock_timestamp() - interval '1 hour')))
-        then clock_timestamp() end
+      refusals = o.refusals + counted.refused, given_up_at = case when o.refusals + counted.refused >= 8 then clock_timestamp() end
     from results r
+      cross join lateral (
+        select (r.error is not null and r.is_its_own and (
+          exists (select from results s where s.error is null)
+          or exists (select from monitoring.outbox p where p.published_at > clock_timestamp() - interval '1 hour')))::int as refused
+      ) counted
     where o.id = r.id and o.published_at is null and o.given_up_at is null
     returning o.published_at is not null as is_published, o.given_up_at is not null as is_given_up
   )

@@ -115,9 +115,14 @@ impl Bus {
             .set_entries(Some(wanted.collect()))
             .send()
             .await
-            .map_err(|error| Failure {
-                reason: reason(&error),
-                is_refusal: error.raw_response().is_some(),
+            .map_err(|error| {
+                let reason = reason(&error);
+                let status = error.raw_response().map(|answer| answer.status().as_u16());
+                Failure {
+                    is_refusal: status.is_some_and(|status| status < 500 && status != 429)
+                        && is_of_the_entry(&reason),
+                    reason,
+                }
             })?;
         // In the order of the request (API reference, PutEvents). What is not answered for is not there.
         let mut results = answer.entries().iter();
@@ -125,7 +130,7 @@ impl Bus {
             Some(result) => match (result.error_code(), result.event_id()) {
                 (Some(code), _) => Err(Failure {
                     reason: code.to_owned(),
-                    is_refusal: true,
+                    is_refusal: is_of_the_entry(code),
                 }),
                 (None, Some(_)) => Ok(()),
                 (None, None) => Err(Failure::of("no answer for it")),
@@ -233,6 +238,18 @@ fn cut_down(detail: &Map<String, Value>) -> Value {
     Value::Object(kept)
 }
 
+/// Whether a code can mean what was sent: not that there was too much at once, nor that the service is itself in trouble.
+fn is_of_the_entry(code: &str) -> bool {
+    let passing = [
+        "Throttl",
+        "LimitExceeded",
+        "TooMany",
+        "Internal",
+        "Unavailable",
+    ];
+    !passing.iter().any(|part| code.contains(part))
+}
+
 /// The service's own code, or what went wrong on the way.
 fn reason<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
     let on_the_way = match error {
@@ -328,6 +345,27 @@ mod tests {
         );
         let whole = sized(200_000);
         assert!(!Entry::from(&whole).detail.contains("\"cut\""));
+    }
+
+    #[test]
+    fn too_much_at_once_is_no_fault_of_an_entry() {
+        for code in [
+            "ThrottlingException",
+            "InternalFailure",
+            "InternalException",
+            "ServiceUnavailable",
+            "RequestLimitExceeded",
+        ] {
+            assert!(!is_of_the_entry(code), "{code}");
+        }
+        for code in [
+            "ValidationException",
+            "MalformedDetail",
+            "InvalidArgument",
+            "NotAuthorizedForSourceException",
+        ] {
+            assert!(is_of_the_entry(code), "{code}");
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ async fn an_entry_that_is_refused_holds_nobody_back() {
     };
     let told = next().await;
     assert_eq!(told["published"], 0, "together: {told}");
-    // Three times together, then each alone: the nine go out, and after eight times the one is given up.
+    // Three times together, then each alone: the nine go out, and after eight times alone the one is given up.
     let mut given_up = 0;
     for _ in 0..30 {
         let told = next().await;
