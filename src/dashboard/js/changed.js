@@ -29,7 +29,6 @@ export const redraw = drawing.redraw;
 
 export function show_changed(points, windows, events, range, reasons) {
   show("changed", [points, windows, events, range], () => make(points, windows, events, range), { is_empty: points.length === 0, reasons });
-  drawing.redraw();
 }
 
 function make(points, windows, events, range) {

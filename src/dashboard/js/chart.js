@@ -1,6 +1,6 @@
 // One chart: lines over time, windows shaded, gaps left as gaps, events marked. uPlot draws; what it shows is told in words as well.
-import { h, set_text } from "./dom.js";
-import { full_time, time_of_day, UNKNOWN } from "./format.js";
+import { by_id, h, set_text } from "./dom.js";
+import { day_of, full_time, time_of_day, UNKNOWN } from "./format.js";
 
 const HEIGHT = 132;
 
@@ -161,53 +161,68 @@ function draw(holder, what, data, series, values, read) {
 
 function label(seconds, step) {
   const date = new Date(seconds * 1000);
-  if (step >= 86400) return date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
-  return date.getHours() === 0 && date.getMinutes() === 0 ? date.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : time_of_day(date);
+  return step >= 86400 || (date.getHours() === 0 && date.getMinutes() === 0) ? day_of(date) : time_of_day(date);
 }
 
-// When the browser has nothing else to do; one that cannot say so gets a little time.
-const when_idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 100));
+// When the browser has nothing else to do, or has had something else for too long; one that cannot say so gets a little time.
+const when_idle = window.requestIdleCallback ? (work) => requestIdleCallback(work, { timeout: 500 }) : (work) => setTimeout(work, 50);
 
-// Charts that are drawn when they come near the screen, the others one by one when there is time, and all again when there is
-// more or less room or the colours change.
+let library = null;
+
+// uPlot comes with the first chart, since nobody who signs in needs it. The policy lets no script's address be made of text: the
+// markup holds the element.
+function load_library() {
+  library ??= new Promise((done, failed) => {
+    const script = document.importNode(by_id("uplot").content, true).firstElementChild;
+    script.addEventListener("load", done);
+    script.addEventListener("error", failed);
+    document.head.append(script);
+  });
+  return library;
+}
+
+// Charts that are drawn once they are near the screen, one at a time, and again when there is more or less room or the colours
+// change.
 export function drawn() {
   let plots = new Map();
-  let width = 0;
-  const draw_one = (figure) => {
-    if (plots.get(figure) === null && figure.querySelector(".plot").clientWidth > 0) plots.set(figure, figure.draw());
-  };
-  const nearby = new IntersectionObserver((seen) => {
-    for (const { target, isIntersecting } of seen) if (isIntersecting) draw_one(target);
-  }, { rootMargin: "200px" });
-  const draw_in_time = (figures) => {
-    const [next, ...others] = figures.filter((figure) => plots.get(figure) === null);
-    if (next === undefined) return;
+  let is_at_it = false;
+  const near = new Set();
+  const draw_next = async () => {
+    const next = [...near].find((figure) => plots.get(figure) === null);
+    if (next === undefined || is_at_it) return;
+    is_at_it = true;
+    try {
+      await load_library();
+    } catch {
+      // Each chart is told in words as well; the next answer tries again.
+      library = null;
+      is_at_it = false;
+      return;
+    }
     when_idle(() => {
-      draw_one(next);
-      draw_in_time(others);
+      is_at_it = false;
+      if (near.has(next) && plots.get(next) === null) plots.set(next, next.draw());
+      draw_next();
     });
   };
+  const nearby = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) near[isIntersecting ? "add" : "delete"](target);
+    draw_next();
+  }, { rootMargin: "200px" });
   return {
     set(figures) {
       nearby.disconnect();
+      near.clear();
       plots.forEach((plot) => plot?.destroy());
       plots = new Map(figures.map((figure) => [figure, null]));
-      width = 0;
       figures.forEach((figure) => nearby.observe(figure));
-      draw_in_time(figures);
     },
-    redraw(is_forced) {
-      const [figure] = plots.keys();
-      const room = figure?.querySelector(".plot").clientWidth ?? 0;
-      if (room === 0 || (room === width && !is_forced)) return;
-      const is_first = width === 0;
-      width = room;
-      if (is_first && !is_forced) return;
-      for (const [each, plot] of plots) {
-        if (plot === null) continue;
-        plot.destroy();
-        plots.set(each, each.draw());
+    redraw() {
+      for (const [figure, plot] of plots) {
+        plot?.destroy();
+        plots.set(figure, null);
       }
+      draw_next();
     },
   };
 }

@@ -2,12 +2,19 @@
 
 export const UNKNOWN = "–";
 
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const absolute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" });
+// Made when something is formatted first: a phone takes a while over it, and who has to sign in sees no number yet.
+function once(make) {
+  let made = null;
+  return { format: (value) => (made ??= make()).format(value) };
+}
+
+const whole = once(() => new Intl.NumberFormat("en", { maximumFractionDigits: 0 }));
+const tenths = once(() => new Intl.NumberFormat("en", { maximumFractionDigits: 1 }));
+const compact = once(() => new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }));
+const absolute = once(() => new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" }));
+const clock = once(() => new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" }));
+const day = once(() => new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" }));
+const date = once(() => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" }));
 
 function known(format) {
   return (value) => (value === null || value === undefined || Number.isNaN(Number(value)) ? UNKNOWN : format(Number(value)));
@@ -57,8 +64,12 @@ export function time_of_day(date) {
   return clock.format(date);
 }
 
-export function full_time(date) {
-  return absolute.format(date);
+export function day_of(moment) {
+  return date.format(moment);
+}
+
+export function full_time(moment) {
+  return absolute.format(moment);
 }
 
 // From when to when, with the day said once where it is one day.

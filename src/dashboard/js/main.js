@@ -20,7 +20,12 @@ set_up_controls((is_elsewhere) => {
 });
 by_id("refresh").addEventListener("click", begin);
 addEventListener("hashchange", () => let_in(take_from_address()));
-new ResizeObserver(() => [redraw, redraw_pages].forEach((each) => each())).observe(by_id("watch"));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [redraw, redraw_pages].forEach((each) => each(true)));
+const redraw_all = () => [redraw, redraw_pages].forEach((each) => each());
+let width = 0;
+new ResizeObserver(([{ contentRect }]) => {
+  if (width !== 0 && contentRect.width !== width) redraw_all();
+  width = contentRect.width;
+}).observe(by_id("main"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw_all);
 setInterval(every_second, 1000);
 set_up_gate(brought);

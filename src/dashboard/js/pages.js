@@ -14,7 +14,6 @@ export const redraw_pages = drawing.redraw;
 
 export function show_pages({ budgets, builds, vitals }, range) {
   show("pages", [budgets, builds, vitals, range], make, { is_empty: builds.length === 0 && vitals.length === 0 });
-  drawing.redraw();
 }
 
 // A measurement by the unit that its budget has.
