@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { allSettled, becomes, open, shot, signIn, useBrowser } from './support/browser.mjs';
+import { allSettled, becomes, open, shot, signIn, text, useBrowser } from './support/browser.mjs';
 import { dashboard, token } from './support/place.mjs';
 
 useBrowser();
@@ -52,7 +52,7 @@ test('markup in an opened remedy is text too', async () => {
   await signIn(page);
   await becomes(page, 'findings', 'ready');
   for (const summary of await page.locator('#findings details.remedy > summary, #findings details:not([open]) > summary').all()) await summary.click();
-  assert.ok((await page.locator('#findings').innerText()).includes(`"${markup}"`));
+  assert.ok((await text(page, 'findings')).includes(`"${markup}"`));
   await assertNothingRan(page);
 });
 

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { allSettled, becomes, open, sections, shot, signIn, state, useBrowser } from './support/browser.mjs';
+import { allSettled, becomes, open, sections, shot, signIn, state, text, useBrowser } from './support/browser.mjs';
 
 useBrowser();
 
@@ -50,7 +50,7 @@ test('an outage looks like one, is asked about ever more seldom, and ends by its
     console.log(`outage: asked again after ${pauses.join(', ')} s`);
     assert.ok(pauses[3] > pauses[0] * 3, `it does not back off: ${pauses}`);
     for (const id of sections) if (before[id] === 'ready' && id !== 'pages') assert.equal(await state(page, id), 'stale', `#${id}`);
-    assert.match(await page.locator('#tables').innerText(), /older|stale|not been/i);
+    assert.match(await text(page, 'tables'), /older|stale|not been/i);
     assert.deepEqual(await page.locator('#tables tbody [role=rowheader]').allInnerTexts(), names, 'what was known is still there');
     assert.ok(await page.locator('#notice').isVisible());
     assert.match(await page.locator('#notice').innerText(), /database/i);
@@ -63,7 +63,7 @@ test('an outage looks like one, is asked about ever more seldom, and ends by its
     await becomes(late, 'verdict', 'error');
     for (const id of ['findings', 'slow', 'locks', 'tables', 'rls']) {
       assert.equal(await state(late, id), 'error', `#${id}`);
-      assert.match(await late.locator(`#${id}`).innerText(), /no answer|unavailable|not/i);
+      assert.match(await text(late, id), /no answer|unavailable|not/i);
     }
     assert.equal(await late.locator('main section tr, main section ol li').count(), 0);
     await shot(late, 'outage-newcomer');

@@ -38,7 +38,7 @@ test('what somebody opened stays open, and what they closed stays closed, when i
   await signIn(page);
   await allSettled(page);
   const opened = page.locator('#findings details').first();
-  const words = await opened.locator('xpath=..').getByRole('heading').innerText();
+  const words = await opened.locator('xpath=..').getByRole('heading').textContent();
   await opened.locator('summary').click();
   const closed = page.locator('#next details[open]').first();
   await closed.locator('summary').first().click();

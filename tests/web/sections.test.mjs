@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { allSettled, becomes, open, shot, signIn, state, useBrowser } from './support/browser.mjs';
+import { allSettled, becomes, open, shot, signIn, state, text, useBrowser } from './support/browser.mjs';
 import { address, sql, token } from './support/place.mjs';
 
 useBrowser();
@@ -22,8 +22,6 @@ const tells = {
   events: [/slow|connection|table|rls|performance/i],
   pages: [/guests\.example/, /LCP/, /performance/i],
 };
-
-const text = (page, id) => page.locator(`#${id}`).innerText();
 
 test('every section is filled from the database', async () => {
   const page = await open();
@@ -88,7 +86,7 @@ test('time range and target are in the address and survive a reload', async () =
   await page.locator('select#time-range').selectOption('24h');
   await page.locator('select#target').selectOption('florists');
   await becomes(page, 'connections', 'ready');
-  await page.waitForFunction(() => document.getElementById('connections').innerText.includes('florists'));
+  await page.waitForFunction(() => document.getElementById('connections').textContent.includes('florists'));
   const here = new URL(page.url());
   assert.deepEqual([here.searchParams.get('time_range'), here.searchParams.get('target')], ['24h', 'florists']);
   await page.reload();
@@ -111,7 +109,7 @@ test('a database without troubles says so in words', async () => {
     assert.equal(states[id], 'empty', `#${id}`);
     assert.match(await text(page, id), /\w+ \w+/);
   }
-  assert.ok(!(await page.locator('main').innerText()).includes('rsvp_events'), 'of another database');
+  assert.ok(!(await page.locator('main').textContent()).includes('rsvp_events'), 'of another database');
   await shot(page, 'quiet-database');
 });
 

@@ -128,7 +128,7 @@ test('signing out leaves nothing behind', async () => {
   await page.locator('#sign-out').click();
   await form(page).waitFor();
   assert.deepEqual(await page.evaluate(() => [sessionStorage.length, localStorage.length]), [0, 0]);
-  assert.ok(!(await page.locator('body').innerText()).includes('guest_dietary_notes'));
+  assert.ok(!(await page.locator('body').textContent()).includes('guest_dietary_notes'));
   for (const id of sections) assert.equal(await page.locator(`#${id} tr, #${id} li`).count(), 0, `#${id} shows something`);
   await page.reload();
   await form(page).waitFor();

@@ -102,6 +102,7 @@ async function load(here, get, breathe) {
           return null;
         }
         refused ??= error;
+        notify(sentence(refused.message));
         sections.forEach((id) => fail(id, error.message));
         if (sections === OF_PERFORMANCE) last_trends = last_events = () => {};
         // What looks old now is not to be spared the next question.
@@ -115,7 +116,7 @@ async function load(here, get, breathe) {
   } finally {
     by_id("watch").removeAttribute("aria-busy");
   }
-  notify(refused ? sentence(refused.message) : "");
+  if (refused === null) notify("");
   show_freshness();
   return refused;
 }

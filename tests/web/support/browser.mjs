@@ -129,6 +129,16 @@ export async function allSettled(page) {
   return states;
 }
 
+/** What a section shows to somebody who looks at it: the browser lays out only what is near the screen. */
+export async function text(page, id) {
+  const section = page.locator(`#${id}`);
+  await section.evaluate(async (each) => {
+    each.scrollIntoView();
+    for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+  });
+  return section.innerText();
+}
+
 /** Keeps what the page looks like now; the names say which test it was. */
 export async function shot(page, name, { fullPage = true } = {}) {
   await page.screenshot({ path: path.join(artefacts, `${name}.png`), fullPage });
