@@ -3,7 +3,7 @@
 .PHONY: help demo test test-api test-lighthouse sam test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts bench-size check audit check-format fmt lint doc build package setup clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: ## the whole thing on this machine, until Ctrl-C (DEMO_ONCE=1: until its first answer)
 	@script/demo
