@@ -18,10 +18,12 @@ use std::fs;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
+use crate::migrations::apply;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{SUPERUSER, plain};
 use crate::support::project_file;
 use crate::support::random::Random;
+use crate::support::templates::migrations;
 
 async fn json_of(client: &Client, expression: &str) -> Value {
     let row = client
@@ -115,6 +117,33 @@ async fn the_page_says_the_thresholds_that_are_there() {
     for line in lines(&database, told) {
         assert!(page.contains(&line), "docs/checks.md lacks: {line}");
     }
+}
+
+#[tokio::test]
+async fn the_page_says_the_settings_that_are_there() {
+    // The template gives a sample more time than it is given by default.
+    let database = plain().empty_database();
+    apply(&database, &migrations());
+    let page = fs::read_to_string(project_file("docs/operations.md")).expect("reading the page");
+    let section = page
+        .split("\n## ")
+        .find(|section| section.starts_with("Settings"));
+    let section = section.expect("finding the section");
+    let mut told = BTreeSet::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim()).collect();
+        let keys: Vec<&str> = cells[1].split(", ").collect();
+        // Where a row is of several settings, it tells their numbers in the same order.
+        let values: Vec<&str> = match keys.len() {
+            1 => vec![cells[2]],
+            _ => cells[2].split(", ").collect(),
+        };
+        assert_eq!(keys.len(), values.len(), "{row}");
+        let pairs = keys.iter().zip(values);
+        told.extend(pairs.map(|(key, value)| format!("{key} {value}").replace('`', "")));
+    }
+    let there = "select format('%s %s', key, value) from monitoring.settings";
+    assert_eq!(told, lines(&database, there));
 }
 
 /// One statement for all checks would fail with the first of them.
