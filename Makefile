@@ -48,12 +48,12 @@ bench-alerts: ## how good the alerts are: incidents, ordinary things and a recor
 	@script/setup build postgres
 	cargo bench --locked --bench alerts -- $(ONLY)
 
+bench-size: ## crates, and bytes of what is deployed
+	@script/bench-size
+
 check: check-format lint doc ## format, lints, documentation, scripts, dependencies, template; changes nothing
 	@script/check-dependencies
 	@script/check-template
-
-bench-size: ## crates, and bytes of what is deployed
-	@script/bench-size
 
 audit: ## what is known against the versions of dependencies; fetches that from GitHub
 	@script/check-dependencies advisories
