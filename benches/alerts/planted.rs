@@ -26,7 +26,8 @@ pub(crate) struct Planted {
     pub(crate) first_gap: i32,
     /// Whether it is past the threshold, asked at the moment of the sample; not by anything that judges.
     pub(crate) crossed: &'static str,
-    /// How many samples there may be from the crossing to the alert: 15 where the check looks every quarter of an hour.
+    /// How many samples there may be from the crossing to the alert: 16 where the check looks every quarter of an hour, since what it
+    /// finds is told by the sample after.
     pub(crate) within: i32,
     /// What takes it away; empty: it is not seen to its end, as of an hour that goes on.
     pub(crate) undo: &'static [&'static str],
@@ -174,10 +175,10 @@ pub(crate) const INCIDENTS: [Planted; 17] = [
         prepare: "create table archive as select n, repeat(md5(n::text), 30) as body from generate_series(1, 60000) n; alter table archive enable row level security;
             vacuum analyze archive",
         every_minute: "select count(*) from archive where body like '%x%'; select bench.flush()",
-        crossed: "(select sum(x.r) >= 50000 and percentile_cont(0.5) within group (order by 100.0 * x.r / (x.r + x.h)) >= 20
+        crossed: "(select sum(x.r) >= 50000 and percentile_cont(0.5) within group (order by 100.0 * x.r / greatest(x.r + x.h, 1)) >= 20
           from (select s.blocks_read - lag(s.blocks_read) over (order by s.sampled_at) as r, s.blocks_hit - lag(s.blocks_hit) over (order by s.sampled_at) as h
             from (select s.sampled_at, s.blocks_read, s.blocks_hit from monitoring.samples s
-              union all select now(), d.blks_read, d.blks_hit from pg_stat_database d where d.datname = current_database()) s) x where x.r + x.h > 0)",
+              union all select now(), d.blks_read, d.blks_hit from pg_stat_database d where d.datname = current_database()) s) x where x.r is not null)",
         samples: 30,
         ..NOTHING
     },
@@ -205,7 +206,7 @@ pub(crate) const INCIDENTS: [Planted; 17] = [
         prepare: "select setval('guests_id_seq', 1560000000)",
         every_minute: "select setval('guests_id_seq', (select last_value + 10000000 from guests_id_seq))",
         crossed: "(select s.last_value >= 0.75 * 2147483647 from guests_id_seq s)",
-        within: 15,
+        within: 16,
         samples: 24,
         ..NOTHING
     },
@@ -214,7 +215,7 @@ pub(crate) const INCIDENTS: [Planted; 17] = [
         check_id: "invalid-index",
         plant: &["create unique index concurrently broken on guests (answer)", "select bench.settle()"],
         crossed: "exists (select from pg_index i where not i.indisvalid)",
-        within: 15,
+        within: 16,
         samples: 20,
         ..NOTHING
     },
@@ -238,7 +239,7 @@ pub(crate) const INCIDENTS: [Planted; 17] = [
         crossed: "(select (last.ms - first.ms) / (last.calls - first.calls) >= 3 * (ever.ms - first.ms) / (ever.calls - first.calls)
           from (select * from bench.looks l order by l.at limit 1) first, (select * from bench.looks l order by l.at desc limit 1) last,
             (select * from bench.looks l order by l.at offset 14 limit 1) ever)",
-        within: 15,
+        within: 16,
         samples: 40,
         ..NOTHING
     },

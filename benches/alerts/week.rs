@@ -57,8 +57,8 @@ const DAYS: &str = "select to_char(d.day, 'Dy'), count(s.tick_at), count(s.tick_
     max(s.connection_utilization_percent)::text, min(s.health_score)
   from generate_series(timestamptz ':begins', timestamptz ':begins' + interval '6 days', interval '1 day') d (day)
     left join monitoring.samples s on s.tick_at >= d.day and s.tick_at < d.day + interval '1 day'
-    left join lateral (select exists (
-      select from monitoring.windows_between(s.tick_at, s.tick_at + interval '1 hour')) as in_window) w on true
+    left join lateral (select case when s.tick_at is not null then exists (
+      select from monitoring.windows_between(s.tick_at, s.tick_at + interval '1 hour')) end as in_window) w on true
   group by d.day order by d.day";
 
 pub(crate) async fn run(report: &RefCell<Report>) {

@@ -51,7 +51,7 @@ async fn only_who_may_read_everything_takes_a_backup() {
         answer.expect("watching").get(0)
     })
     .await;
-    let maintaining = "select coalesce(array_agg(a.usename::text || ' ' || left(a.query, 4) order by 1), '{}')
+    let maintaining = "select coalesce(array_agg(a.usename::text || ' ' || left(a.query, 4) order by a.usename), '{}')
         from pg_stat_activity a where a.datname = current_database() and a.pid = any (monitoring.maintaining(monitoring.look_at_backends()))";
     let maintaining: Vec<String> = observer
         .query_one(maintaining, &[])
