@@ -141,7 +141,18 @@ export async function text(page, id) {
 
 /** Keeps what the page looks like now; the names say which test it was. */
 export async function shot(page, name, { fullPage = true } = {}) {
-  await page.screenshot({ path: path.join(artefacts, `${name}.png`), fullPage });
+  const window = page.viewportSize();
+  // What is far from the screen is not drawn: for a picture of all of it the screen has to be that large.
+  if (fullPage) {
+    for (let tries = 0; tries < 4; tries += 1) {
+      const height = await page.evaluate(() => document.documentElement.scrollHeight);
+      if (height <= page.viewportSize().height) break;
+      await page.setViewportSize({ ...window, height: Math.min(height, 16_000) });
+      await page.waitForTimeout(300);
+    }
+  }
+  await page.screenshot({ path: path.join(artefacts, `${name}.png`) });
+  if (fullPage) await page.setViewportSize(window);
 }
 
 /** By how many pixels the page is wider than its window: what a reader would have to scroll sideways for. */
