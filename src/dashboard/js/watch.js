@@ -25,7 +25,6 @@ import { show_verdict } from "./verdict.js";
 
 // Sections that one GET of the performance route fills.
 const OF_PERFORMANCE = ["verdict", "findings", "changed", "slow", "locks", "statements", "connections", "tables", "rls", "events"];
-const AT_ONCE = ["verdict", "findings"];
 const SECTIONS = [...OF_PERFORMANCE, "next", "pages"];
 
 // What changes slowly is asked for seldom.
@@ -171,8 +170,7 @@ async function show_performance({ data, metadata }, here, breathe) {
   };
   for (const [id, show] of Object.entries(shows)) {
     show_or_fail(id, show);
-    // What is seen first appears at once, so that nothing jumps.
-    if (!AT_ONCE.includes(id)) await breathe();
+    await breathe();
   }
 }
 
