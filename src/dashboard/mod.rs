@@ -8,7 +8,7 @@ mod scripts;
 use std::{collections::BTreeMap, io::Write, sync::LazyLock};
 
 use flate2::{Compression, write::GzEncoder};
-use ring::digest::{SHA256, digest};
+use sha2::{Digest, Sha256};
 
 /// A file of the page.
 #[derive(Debug)]
@@ -26,12 +26,8 @@ pub struct Asset {
 impl Asset {
     /// A file with this content.
     pub fn new(content_type: &'static str, text: String) -> Self {
-        let digest = digest(&SHA256, text.as_bytes());
-        let hash = digest
-            .as_ref()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"));
+        let digest = Sha256::digest(text.as_bytes());
+        let hash = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
         Self {
             content_type,
             gzip: gzip(text.as_bytes()).unwrap_or_default(),
