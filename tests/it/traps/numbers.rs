@@ -77,7 +77,7 @@ async fn duration_ms_does_not_drop_the_seconds() {
     let database = plain().database();
     let client = database.superuser().await;
     let busy = database.superuser().await;
-    let _busy = Workload::running(&database, busy, "select pg_sleep(60)").await;
+    let _busy = Workload::running(&database, busy, "select pg_sleep(600)").await;
     execute(&client, "select pg_sleep(1.2)").await;
     let seen = one(
         &client,
@@ -85,7 +85,7 @@ async fn duration_ms_does_not_drop_the_seconds() {
     )
     .await;
     let (duration, transaction) = (seen.get::<_, i64>(0), seen.get::<_, i64>(1));
-    assert!((1200..60_000).contains(&duration), "{duration}");
+    assert!((1200..600_000).contains(&duration), "{duration}");
     assert!(transaction >= duration, "{transaction}");
 }
 
@@ -218,7 +218,7 @@ async fn idle_and_outage_look_identical_without_a_heartbeat() {
     let history = "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - d) from generate_series(0, 1) d;
         insert into monitoring.samples (tick_at, sampled_at, duration_ms, health_score, commits, rollbacks, active_sessions)
         select t, t, 1, 100, 1000, 0, 0
-        from (select to_timestamp(floor(extract(epoch from now()) / 60 - age) * 60) as t from generate_series(30, 59) age) s";
+        from (select to_timestamp(floor(extract(epoch from now()) / 60 - age) * 60) as t from generate_series(30, 55) age) s";
     execute(&client, history).await;
     let half = |is_idle: &str| {
         format!(
@@ -241,7 +241,7 @@ async fn idle_and_outage_look_identical_without_a_heartbeat() {
         |is_idle: &str| format!("select coalesce(sum(t.samples), 0)::int8 {}", half(is_idle));
     let idle: i64 = one(&client, &looked("true")).await.get(0);
     let outage: i64 = one(&client, &looked("false")).await.get(0);
-    assert!((29..=30).contains(&idle) && outage == 0, "{idle}, {outage}");
+    assert_eq!((idle, outage), (26, 0));
     let gap = "select count(*) from monitoring.findings() where check_id = 'sampler-gap'";
     assert_eq!(one(&client, gap).await.get::<_, i64>(0), 1);
     // Idle and looked at it is none.
