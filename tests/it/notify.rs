@@ -25,10 +25,9 @@ fn ask(database: &TestDatabase, sql: &str) -> String {
         .to_owned()
 }
 
-/// The sample of a tick of its own: so many minutes ago.
+/// The sample of a tick of its own: so many minutes ago, as it was when the test began.
 fn event(database: &TestDatabase, minutes_ago: i32) -> Value {
-    let sql = format!("select to_json(now() - interval '{minutes_ago} minutes') #>> '{{}}'");
-    json!({"task": "sample", "scheduled_at": ask(database, &sql)})
+    json!({"task": "sample", "scheduled_at": database.minutes_ago(minutes_ago)})
 }
 
 async fn sample(app: &TestApp, database: &TestDatabase, minutes_ago: i32) -> Value {

@@ -13,9 +13,18 @@ use crate::support::postgres::{Cluster, ClusterOptions, plain, supabase};
 use crate::support::templates::FRESH_LOGIN;
 use crate::support::wait::wait_until;
 
-/// Ticks of a test: so many minutes before now, so that a test of minutes takes seconds.
+/// So many minutes before now, so that a test of minutes takes seconds; and now is when the session first asked, so that the tick
+/// after this one is the next.
+pub(crate) fn tick(minutes_ago: i32) -> String {
+    format!(
+        "coalesce(nullif(current_setting('tests.now', true), ''), set_config('tests.now', now()::text, false))::timestamptz \
+         - interval '{minutes_ago} minutes'"
+    )
+}
+
+/// The sample of a tick of the test.
 pub(super) async fn sample(agent: &Client, minutes_ago: i32) -> Value {
-    let sql = format!("select monitoring.sample(now() - interval '{minutes_ago} minutes')::text");
+    let sql = format!("select monitoring.sample({})::text", tick(minutes_ago));
     let row = agent.query_one(&sql, &[]).await;
     let row = row.unwrap_or_else(|error| panic!("sampling: {error:?}"));
     let report: Value = serde_json::from_str(row.get(0)).expect("parsing a report");
@@ -71,7 +80,8 @@ async fn a_sample_holds_what_the_server_shows() {
         let idle = database.superuser().await;
         execute(&idle, "begin; select 1").await;
         let observer = database.superuser().await;
-        let sleeping = tokio::spawn(async move { busy.batch_execute("select pg_sleep(10)").await });
+        let sleeping =
+            tokio::spawn(async move { busy.batch_execute("select pg_sleep(600)").await });
         wait_until("it sleeps", async || {
             let seen = "select count(*) > 0 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active' and datname = current_database()";
             text(&observer, seen).await.as_deref() == Some("true")
@@ -231,6 +241,7 @@ async fn the_tables_that_changed_most_are_kept_every_quarter_of_an_hour() {
 #[tokio::test]
 async fn a_late_tick_is_summed_up_too() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("hour");
     let (agent, client) = (agent(&database).await, database.superuser().await);
     let of_the_hour_before = "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - d) from generate_series(0, 1) d;
          insert into monitoring.samples (tick_at, sampled_at, duration_ms)
@@ -250,6 +261,7 @@ async fn a_late_tick_is_summed_up_too() {
 #[tokio::test]
 async fn a_detached_partition_is_attached_again() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("day");
     let (agent, client) = (agent(&database).await, database.superuser().await);
     sample(&agent, 0).await;
     let detach = "do $$ begin execute format('alter table monitoring.samples detach partition monitoring.samples_%s',

@@ -6,6 +6,7 @@ use super::{
     ALL_HOLD, ANSWERS, REMEMBER_ALL, always, execute, holds, remember, shaped, subjects, told,
     true_answer,
 };
+use crate::sampling::tick;
 use crate::support::caller::Caller;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{SUPERUSER, plain};
@@ -38,8 +39,7 @@ async fn a_small_database_remembers_nothing_and_forgets_what_it_knew() {
     let mut minutes = 60;
     let mut sample = async || {
         minutes -= 1;
-        let sql =
-            format!("select monitoring.sample(now() - interval '{minutes} minutes') ->> 'status'");
+        let sql = format!("select monitoring.sample({}) ->> 'status'", tick(minutes));
         assert_eq!(told(&agent, &sql).await, "(done)");
     };
     sample().await;
@@ -185,7 +185,7 @@ async fn a_locked_table_stalls_neither_remembering_nor_answering() {
     ];
     execute(
         &client,
-        "set statement_timeout = '2s'; set lock_timeout = '1s'",
+        "set statement_timeout = '20s'; set lock_timeout = '1s'",
     )
     .await;
     wait_until("everything is remembered", async || {

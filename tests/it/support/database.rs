@@ -1,7 +1,9 @@
 //! One database for one test.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config, NoTls};
@@ -19,6 +21,8 @@ use super::templates::MONITOR;
 pub(crate) struct TestDatabase {
     pub(super) server: Arc<Server>,
     pub(crate) name: String,
+    /// When it was first asked for a moment.
+    pub(super) moment: OnceLock<String>,
 }
 
 impl Cluster {
@@ -42,8 +46,16 @@ impl TestDatabase {
         template
             .and_then(|template| server.clone_database(&name, template))
             .unwrap_or_else(|problem| panic!("{problem}"));
-        let server = Arc::clone(server);
-        Self { server, name }
+        Self::of(server, name)
+    }
+
+    /// A database that is there.
+    pub(super) fn of(server: &Arc<Server>, name: String) -> Self {
+        Self {
+            server: Arc::clone(server),
+            name,
+            moment: OnceLock::new(),
+        }
     }
 
     /// The role that owns the database and runs its migrations.
@@ -54,6 +66,32 @@ impl TestDatabase {
     /// The port of its server.
     pub(crate) fn port(&self) -> u16 {
         self.server.port
+    }
+
+    /// So many minutes before one and the same moment, as the format of events has it: of two ticks a minute lies between, also
+    /// where one has begun since the first was asked for.
+    pub(crate) fn minutes_ago(&self, minutes: i32) -> String {
+        let moment = self.moment.get_or_init(|| {
+            let now = self.psql(SUPERUSER, "select now()");
+            now.expect("asking the time").trim().to_owned()
+        });
+        let sql = format!(
+            "select to_json(timestamptz '{moment}' - interval '{minutes} minutes') #>> '{{}}'"
+        );
+        let time = self.psql(SUPERUSER, &sql).expect("counting back");
+        time.trim().to_owned()
+    }
+
+    /// Begins no test in the last half minute of an `hour` or a `day` (of UTC) that is to be the same one at its end.
+    pub(crate) fn keep_clear_of_the_end_of(&self, unit: &str) {
+        let left = format!(
+            "select ceil(extract(epoch from date_trunc('{unit}', now(), 'UTC') + interval '1 {unit}' - now()))"
+        );
+        let left = self.psql(SUPERUSER, &left).expect("asking the time");
+        let left: u64 = left.trim().parse().expect("reading seconds");
+        if left <= 30 {
+            thread::sleep(Duration::from_secs(left));
+        }
     }
 
     /// Opens a session.

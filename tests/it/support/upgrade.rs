@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use super::database::TestDatabase;
 use super::postgres::{
@@ -70,10 +69,7 @@ impl Cluster {
 
     /// A database that came with the cluster.
     pub(crate) fn existing_database(&self, name: &str) -> TestDatabase {
-        TestDatabase {
-            server: Arc::clone(&self.server),
-            name: name.to_owned(),
-        }
+        TestDatabase::of(&self.server, name.to_owned())
     }
 
     /// Upgrades a copy of the cluster with the real `pg_upgrade`, and starts the result. The original keeps running.
