@@ -97,6 +97,7 @@ async fn overlapping_samples_are_skipped() {
 #[tokio::test]
 async fn cleanup_drops_old_samples_by_partition() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("day");
     let setup = "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - d) from (values (0), (7), (8), (30)) v (d)";
     database.psql(SUPERUSER, setup).expect("making partitions");
     let app = TestApp::new(&database).await;

@@ -29,6 +29,7 @@ const COUNTED: &str = "select metric, path, samples, good, needs_improvement, po
 async fn beacons_are_counted_by_hour_and_day_and_nothing_else_is_kept() {
     for cluster in [plain(), supabase()] {
         let database = cluster.database();
+        database.keep_clear_of_the_end_of("hour");
         let app = TestApp::new(&database).await;
         let project = Project::new(&database, "Shop");
         let now_ms = rows(&database, "select floor(extract(epoch from now()) * 1000)");
@@ -180,6 +181,7 @@ async fn what_cannot_be_is_refused_and_not_counted() {
 #[tokio::test]
 async fn pages_of_listed_origins_may_send_and_others_may_not() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("hour");
     let origins = [("ALLOWED_ORIGINS", "https://shop.example")];
     let app = TestApp::with_login(&database, MONITOR, &origins).await;
     let project = Project::new(&database, "Shop");
@@ -278,6 +280,7 @@ async fn a_flood_is_stopped_and_costs_nobody_else() {
 #[test]
 fn invented_paths_share_one_row() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("hour");
     let project = Project::new(&database, "Shop");
     rows(
         &database,
@@ -385,6 +388,7 @@ fn the_75th_percentile_is_told_from_buckets() {
 #[tokio::test]
 async fn many_slow_visits_are_an_event_until_they_are_fast_again() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("hour");
     let app = TestApp::new(&database).await;
     let project = Project::new(&database, "Shop");
     let send = |value: f64, times: u32| {
@@ -444,6 +448,7 @@ async fn many_slow_visits_are_an_event_until_they_are_fast_again() {
 #[test]
 fn what_anybody_can_send_wakes_nobody() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("hour");
     let project = Project::new(&database, "Shop");
     rows(
         &database,

@@ -14,8 +14,9 @@ fn example(name: &str) -> String {
     sql.to_owned()
 }
 
-/// Every window, in minutes from a midnight of UTC, with its label.
-fn windows(database: &TestDatabase, midnight: &str) -> Vec<String> {
+/// Every window, in minutes from a day's midnight of UTC, with its label.
+fn windows(database: &TestDatabase, day: &str) -> Vec<String> {
+    let midnight = format!("timestamptz '{day} 00:00Z'");
     let sql = format!(
         "select format('%s to %s %s', round(extract(epoch from starts_at - {midnight}) / 60), round(extract(epoch from ends_at - {midnight}) / 60), label)
          from monitoring.calendar_windows order by starts_at, ends_at"
@@ -24,9 +25,10 @@ fn windows(database: &TestDatabase, midnight: &str) -> Vec<String> {
     rows.lines().map(str::to_owned).collect()
 }
 
-/// Tomorrow's midnight in UTC, as a date of no zone's summer time: minutes of zones without one.
-const TOMORROW: &str = "(((now() at time zone 'UTC')::date + 1)::timestamp at time zone 'UTC')";
-const DAY: &str = "((now() at time zone 'UTC')::date + 1)";
+/// Tomorrow in UTC, in whose zones without summer time minutes are counted; it stays this day when midnight passes.
+fn tomorrow(database: &TestDatabase) -> String {
+    ask(database, "select (now() at time zone 'UTC')::date + 1")
+}
 
 #[tokio::test]
 async fn a_date_a_local_time_and_a_zone() {
@@ -34,14 +36,15 @@ async fn a_date_a_local_time_and_a_zone() {
     let app = TestApp::new(&database).await;
     let sql = example("the table there is");
     ask(&database, &sql);
+    let day = tomorrow(&database);
     ask(
         &database,
         &format!(
             "insert into business.openings values
-               ({DAY}, '10:00', '23:00', 'Asia/Kolkata', 'five and a half hours ahead'),
-               ({DAY}, '20:30', '00:30', 'etc/utc ', 'past midnight'),
-               ({DAY}, '20:30', '23:00', 'Atlantis', 'no zone'),
-               ({DAY}, null, '23:00', 'UTC', 'no time')"
+               ('{day}', '10:00', '23:00', 'Asia/Kolkata', 'five and a half hours ahead'),
+               ('{day}', '20:30', '00:30', 'etc/utc ', 'past midnight'),
+               ('{day}', '20:30', '23:00', 'Atlantis', 'no zone'),
+               ('{day}', null, '23:00', 'UTC', 'no time')"
         ),
     );
     let told = refresh(&app, &database).await;
@@ -51,7 +54,7 @@ async fn a_date_a_local_time_and_a_zone() {
         "{told}"
     );
     assert_eq!(
-        windows(&database, TOMORROW),
+        windows(&database, &day),
         [
             "270 to 1050 five and a half hours ahead",
             "1230 to 1470 past midnight"
@@ -63,21 +66,22 @@ async fn a_date_a_local_time_and_a_zone() {
 async fn wedsyncs_timelines() {
     let database = plain().database();
     let app = TestApp::new(&database).await;
+    let day = tomorrow(&database);
     ask(
         &database,
         &format!(
             "create table public.wedding_timelines (wedding_date date, timezone text, start_time time, end_time time);
              insert into public.wedding_timelines values
-               ({DAY}, 'UTC', '16:00', '22:00'),
-               ({DAY}, 'UTC', '20:30', '01:00'),
-               ({DAY}, 'UTC', null, null),
-               ({DAY}, 'UTC', '18:00', null),
-               ({DAY}, 'UTC', null, '02:00'),
-               ({DAY}, 'half past four', '16:00', '22:00'),
-               ({DAY}, null, '16:00', '22:00'),
+               ('{day}', 'UTC', '16:00', '22:00'),
+               ('{day}', 'UTC', '20:30', '01:00'),
+               ('{day}', 'UTC', null, null),
+               ('{day}', 'UTC', '18:00', null),
+               ('{day}', 'UTC', null, '02:00'),
+               ('{day}', 'half past four', '16:00', '22:00'),
+               ('{day}', null, '16:00', '22:00'),
                (null, 'UTC', '16:00', '22:00'),
-               ({DAY} - 10, 'UTC', '16:00', '22:00'),
-               ({DAY} + 70, 'UTC', '16:00', '22:00')"
+               (date '{day}' - 10, 'UTC', '16:00', '22:00'),
+               (date '{day}' + 70, 'UTC', '16:00', '22:00')"
         ),
     );
     let sql = example("WedSync");
@@ -89,7 +93,7 @@ async fn wedsyncs_timelines() {
         "{told}"
     );
     assert_eq!(
-        windows(&database, TOMORROW),
+        windows(&database, &day),
         [
             "0 to 1440 wedding",
             "0 to 1560 wedding",

@@ -275,6 +275,7 @@ async fn a_crossing_before_the_window_ends_puts_it_at_risk() {
 #[tokio::test]
 async fn sequences_are_noted_and_foretold() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("hour");
     let app = TestApp::new(&database).await;
     ask(
         &database,
