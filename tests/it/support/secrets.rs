@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -130,6 +130,9 @@ impl SecretStore {
     }
 }
 
+/// Longer than anybody waits for a secret.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A way to the store that counts who goes through, and can be closed.
 #[derive(Debug)]
 pub(crate) struct Turnstile {
@@ -140,11 +143,11 @@ pub(crate) struct Turnstile {
 
 impl Turnstile {
     pub(crate) fn new() -> Self {
-        Self::slowed_by(Duration::ZERO)
+        Self::in_company_of(1)
     }
 
-    /// Lets each question through only after a while.
-    pub(crate) fn slowed_by(delay: Duration) -> Self {
+    /// Lets a question through when so many are there: whoever asks one after the other waits in vain.
+    pub(crate) fn in_company_of(count: usize) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listening");
         let turnstile = Self {
             port: listener.local_addr().expect("asking for the port").port(),
@@ -153,6 +156,7 @@ impl Turnstile {
         };
         let (asked, is_open) = (Arc::clone(&turnstile.asked), Arc::clone(&turnstile.is_open));
         let store_port = store().port;
+        let there: Arc<(Mutex<usize>, Condvar)> = Arc::default();
         // Waits for clients until the test process ends.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -163,11 +167,18 @@ impl Turnstile {
                 let upstream = upstream.expect("connecting to the store");
                 let (answers, back) = (upstream.try_clone(), client.try_clone());
                 let (asked, is_open) = (Arc::clone(&asked), Arc::clone(&is_open));
+                let there = Arc::clone(&there);
                 thread::spawn(move || {
                     relay(client, upstream, |bytes| {
                         asked.lock().expect("locking").extend_from_slice(bytes);
                         if bytes.windows(14).any(|word| word == b"GetSecretValue") {
-                            thread::sleep(delay);
+                            let (number, has_come) = &*there;
+                            let mut number = number.lock().expect("locking");
+                            *number += 1;
+                            has_come.notify_all();
+                            let alone = |number: &mut usize| *number < count;
+                            let waited = has_come.wait_timeout_while(number, PATIENCE, alone);
+                            drop(waited.expect("waiting for company"));
                         }
                         is_open.load(Ordering::SeqCst)
                     });
