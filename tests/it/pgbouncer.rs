@@ -16,6 +16,7 @@ use crate::support::secrets::store;
 use crate::support::templates::MONITOR;
 use crate::support::token::token;
 use crate::support::wait::wait_until;
+use crate::targets::assert_valid;
 
 const PERFORMANCE: &str = "/api/monitoring/performance";
 
@@ -90,7 +91,7 @@ fn set_timezone(database: &TestDatabase) {
 }
 
 fn end_server_connections(database: &TestDatabase) -> String {
-    let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+    let sql = "select count(pg_terminate_backend(pid, 20000)) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid()";
     let ended = database.psql(SUPERUSER, sql).expect("ending sessions");
     ended.trim().to_owned()
@@ -132,18 +133,15 @@ async fn every_request_and_task_works() {
         assert_eq!(health.status, 200, "{}", health.text);
         let validation = Request::get("/api/monitoring/validation", "").by("admin");
         let validation = app.send(validation).await;
-        assert_eq!(
-            validation.json()["data"]["pass"],
-            true,
-            "{}",
-            validation.text
-        );
+        assert_valid(&validation.json()["data"]["checks"]);
 
         let rollback = json!({"task": "rollback", "confirm": database.name});
         for task in ["sample", "cleanup", "validate"] {
             let report = app.task(json!({"task": task})).await;
             assert_eq!(report["status"], "done", "{report}");
-            assert_ne!(report["pass"], false, "{report}");
+            if task == "validate" {
+                assert_valid(&report["checks"]);
+            }
         }
         let undone = app.task(rollback).await;
         assert_eq!(
@@ -352,7 +350,7 @@ async fn what_is_not_there_behind_or_before_the_pooler_is_said_in_time() {
     };
     admit(false);
     let ended = format!(
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '{}'",
+        "select count(pg_terminate_backend(pid, 20000)) from pg_stat_activity where datname = '{}'",
         database.name
     );
     other.psql(SUPERUSER, &ended).expect("ending sessions");
@@ -421,7 +419,7 @@ async fn a_request_given_up_stops_on_the_server_too() {
     .await;
     // Not by its own time limit, which is ten seconds.
     let taken = given_up_at.elapsed();
-    assert!(taken < Duration::from_secs(4), "{taken:?}");
+    assert!(taken < Duration::from_secs(8), "{taken:?}");
     assert_eq!(app.get_as("admin", "query_type=events").await.status, 200);
     let neighbour = neighbour(&database, &pooler, &login).await;
     assert_clean(&neighbour, &login, "a request that was given up").await;
