@@ -143,8 +143,9 @@ async fn each_connection_signs_in_with_a_token_of_its_own() {
     tokio::time::sleep_until(until.into()).await;
     assert_eq!(health().await, 200, "what is connected stays");
 
-    let end =
-        format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{login}'");
+    let end = format!(
+        "select pg_terminate_backend(pid, 20000) from pg_stat_activity where usename = '{login}'"
+    );
     database.psql(SUPERUSER, &end).expect("ending sessions");
     refused().await;
 }
