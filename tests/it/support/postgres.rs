@@ -98,11 +98,18 @@ pub(super) struct Server {
     leash: Leash,
 }
 
+/// For the sessions of all tests that share a cluster: were they many of those there can be, that would be a finding in each.
+const SHARED_CONNECTIONS: u32 = 500;
+
 /// The cluster that tests share when they need nothing special.
 #[track_caller]
 pub(crate) fn plain() -> &'static Cluster {
-    static CLUSTER: LazyLock<Result<Cluster, String>> =
-        LazyLock::new(|| Cluster::try_start(&ClusterOptions::default()));
+    static CLUSTER: LazyLock<Result<Cluster, String>> = LazyLock::new(|| {
+        Cluster::try_start(&ClusterOptions {
+            max_connections: SHARED_CONNECTIONS,
+            ..ClusterOptions::default()
+        })
+    });
     CLUSTER
         .as_ref()
         .unwrap_or_else(|problem| panic!("{problem}"))
@@ -114,6 +121,7 @@ pub(crate) fn supabase() -> &'static Cluster {
     static CLUSTER: LazyLock<Result<Cluster, String>> = LazyLock::new(|| {
         Cluster::try_start(&ClusterOptions {
             flavour: Flavour::Supabase,
+            max_connections: SHARED_CONNECTIONS,
             ..ClusterOptions::default()
         })
     });

@@ -42,7 +42,8 @@ on conflict (fingerprint) do nothing;
 
 /// On a busy machine a part of a sample takes more than its share, and would be put off: not in tests of what it holds.
 const TAKE_TIME: &str =
-    "update monitoring.settings set value = '10000' where key = 'sample_budget_ms'";
+    "update monitoring.settings set value = '10000' where key = 'sample_budget_ms';
+     update monitoring.sampler_parts set budget_share = 1 where budget_share is not null";
 
 /// Which templates exist already, or why they do not.
 #[derive(Debug, Default)]
