@@ -10,7 +10,8 @@ use crate::support::app::TestApp;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER};
 
-const LAMBDAS_LIMIT: Duration = Duration::from_secs(2);
+/// Time enough to come to what hangs, also on a machine that is busy with much else.
+const LAMBDAS_LIMIT: Duration = Duration::from_secs(3);
 
 fn working(database: &TestDatabase) -> String {
     let sql = format!(
@@ -36,7 +37,7 @@ fn wait_frozen(is_so: impl Fn() -> bool) {
     while !is_so() {
         let waited = started.elapsed();
         assert!(
-            waited < Duration::from_secs(10),
+            waited < Duration::from_secs(50),
             "the server was not asked to stop"
         );
         std::thread::sleep(Duration::from_millis(10));
@@ -68,6 +69,7 @@ async fn every_task_ends_in_time_and_is_cancelled_on_the_server() {
     let cancellations = || cluster.log().matches("due to user request").count();
     let database = cluster.database();
     let app = TestApp::new(&database).await;
+    app.task(json!({"task": "sample"})).await;
     hang(
         &database,
         "monitoring.sample(p_tick_at timestamptz default null) returns jsonb",
@@ -121,7 +123,7 @@ async fn a_server_that_cannot_be_asked_to_stop_is_not_waited_for() {
     let took = started.elapsed();
     let log_of_limit = || cluster.log().contains("due to statement timeout");
     let is_ended = async || {
-        while !log_of_limit() && started.elapsed() < Duration::from_secs(10) {
+        while !log_of_limit() && started.elapsed() < Duration::from_secs(30) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         started.elapsed()
@@ -131,7 +133,7 @@ async fn a_server_that_cannot_be_asked_to_stop_is_not_waited_for() {
     assert_eq!(error.expect_err("a deadline").error_type, "Deadline");
     assert!(took < LAMBDAS_LIMIT, "{took:?}");
     assert!(
-        ended_after < LAMBDAS_LIMIT + Duration::from_secs(1),
+        ended_after < LAMBDAS_LIMIT + Duration::from_secs(5),
         "{ended_after:?}"
     );
 }

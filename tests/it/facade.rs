@@ -91,7 +91,7 @@ fn columns_are_those_of_the_contract() {
 async fn a_slow_query_is_seen_redacted_and_the_reader_itself_is_not() {
     let database = plain().database();
     let client = database.superuser().await;
-    let sql = "select pg_sleep(60), 'caterer@example.com' as secret";
+    let sql = "select pg_sleep(600), 'caterer@example.com' as secret";
     let slow = Workload::running(&database, database.superuser().await, sql).await;
     wait_until("the query is slow", async || {
         rows(&client, "select * from monitoring_slow_queries")
@@ -118,7 +118,8 @@ async fn a_slow_query_is_seen_redacted_and_the_reader_itself_is_not() {
 async fn a_query_that_mentions_pg_stat_does_not_hide() {
     let database = plain().database();
     let client = database.superuser().await;
-    let sql = "set application_name = 'pgvigil'; select pg_sleep(60) from pg_stat_activity limit 1";
+    let sql =
+        "set application_name = 'pgvigil'; select pg_sleep(600) from pg_stat_activity limit 1";
     let _slow = Workload::running(&database, database.superuser().await, sql).await;
     wait_until("it is seen", async || {
         !rows(&client, "select * from monitoring_slow_queries")
@@ -133,7 +134,7 @@ async fn the_monitors_own_sessions_are_not_slow_queries() {
     let database = plain().database();
     let client = database.superuser().await;
     let sampler = database.login().await;
-    let _own = Workload::running(&database, sampler, "select pg_sleep(60)").await;
+    let _own = Workload::running(&database, sampler, "select pg_sleep(600)").await;
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(
         rows(&client, "select * from monitoring_slow_queries").await,
@@ -145,8 +146,12 @@ async fn the_monitors_own_sessions_are_not_slow_queries() {
 async fn the_slow_query_threshold_is_a_setting() {
     let database = plain().database();
     let client = database.superuser().await;
-    let _slow =
-        Workload::running(&database, database.superuser().await, "select pg_sleep(60)").await;
+    let _slow = Workload::running(
+        &database,
+        database.superuser().await,
+        "select pg_sleep(600)",
+    )
+    .await;
     wait_until("it is slow", async || {
         !rows(&client, "select * from monitoring_slow_queries")
             .await
@@ -219,6 +224,11 @@ async fn a_pool_exhausted_by_idle_connections_does_not_look_idle() {
     for _ in 0..9 {
         idle.push(database.superuser().await);
     }
+    // Whoever made the database may still be on the way out.
+    wait_until("nobody else is connected", async || {
+        row(&client, "select * from monitoring_connections").await["total_connections"] == 10
+    })
+    .await;
     let seen = row(&client, "select * from monitoring_connections").await;
     assert_eq!(
         (&seen["total_connections"], &seen["idle_connections"]),
@@ -351,7 +361,7 @@ async fn no_view_waits_for_a_migrations_lock() {
     let client = database.superuser().await;
     let setup = "create table locked (id int primary key, name text); insert into locked values (1);
                  alter table locked enable row level security; create policy p on locked using (id > 0);
-                 create table free (id int); insert into free values (1); set statement_timeout = '2s'";
+                 create table free (id int); insert into free values (1); set statement_timeout = '20s'";
     client.batch_execute(setup).await.expect("creating tables");
     let [_holder, _waiter] = Workload::lock_queue(&database, "locked").await;
     for view in [

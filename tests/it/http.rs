@@ -154,8 +154,12 @@ async fn a_slow_query_and_an_unprotected_table_are_in_the_answer() {
 async fn names_are_for_admin_and_owner_who_ask() {
     let database = plain().database();
     let app = TestApp::new(&database).await;
-    let _slow =
-        Workload::running(&database, database.superuser().await, "select pg_sleep(60)").await;
+    let _slow = Workload::running(
+        &database,
+        database.superuser().await,
+        "select pg_sleep(600)",
+    )
+    .await;
     app.post_as(
         "admin",
         &json!({"action": "record_event", "event_type": "slow_query", "event_data": {}}),

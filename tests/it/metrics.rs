@@ -126,7 +126,7 @@ async fn labels_are_bounded_and_name_nobody() {
             "do $$ begin for n in 1..150 loop execute format('create table guests_of_%s (id int)', n); end loop; end $$;",
         )
         .expect("creating tables");
-    let slow = "select pg_sleep(60), 'the best man''s secret'";
+    let slow = "select pg_sleep(600), 'the best man''s secret'";
     let client = database.superuser().await;
     let _slow = Workload::running(&database, client, slow).await;
     sampled(&database);

@@ -63,7 +63,7 @@ fn counted(database: &TestDatabase) -> i64 {
 async fn the_numbers_are_those_of_pg_stat_statements_largest_first() {
     let database = plain().database();
     let client = database.superuser().await;
-    execute(&client, "create table guests (id int); select pg_sleep(1)").await;
+    execute(&client, "create table guests (id int); select pg_sleep(3)").await;
     for id in 0..7 {
         execute(
             &client,

@@ -83,8 +83,8 @@ async fn a_clean_up_deletes_around_events_in_other_hands_and_waits_for_nobody() 
         row(&client, KEPT).await["kept"],
         json!(["done 7", "open 15000", "open 20"])
     );
-    // Usually well under a second. Nobody lets go of anything before it has ended.
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Usually well under a second. Nobody lets go of anything before it has ended, and it would go on for 20 seconds.
+    assert!(took < Duration::from_secs(18), "{took:?}");
 
     // One is resolved now and one was seen again: these stay. The third change is given up.
     for (holder, end) in holders.iter().zip(["commit", "commit", "rollback"]) {

@@ -80,7 +80,7 @@ async fn what_changes_all_the_time_is_looked_up_in_proportion_to_its_cost() {
     psql(&database, "drop policy own on rented");
     wait_until("the change has arrived", async || !holds(&database)).await;
     assert_eq!(looked_up(&database, REMEMBER_ALL), "");
-    age(&database, "rls_status", "remembered_at", "199 seconds");
+    age(&database, "rls_status", "remembered_at", "150 seconds");
     assert_eq!(looked_up(&database, REMEMBER_ALL), "");
     // Meanwhile everybody looks for himself.
     assert_eq!(

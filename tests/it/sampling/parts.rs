@@ -68,11 +68,12 @@ async fn a_cancelled_part_does_not_take_the_heartbeat_with_it() {
     let (agent, client) = (agent(&database).await, database.superuser().await);
     execute(
         &client,
-        "set role monitoring_owner; create or replace function monitoring.roll_up() returns void language sql as 'select pg_sleep(30)'; reset role",
+        "set role monitoring_owner; create or replace function monitoring.roll_up() returns void language sql as 'select pg_sleep(600)'; reset role",
     )
     .await;
-    execute(&agent, "set statement_timeout = '1s'").await;
+    execute(&agent, "set statement_timeout = '4s'").await;
     let report = sample(&agent, 30).await;
+    execute(&agent, "reset statement_timeout").await;
     assert!(
         reason(&report, "rollup").is_some_and(|why| why.starts_with("cancelled after ")),
         "{report}"
@@ -105,7 +106,7 @@ async fn a_cancelled_part_does_not_take_the_heartbeat_with_it() {
 #[tokio::test]
 async fn after_the_time_limit_nothing_more_is_begun() {
     let slow_look = "create or replace function monitoring.look_at_settings() returns setof monitoring.watched language plpgsql
-        as $$ begin perform pg_sleep(30); end $$";
+        as $$ begin perform pg_sleep(600); end $$";
     let slow_check = "create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate language plpgsql
         as $$ begin perform pg_sleep(600); end $$";
     // Both would be too slow; only the first is begun.
@@ -156,7 +157,13 @@ async fn after_the_time_limit_nothing_more_is_begun() {
 async fn what_makes_the_next_sample_cheaper_does_not_wait_for_a_cheap_one() {
     let database = plain().database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
-    // The cheap part takes over ten times this budget.
+    // The cheap part takes over ten times this budget, however fast the machine is.
+    execute(
+        &client,
+        "set role monitoring_owner; create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate \
+         language plpgsql as $$ begin perform pg_sleep(0.05); end $$; reset role",
+    )
+    .await;
     execute(&client, "update monitoring.settings set value = case key when 'sample_budget_ms' then '1' else '0' end::jsonb \
         where key in ('sample_budget_ms', 'remember_from_relations')").await;
     let report = sample(&agent, 30).await;

@@ -127,7 +127,7 @@ async fn what_the_monitor_runs_in_its_roles_is_its_own() {
         let before = share().await;
         assert!(before < 50.0, "{before} % before {role} asks");
         let own = database.as_caller(caller).await;
-        execute(&own, "select pg_sleep(0.5) as asked_by_the_monitor").await;
+        execute(&own, "select pg_sleep(2) as asked_by_the_monitor").await;
         let raw = format!(
             "select count(*) from pg_stat_statements where userid = '{role}'::regrole and query like '%asked_by_the_monitor'"
         );

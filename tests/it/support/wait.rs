@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Long enough for a busy two-core machine; a test that needs more is wrong.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Long enough for a machine that is busy with much else; a test that needs more is wrong.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds.
 ///

@@ -93,7 +93,7 @@ async fn pg_stat_activity_checks_the_invoker_even_under_a_superusers_view() {
     );
     database.psql(SUPERUSER, &view).expect("creating a view");
     let busy = database.superuser().await;
-    let busy = Workload::running(&database, busy, "select pg_sleep(60)").await;
+    let busy = Workload::running(&database, busy, "select pg_sleep(600)").await;
     let theirs = format!("select count(*) from theirs where pid = {}", busy.pid);
     assert_eq!(
         database.psql(FRESH_LOGIN, &theirs).as_deref(),
@@ -119,7 +119,7 @@ async fn sees(client: &Client, pid: i32) -> bool {
 async fn after_set_local_role_to_an_unprivileged_caller_sessions_are_still_seen() {
     let database = plain().database();
     let busy = database.superuser().await;
-    let busy = Workload::running(&database, busy, "select pg_sleep(60)").await;
+    let busy = Workload::running(&database, busy, "select pg_sleep(600)").await;
     let login = database.superuser().await;
     execute(&login, "begin; set local role monitoring_reader").await;
     let claims = role("developer").to_string();

@@ -246,16 +246,16 @@ async fn a_view_that_is_slow_is_stopped() {
     );
     calendar(&database, &hours(GOOD.0, GOOD.1, "'kept'"));
     assert_eq!(refresh(&app, &database).await["status"], "done");
-    calendar(&database, &hours(GOOD.0, GOOD.1, "pg_sleep(30)"));
+    calendar(&database, &hours(GOOD.0, GOOD.1, "pg_sleep(600)"));
     let started = std::time::Instant::now();
     let told = refresh(&app, &database).await;
     assert_eq!(
         told["problem"],
         "it took longer than calendar_time_limit_ms"
     );
-    assert!(started.elapsed().as_secs() < 25, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     assert_eq!(readiness(&app, "").await["window"]["label"], "kept");
-    // A million rows are read as far as there is time, and a thousand are kept.
+    // Of far too many rows, as far as there is time to read them, a thousand are kept.
     ask(
         &database,
         "update monitoring.settings set value = '10000' where key = 'calendar_time_limit_ms'",
@@ -263,7 +263,7 @@ async fn a_view_that_is_slow_is_stopped() {
     calendar(
         &database,
         "select now() + n * interval '1 second' as starts_at, now() + (n + 9) * interval '1 second' as ends_at, 'row ' || n as label
-         from generate_series(1, 1000000) n",
+         from generate_series(1, 200000) n",
     );
     let told = refresh(&app, &database).await;
     assert_eq!(
