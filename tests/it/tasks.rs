@@ -119,6 +119,7 @@ async fn cleanup_drops_old_samples_by_partition() {
 #[tokio::test]
 async fn cleanup_does_retention_for_all_of_the_history() {
     let database = plain().database();
+    database.keep_clear_of_the_end_of("day");
     let setup = "
         insert into monitoring.samples_hourly (at, samples) values (now() - interval '89 days', 1), (now() - interval '91 days', 1);
         insert into monitoring.samples_half_daily (at, samples) values (now() - interval '91 days', 1);
