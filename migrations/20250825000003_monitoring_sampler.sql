@@ -611,7 +611,7 @@ end
 $$;
 
 -- What was seen, and what became of the events by it. Neither takes the sample with it.
-create or replace function monitoring.judge_sample(p_tick_at timestamptz, p_backends monitoring.seen_backend[],
+create or replace function monitoring.judge_sample(p_tick_at timestamptz, p_backends monitoring.seen_backend[], p_sample monitoring.samples,
   out seen jsonb, out events jsonb, out problem text, out was_cancelled boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -621,7 +621,7 @@ declare
   v_hidden text[];
 begin
   was_cancelled := false;
-  seen := monitoring.assess('sample', p_backends);
+  seen := monitoring.assess('sample', p_backends, p_sample);
   -- Whoever cannot see finds nothing, and that is no recovery.
   v_hidden := array(select d.section from monitoring.degraded('summary') d);
   -- What is told from memory was heard when it was new.
@@ -685,8 +685,10 @@ begin
   if pg_is_in_recovery() then
     -- What can be seen is told all the same, for the metrics.
     v_backends := monitoring.look_at_backends();
+    v_sample := monitoring.collect_sample(v_backends);
+    v_sample.sampled_at := v_started_at;
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at,
-      'metrics', monitoring.sample_metrics(monitoring.collect_sample(v_backends), monitoring.assess('sample', v_backends)));
+      'metrics', monitoring.sample_metrics(v_sample, monitoring.assess('sample', v_backends, v_sample)));
   end if;
   -- A row of our own and no advisory lock, which everybody in the database could hold.
   perform from monitoring.migrations m where m.version = '20250825000003' for no key update skip locked;
@@ -706,6 +708,7 @@ begin
 
   v_backends := monitoring.look_at_backends();
   v_sample := monitoring.collect_sample(v_backends);
+  v_sample.sampled_at := v_started_at;
   -- What changed is known before it is judged. A time limit strikes once in a statement: when a part has caught it, nothing more is
   -- begun but the sample's own row.
   foreach v_name in array '{changes,judgement,rollup,remember,table_checks,checks,statements,texts,tables,size}'::text[] loop
@@ -714,7 +717,7 @@ begin
         v_skipped := v_skipped || jsonb_build_object('part', 'judgement', 'reason', v_used_up);
         continue;
       end if;
-      select j.seen, j.events, j.problem, j.was_cancelled into v_run from monitoring.judge_sample(v_tick_at, v_backends) j;
+      select j.seen, j.events, j.problem, j.was_cancelled into v_run from monitoring.judge_sample(v_tick_at, v_backends, v_sample) j;
       v_seen := v_run.seen;
       v_events := v_run.events;
       if v_run.problem is not null then
@@ -769,7 +772,6 @@ begin
   end loop;
 
   v_sample.tick_at := v_tick_at;
-  v_sample.sampled_at := v_started_at;
   v_sample.late_ms := greatest(0, (extract(epoch from v_started_at - coalesce(p_tick_at, v_started_at)) * 1000)::bigint);
   v_sample.skipped := nullif(v_skipped, '[]');
   -- What was not judged is not healthy.
@@ -821,7 +823,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.look_at_settings()',
   'function monitoring.note_differences(text[], boolean, monitoring.watched[])',
   'function monitoring.note_changes(jsonb)',
-  'function monitoring.judge_sample(timestamptz, monitoring.seen_backend[])',
+  'function monitoring.judge_sample(timestamptz, monitoring.seen_backend[], monitoring.samples)',
   'function monitoring.run_sampler_part(monitoring.sampler_parts, timestamptz, numeric)',
   'function monitoring.sample(timestamptz)'); end $private$;
 grant execute on function monitoring.sample(timestamptz) to monitoring_agent;

@@ -974,7 +974,7 @@ create table if not exists monitoring.remembered_checks (
 );
 comment on table monitoring.remembered_checks is 'What the slow checks answered when the sampler last made them, every 15 minutes.';
 
--- Counters as they are now, in the columns of a sample. Within a sample they are those that it will keep.
+-- Counters as they are now, in the columns of a sample, for who takes none.
 create or replace function monitoring.counters_now() returns monitoring.samples
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -1003,16 +1003,16 @@ begin
 end
 $$;
 
--- What the counters moved by in the last hour: between samples, and since the last one, so that nothing is told a sample late. What
--- moved over a longer gap is not of this hour.
-create or replace function monitoring.last_hour() returns monitoring.seen_hour
+-- What the counters moved by in the last hour: between samples, and since the last one, so that nothing is told a sample late: until
+-- the sample that is being taken, or else until now. What moved over a longer gap is not of this hour.
+create or replace function monitoring.last_hour(p_sample monitoring.samples default null) returns monitoring.seen_hour
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 declare
-  n monitoring.samples := monitoring.counters_now();
+  n monitoring.samples := case when p_sample.sampled_at is not null then p_sample else monitoring.counters_now() end;
   l monitoring.samples;
   v_hour monitoring.seen_hour;
 begin
@@ -1068,7 +1068,7 @@ $$;
 
 -- Makes these checks. What several need is read once, what fails costs only those that need it: its id is then in
 -- p_failed with the SQLSTATE, and not in p_run. A cancelled statement is no failure and ends everything.
-create or replace function monitoring.run_checks(p_check_ids text[], p_backends monitoring.seen_backend[] default null,
+create or replace function monitoring.run_checks(p_check_ids text[], p_backends monitoring.seen_backend[] default null, p_sample monitoring.samples default null,
   out p_run text[], out p_failed jsonb, out p_found monitoring.candidate[], out p_blind text[], out p_metrics jsonb)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -1265,7 +1265,7 @@ begin
   end if;
   if p_check_ids && '{frequent-checkpoints,temp-files,cache-misses,deadlocks}' then
     begin
-      v_hour := monitoring.last_hour();
+      v_hour := monitoring.last_hour(p_sample);
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('frequent-checkpoints', sqlstate, 'temp-files', sqlstate,
         'cache-misses', sqlstate, 'deadlocks', sqlstate);
@@ -1389,7 +1389,8 @@ comment on function monitoring.remember_checks(text) is 'Makes the slow checks t
 -- One look at everything, from which findings and summary are told. Slow checks are told from memory when the sampler asks
 -- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made since the events
 -- were last reconciled: only of those does no finding mean that all is well. A hundred findings of a check are enough to know that there are too many.
-create or replace function monitoring.assess(p_cadence text default null, p_backends monitoring.seen_backend[] default null) returns jsonb
+create or replace function monitoring.assess(p_cadence text default null, p_backends monitoring.seen_backend[] default null,
+  p_sample monitoring.samples default null) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
@@ -1424,7 +1425,7 @@ begin
   from monitoring.run_checks(array(
     select c.check_id from monitoring.checks c
     where c.cadence = 'sample' or (p_cadence is null or c.cadence = 'sized') and c.check_id <> all (v_told)
-    order by c.check_id), p_backends) a;
+    order by c.check_id), p_backends, p_sample) a;
   if v_told <> '{}' then
     select v_run || coalesce(array_agg(r.check_id) filter (where not r.is_reconciled and r.failed is null), '{}'),
       v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}'),
@@ -1490,8 +1491,8 @@ begin
   return v_result;
 end
 $$;
-comment on function monitoring.assess(text, monitoring.seen_backend[]) is
-  'findings, suppressed, degraded and metrics, and checks_run: which checks were made since the last reconciliation. sample: slow checks are told from memory. Of the sessions given, or else of those there are.';
+comment on function monitoring.assess(text, monitoring.seen_backend[], monitoring.samples) is
+  'findings, suppressed, degraded and metrics, and checks_run: which checks were made since the last reconciliation. sample: slow checks are told from memory. Of the sessions and counters given, or else of those there are.';
 
 create or replace function monitoring.findings() returns table (
   check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
@@ -2032,11 +2033,11 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.check_definer_search_path()',
   'function monitoring.check_unsafe_setting()',
   'function monitoring.counters_now()',
-  'function monitoring.last_hour()',
+  'function monitoring.last_hour(monitoring.samples)',
   'function monitoring.maintaining(monitoring.seen_backend[])',
-  'function monitoring.run_checks(text[], monitoring.seen_backend[])',
+  'function monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples)',
   'function monitoring.remember_checks(text)',
-  'function monitoring.assess(text, monitoring.seen_backend[])',
+  'function monitoring.assess(text, monitoring.seen_backend[], monitoring.samples)',
   'function monitoring.findings()',
   'function monitoring.health_score(jsonb)',
   'function monitoring.suppress(text, text, timestamptz)',

@@ -124,8 +124,8 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "row('size', 900, 0.1, null, null, null, null, 0, null, null)::monitoring.sampler_parts, '2025-06-07 20:31+00', 30",
     ),
     (
-        "monitoring.judge_sample(timestamptz, monitoring.seen_backend[])",
-        "'2025-06-07 20:31+00', '{}'",
+        "monitoring.judge_sample(timestamptz, monitoring.seen_backend[], monitoring.samples)",
+        "'2025-06-07 20:31+00', '{}', null",
     ),
     ("monitoring.health_status(integer)", "100"),
     ("monitoring.windows(integer)", "1"),
@@ -138,7 +138,11 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "monitoring.remove_window(uuid)",
         "'00000000-0000-4000-8000-000000000002'",
     ),
-    ("monitoring.assess(text, monitoring.seen_backend[])", "null"),
+    (
+        "monitoring.assess(text, monitoring.seen_backend[], monitoring.samples)",
+        "null",
+    ),
+    ("monitoring.last_hour(monitoring.samples)", "null"),
     ("monitoring.event_type_of(text)", "'tables'"),
     ("monitoring.severity_rank(text)", "'high'"),
     ("monitoring.outbox_batch(integer)", "1"),
@@ -161,7 +165,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'[]', '{}', now()",
     ),
     (
-        "monitoring.run_checks(text[], monitoring.seen_backend[])",
+        "monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples)",
         "'{prepared-transaction}'",
     ),
     (
