@@ -1485,7 +1485,8 @@ begin
         'critical_events', e.critical,
         'findings', (select count(*) from told f where f.until is null),
         'suppressed_findings', (select count(*) from told f where f.until is not null),
-        'last_sample_at', (select max(m.sampled_at) from monitoring.samples m where m.tick_at > now() - interval '1 day')))
+        'last_sample_at', (
+          select m.sampled_at from monitoring.samples m where m.tick_at > now() - interval '1 day' order by m.tick_at desc limit 1)))
     into v_result
     from events e;
   return v_result;
@@ -1653,6 +1654,7 @@ create table if not exists monitoring.event_states (
   fingerprint  text primary key,
   check_id     text not null,
   event_id     uuid not null,
+  -- To the day; the event itself tells it to the sample.
   last_seen_at timestamptz not null,
   -- Samples in a row that looked and did not find it.
   misses       int not null default 0,
@@ -1728,11 +1730,13 @@ begin
           or exists (select from told t where t.fingerprint = s.fingerprint and t.until is not null)) as is_looked_for,
       f.event_type, f.severity, f.event_data, s.fingerprint is not null as is_known, s.last_seen_at, coalesce(s.misses, 0) as misses,
       coalesce(s.reopened, 0) as reopened, s.resolved_by, s.resolved_at, s.event_id as known_id, o.id as open_id, o.severity as open_severity,
-      k.id is not null as is_kept, gen_random_uuid() as new_id
+      -- Where its row is: while a snapshot is old, an index leads to every version there has been since, and we write one a sample. Of
+      -- the one that is not open only where it may be opened again.
+      case when o.id is not null then o.ctid
+        when f.fingerprint is not null then (select k.ctid from public.monitoring_events k where k.id = s.event_id) end as place
     from found f
       full join monitoring.event_states s on s.fingerprint = f.fingerprint
       left join public.monitoring_events o on o.fingerprint = coalesce(f.fingerprint, s.fingerprint) and o.resolved_at is null
-      left join public.monitoring_events k on k.id = s.event_id
   ), judged as materialized (
     select s.*,
       case
@@ -1740,9 +1744,9 @@ begin
           then 'escalated'
         -- From memory, once more: it has been counted.
         when s.is_found and s.open_id is not null then case when s.check_id = any (p_checks_run) then 'firing' else 'told' end
-        when s.is_found and s.resolved_by = 'itself' and s.is_kept and s.resolved_at > p_at - interval '1 hour' then 'reopened'
+        when s.is_found and s.resolved_by = 'itself' and s.place is not null and s.resolved_at > p_at - interval '1 hour' then 'reopened'
         -- Somebody has resolved it; it is not over for that, but it was answered.
-        when s.is_found and (s.resolved_by = 'somebody' or s.is_known and s.resolved_by is null and s.is_kept) then 'answered'
+        when s.is_found and (s.resolved_by = 'somebody' or s.is_known and s.resolved_by is null and s.place is not null) then 'answered'
         when s.is_found then 'opened'
         -- Nobody has looked, or will ever again.
         when not s.is_looked_for then case when s.open_id is null and s.last_seen_at < p_at - interval '31 days' then 'forgotten' end
@@ -1755,18 +1759,17 @@ begin
     from subjects s
   ), free as materialized (
     -- Somebody may be resolving it this very moment: nobody waits for that, the next sample will know.
-    select e.id
-    from judged j join public.monitoring_events e on e.id = case j.decision when 'reopened' then j.known_id else j.open_id end
+    select j.fingerprint
+    from judged j join public.monitoring_events e on e.ctid = j.place
     where j.decision in ('escalated', 'firing', 'reopened', 'resolved')
     for no key update of e skip locked
   ), decided as materialized (
-    select j.*
+    select j.*, case j.decision when 'opened' then gen_random_uuid() else coalesce(j.open_id, j.known_id) end as event_id
     from judged j
-    where j.decision not in ('escalated', 'firing', 'reopened', 'resolved')
-      or case j.decision when 'reopened' then j.known_id else j.open_id end in (select f.id from free f)
+    where j.decision not in ('escalated', 'firing', 'reopened', 'resolved') or j.fingerprint in (select f.fingerprint from free f)
   ), opened as (
     insert into public.monitoring_events (id, event_type, event_data, severity, created_at, last_seen_at, fingerprint)
-    select d.new_id, d.event_type, d.event_data, d.severity, p_at, p_at, d.fingerprint
+    select d.event_id, d.event_type, d.event_data, d.severity, p_at, p_at, d.fingerprint
     from decided d where d.decision = 'opened'
   ), changed as (
     update public.monitoring_events e
@@ -1783,20 +1786,23 @@ begin
         else e.resolution_notes end
     from decided d
     where d.decision in ('escalated', 'firing', 'reopened', 'resolved')
-      and e.id = case d.decision when 'reopened' then d.known_id else d.open_id end
-      and (d.decision = 'reopened' or e.resolved_at is null)
+      and e.ctid = d.place and (d.decision = 'reopened' or e.resolved_at is null)
   ), kept as (
     insert into monitoring.event_states as s (fingerprint, check_id, event_id, last_seen_at, misses, reopened, resolved_by, resolved_at)
-    select d.fingerprint, d.check_id,
-      case d.decision when 'opened' then d.new_id else coalesce(d.open_id, d.known_id) end,
-      case when d.is_found then p_at else coalesce(d.last_seen_at, p_at) end,
-      case when d.decision = 'missed' then d.misses + 1 else 0 end,
-      case d.decision when 'opened' then 0 when 'reopened' then d.reopened + 1 else d.reopened end,
-      case when d.decision = 'resolved' then 'itself' when d.decision = 'answered' then 'somebody'
-        when d.decision = 'missed' and d.open_id is null then 'somebody' end,
-      case when d.decision = 'resolved' then p_at when d.decision in ('answered', 'missed') then d.resolved_at end
-    from decided d
+    select d.fingerprint, d.check_id, d.event_id, k.last_seen_at, k.misses, k.reopened, k.resolved_by, k.resolved_at
+    from decided d cross join lateral (
+      select case when d.is_found then p_at else coalesce(d.last_seen_at, p_at) end as last_seen_at,
+        case when d.decision = 'missed' then d.misses + 1 else 0 end as misses,
+        case d.decision when 'opened' then 0 when 'reopened' then d.reopened + 1 else d.reopened end as reopened,
+        case when d.decision = 'resolved' then 'itself' when d.decision = 'answered' then 'somebody'
+          when d.decision = 'missed' and d.open_id is null then 'somebody' end as resolved_by,
+        case when d.decision = 'resolved' then p_at when d.decision in ('answered', 'missed') then d.resolved_at end as resolved_at
+    ) k
     where d.decision <> 'forgotten'
+      -- What stays as it is is not written each time.
+      and (not d.is_known or (d.event_id, k.misses, k.reopened) is distinct from (d.known_id, d.misses, d.reopened)
+        or k.resolved_by is distinct from d.resolved_by or k.resolved_at is distinct from d.resolved_at
+        or k.last_seen_at >= d.last_seen_at + interval '1 day')
     on conflict (fingerprint) do update
       set check_id = excluded.check_id, event_id = excluded.event_id, last_seen_at = excluded.last_seen_at, misses = excluded.misses,
         reopened = excluded.reopened, resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
