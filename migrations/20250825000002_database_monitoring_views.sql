@@ -1184,17 +1184,19 @@ begin
     return query select s.section, 'track_activities is off for some sessions: their statements are invisible'
       from unnest(array['slowQueries', 'connections']) as s (section);
   end if;
-  select * into v_source from monitoring.statement_source();
-  if not v_source.is_created then
-    return query select 'statements', 'pg_stat_statements is not created in this database: create extension pg_stat_statements';
-  end if;
-  if v_source.is_created and not v_source.is_usable then
-    return query select 'statements', format('monitoring_owner may not use pg_stat_statements: grant usage on schema %I to monitoring_owner', v_source.schema_name);
-  end if;
-  if not v_source.is_loaded then
-    return query select 'statements', 'pg_stat_statements is not loaded: it must be in shared_preload_libraries when the server starts';
-  elsif current_setting('pg_stat_statements.track', true) = 'none' then
-    return query select 'statements', 'pg_stat_statements.track is none: statements are not counted';
+  if p_section is distinct from 'summary' then
+    select * into v_source from monitoring.statement_source();
+    if not v_source.is_created then
+      return query select 'statements', 'pg_stat_statements is not created in this database: create extension pg_stat_statements';
+    end if;
+    if v_source.is_created and not v_source.is_usable then
+      return query select 'statements', format('monitoring_owner may not use pg_stat_statements: grant usage on schema %I to monitoring_owner', v_source.schema_name);
+    end if;
+    if not v_source.is_loaded then
+      return query select 'statements', 'pg_stat_statements is not loaded: it must be in shared_preload_libraries when the server starts';
+    elsif current_setting('pg_stat_statements.track', true) = 'none' then
+      return query select 'statements', 'pg_stat_statements.track is none: statements are not counted';
+    end if;
   end if;
   if pg_is_in_recovery() then
     return query select 'tableHealth', 'the server is a standby: tuple counts are kept on the primary';
@@ -1312,8 +1314,9 @@ begin
   return new;
 end
 $$;
+-- What is open and stays so is counted with every sample, and nothing of it is to be kept.
 create or replace trigger monitoring_events_resolve_once before update on public.monitoring_events
-  for each row execute function monitoring.resolve_once();
+  for each row when (old.resolved_at is not null or new.resolved_at is not null) execute function monitoring.resolve_once();
 
 create or replace function public.record_monitoring_event(
   p_event_type text, p_event_data jsonb, p_severity text default 'medium', p_source_ip inet default null,

@@ -33,11 +33,13 @@ set role monitoring_owner;
 
 -- Large enough that what every table has to be read for is remembered (setting remember_from_relations).
 create or replace function monitoring.is_large() returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass), pg_stat_get_live_tuples('pg_class'::regclass))
-    >= (monitoring.setting('remember_from_relations') #>> '{}')::bigint
+begin
+  return greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass), pg_stat_get_live_tuples('pg_class'::regclass))
+    >= (monitoring.setting('remember_from_relations') #>> '{}')::bigint;
+end
 $$;
 
 -- Keeps what is remembered of a large database true (20250825000001 says what and why), and costs next to nothing while nothing

@@ -346,10 +346,12 @@ comment on function monitoring.trends(interval) is
 
 -- What a sample tells of itself, for metrics: the judgement's numbers, gauges, and how fast the counters move.
 create or replace function monitoring.sample_metrics(p_sample monitoring.samples, p_seen jsonb) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
-  select coalesce(p_seen -> 'metrics', '{}') || jsonb_build_object(
+begin
+  return coalesce(p_seen -> 'metrics', '{}') || jsonb_build_object(
       'active_sessions', p_sample.active_sessions, 'idle_sessions', p_sample.idle_sessions, 'idle_in_transaction', p_sample.idle_in_transaction,
       'active_on_cpu', p_sample.active_on_cpu, 'active_on_lock', p_sample.active_on_lock, 'active_on_lwlock', p_sample.active_on_lwlock,
       'active_on_io', p_sample.active_on_io, 'active_on_client', p_sample.active_on_client, 'active_on_ipc', p_sample.active_on_ipc,
@@ -366,7 +368,8 @@ as $$
         'temp_bytes_per_second', round((a.temp_bytes / nullif(a.seconds, 0))::numeric),
         'wal_bytes_per_second', round(a.wal_bytes / nullif(a.seconds, 0)::numeric),
         'deadlocks', a.deadlocks, 'checkpoints_timed', a.checkpoints_timed, 'checkpoints_requested', a.checkpoints_requested)
-      from monitoring.activity(p_sample.tick_at, p_sample.tick_at) a), '{}')
+      from monitoring.activity(p_sample.tick_at, p_sample.tick_at) a), '{}');
+end
 $$;
 
 do $private$ begin perform monitoring.make_private(
