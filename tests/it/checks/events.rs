@@ -136,6 +136,35 @@ async fn a_finding_opens_one_event_that_counts_escalates_and_ends() {
     assert_eq!(event["resolution_notes"], "gone by itself, for 3 samples");
 }
 
+/// A row for each event with every sample would be much for nothing.
+#[tokio::test]
+async fn what_still_fires_is_counted_and_nothing_else_is_written() {
+    let mut watch = Watch::new().await;
+    let state = "(select to_jsonb(s) || jsonb_build_object('version', s.ctid::text) from monitoring.event_states s)";
+    watch.sample(&["warning a"]).await;
+    let opened = json_of(&watch.client, state).await;
+    for _ in 0..5 {
+        watch.sample(&["warning a"]).await;
+    }
+    assert_eq!(watch.events().await, ["a medium 6 open"]);
+    assert_eq!(json_of(&watch.client, state).await, opened);
+    // Once a day it is, or some day nobody would have seen it for a month.
+    watch.minute += 1440;
+    watch.sample(&["warning a"]).await;
+    let later = json_of(&watch.client, state).await;
+    assert_eq!(later["last_seen_at"], "2025-06-08T20:37:00+00:00");
+    // So it is with what is answered and goes on.
+    watch.psql("select monitoring.resolve_event((select id from public.monitoring_events))");
+    watch.sample(&["warning a"]).await;
+    let answered = json_of(&watch.client, state).await;
+    assert_eq!(answered["resolved_by"], "somebody");
+    for _ in 0..5 {
+        watch.sample(&["warning a"]).await;
+    }
+    assert_eq!(json_of(&watch.client, state).await, answered);
+    assert_eq!(watch.events().await, ["a medium 7 resolved"]);
+}
+
 /// Every other sample is not three without.
 #[tokio::test]
 async fn what_comes_and_goes_is_one_event_and_one_announcement() {

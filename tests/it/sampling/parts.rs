@@ -295,6 +295,27 @@ async fn a_server_in_trouble_is_asked_for_less() {
     assert_eq!(reason(&report, "statements"), None, "{report}");
 }
 
+/// They were read a moment before, and what is told of the last hour goes up to them.
+#[tokio::test]
+async fn a_sample_is_judged_by_the_counters_that_it_keeps() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    let asked_again = "set role monitoring_owner; \
+        create or replace function monitoring.counters_now() returns monitoring.samples language plpgsql \
+        as $$ begin raise division_by_zero; end $$; reset role";
+    execute(&client, asked_again).await;
+    sample(&agent, 30).await;
+    let failed =
+        "select count(*) from monitoring_events where event_data ->> 'check_id' = 'check-failed'";
+    assert_eq!(text(&client, failed).await.as_deref(), Some("0"));
+    // Who takes no sample asks.
+    let failed = "select string_agg(object, ' ' order by object) from monitoring.findings() where check_id = 'check-failed'";
+    assert_eq!(
+        text(&client, failed).await.as_deref(),
+        Some("cache-misses deadlocks frequent-checkpoints temp-files")
+    );
+}
+
 /// Who judges may fail: what was seen is kept.
 #[tokio::test]
 async fn a_sample_without_a_judgement_is_still_a_heartbeat() {
