@@ -901,25 +901,37 @@ begin
 end
 $$;
 
--- As the server has them: what a session, a role or this function sets for itself does not count.
+-- As the server has them: what a session or a function sets for itself does not count. All of pg_settings is read for any of it, and
+-- costs more than the rest of this: what a session may set is asked for by setting it back, which the function's own clauses
+-- for the same settings undo at its end.
 create or replace function monitoring.check_unsafe_setting() returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set synchronous_commit = on
+set password_encryption = 'scram-sha-256'
+set row_security = on
+set enable_indexscan = on
+set enable_seqscan = on
+set work_mem = '4MB'
+set effective_cache_size = '4GB'
 set jit = off
 as $$
 begin
   return query
     with s as materialized (
-      select g.name, g.reset_val as value from pg_settings g
-      where g.name in ('fsync', 'full_page_writes', 'autovacuum', 'zero_damaged_pages', 'ignore_checksum_failure', 'synchronous_commit',
-        'password_encryption', 'row_security', 'autovacuum_freeze_max_age', 'work_mem', 'max_connections', 'effective_cache_size',
-        'checkpoint_completion_target', 'maintenance_work_mem', 'shared_buffers', 'enable_indexscan', 'enable_seqscan')
+      select n.name, case when n.is_of_sessions then set_config(n.name, null, true) else current_setting(n.name) end as value
+      from (values
+        ('fsync', false), ('full_page_writes', false), ('autovacuum', false), ('zero_damaged_pages', false), ('ignore_checksum_failure', false),
+        ('autovacuum_freeze_max_age', false), ('checkpoint_completion_target', false), ('max_connections', false),
+        ('synchronous_commit', true), ('password_encryption', true), ('row_security', true), ('enable_indexscan', true),
+        ('enable_seqscan', true), ('work_mem', true), ('effective_cache_size', true)
+      ) as n (name, is_of_sessions)
     ), numbers as (
-      -- work_mem in kB, effective_cache_size and shared_buffers in blocks.
-      select max(s.value::numeric) filter (where s.name = 'work_mem') / 1024 as work_mb,
+      select max(pg_size_bytes(s.value)) filter (where s.name = 'work_mem') / 1048576.0 as work_mb,
         max(s.value::numeric) filter (where s.name = 'max_connections') as connections,
-        max(s.value::numeric) filter (where s.name = 'effective_cache_size') * current_setting('block_size')::numeric / 1048576 as cache_mb
+        max(pg_size_bytes(s.value)) filter (where s.name = 'effective_cache_size') / 1048576.0 as cache_mb
       from s
+      where s.name in ('work_mem', 'max_connections', 'effective_cache_size')
     )
     select 'unsafe-setting', w.name, w.level, w.detail, w.remediation
     from (
