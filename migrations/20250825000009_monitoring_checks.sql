@@ -617,77 +617,113 @@ end
 $$;
 
 -- An int column is full long before the bigint sequence behind it. To read a sequence is to lock it until the transaction ends,
--- and locks are few: only those of the 200 largest tables are read, and 50 that belong to no table; none that DDL has locked.
+-- and locks are few: of more than 250 only those of the 200 largest tables are read, and 50 that belong to no table; none that
+-- DDL has locked.
 create or replace function monitoring.check_sequence_exhaustion() returns setof monitoring.candidate
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '100ms'
+set lock_timeout = '10ms'
 set plan_cache_mode = force_generic_plan
+set random_page_cost = 0.1
 set jit = off
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
-  v_locked oid[] := array(
-    select l.relation from pg_locks l
-    where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.pid is distinct from pg_backend_pid()
-      and l.database = (select d.oid from pg_database d where d.datname = current_database()));
+  v_asked oid[] := array(select s.seqrelid from pg_sequence s where not s.seqcycle limit 251);
+  v_locked oid[];
 begin
-  return query
-    with owners as materialized (
+  if cardinality(v_asked) > 250 then
+    v_asked := array(
+      (with tables as materialized (
+        select c.oid
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and monitoring.is_application_schema(n.nspname, v_schemas)
+        order by c.reltuples desc
+        limit 200
+      )
       -- Whose each one is, if anybody's: of all that depends on a table few are sequences.
-      select s.*, d.objid as owned_oid, d.refobjid as table_oid, d.refobjsubid as column_number
-      from pg_sequence s
-        left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
+      select s.seqrelid
+      from tables t
+        join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = t.oid and d.classid = 'pg_class'::regclass
           and d.deptype in ('a', 'i')
-      where not s.seqcycle
-    ), known as (
-      select o.*, t.nspname as table_schema, t.relname as table_name, a.attname as column_name,
-        case a.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max
-      from (
-          select c.oid, n.nspname, c.relname
-          from pg_class c join pg_namespace n on n.oid = c.relnamespace
-          where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and monitoring.is_application_schema(n.nspname, v_schemas)
-          order by c.reltuples desc
-          limit 200
-        ) t
-        join owners o on o.table_oid = t.oid
-        join pg_attribute a on a.attrelid = t.oid and a.attnum = o.column_number
+        join pg_sequence s on s.seqrelid = d.objid
+      where not s.seqcycle)
       union all
-      (select o.*, null, null, null, null from owners o where o.owned_oid is null limit 50)
-    ), sequences as materialized (
-      select n.nspname, c.relname, k.seqmin, k.seqmax, k.seqincrement, case when k.column_name is not null then format('%I.%I', k.table_schema, k.table_name) end as table_name,
-        k.column_name, k.column_max, r.is_readable,
-        case when r.is_readable and k.seqrelid <> all (v_locked) then pg_sequence_last_value(k.seqrelid) end as last_value
-      from known k
-        join pg_class c on c.oid = k.seqrelid
-        join pg_namespace n on n.oid = c.relnamespace
-        cross join lateral (select case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'select') end as is_readable) r
-      where c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
-    ), used as (
-      select s.*, round(case when s.seqincrement > 0
-          then 100 * (s.last_value::numeric - s.seqmin + 1) / (least(s.seqmax, coalesce(s.column_max, s.seqmax))::numeric - s.seqmin + 1)
-          else 100 * (s.seqmax::numeric - s.last_value + 1) / (s.seqmax::numeric - s.seqmin + 1) end, 2) as percent
-      from sequences s
-      where s.last_value is not null
-    )
-    select 'sequence-exhaustion', 'unreadable', null::numeric,
-      format('%s of %s sequences cannot be read: grant select on all sequences in schema ... to monitoring_owner',
-        count(*) filter (where not s.is_readable), count(*)), null
-    from sequences s
-    having count(*) filter (where not s.is_readable) > 0
-    union all
-    (select 'sequence-exhaustion', format('%I.%I', u.nspname, u.relname), u.percent,
-      format('it stands at %s; %s takes values up to %s', u.last_value,
-        case when u.table_name is not null then format('column %I of %s', u.column_name, u.table_name) else 'it' end,
-        case when u.seqincrement > 0 then least(u.seqmax, coalesce(u.column_max, u.seqmax)) else u.seqmin end),
-      case when u.table_name is not null and coalesce(u.column_max, u.seqmax) <= 2147483647
-        then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
-          u.table_name, u.column_name, u.nspname, u.relname)
-        else format('alter sequence %I.%I with a wider range, or start it anew where its old values are no longer in use.', u.nspname, u.relname) end
-    from used u
-    where u.percent >= 1
-    order by u.percent desc
-    limit 100);
+      (select s.seqrelid
+      from pg_sequence s
+      where not s.seqcycle and not exists (
+        select from pg_depend d
+        where d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
+          and d.deptype in ('a', 'i'))
+      limit 50));
+  end if;
+  -- Hardly ever is a sequence locked, and all locks of a server are many: they are read when one is.
+  loop
+    begin
+      return query
+        with sequences as materialized (
+          select n.nspname, c.relname, s.seqrelid, s.seqmin, s.seqmax, s.seqincrement, r.is_readable,
+            case when r.is_readable and s.seqrelid <> all (coalesce(v_locked, '{}')) then pg_sequence_last_value(s.seqrelid) end as last_value
+          from unnest(v_asked) as a (oid)
+            join pg_sequence s on s.seqrelid = a.oid
+            join pg_class c on c.oid = a.oid
+            join pg_namespace n on n.oid = c.relnamespace
+            cross join lateral (select case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'select') end as is_readable) r
+          where c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
+        ), owned as (
+          -- The column it fills is asked for where one of the smallest type could be a hundredth full.
+          select s.*, o.table_name, o.column_name, o.column_max
+          from sequences s
+            left join lateral (
+              select format('%I.%I', tn.nspname, t.relname) as table_name, a.attname as column_name,
+                case a.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max
+              from pg_depend d
+                join pg_class t on t.oid = d.refobjid
+                join pg_namespace tn on tn.oid = t.relnamespace
+                join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
+              where d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
+                and d.deptype in ('a', 'i')
+              limit 1
+            ) o on s.last_value > 300 or s.seqmax < 32767
+          where s.last_value is not null
+        ), used as (
+          select o.*, round(case when o.seqincrement > 0
+              then 100 * (o.last_value::numeric - o.seqmin + 1) / nullif(least(o.seqmax, coalesce(o.column_max, o.seqmax))::numeric - o.seqmin + 1, 0)
+              else 100 * (o.seqmax::numeric - o.last_value + 1) / (o.seqmax::numeric - o.seqmin + 1) end, 2) as percent
+          from owned o
+        )
+        select 'sequence-exhaustion', 'unreadable', null::numeric,
+          format('%s of %s sequences cannot be read: grant select on all sequences in schema ... to monitoring_owner',
+            count(*) filter (where not s.is_readable), count(*)), null
+        from sequences s
+        having count(*) filter (where not s.is_readable) > 0
+        union all
+        (select 'sequence-exhaustion', format('%I.%I', u.nspname, u.relname), u.percent,
+          format('it stands at %s; %s takes values up to %s', u.last_value,
+            case when u.table_name is not null then format('column %I of %s', u.column_name, u.table_name) else 'it' end,
+            case when u.seqincrement > 0 then least(u.seqmax, coalesce(u.column_max, u.seqmax)) else u.seqmin end),
+          case when u.table_name is not null and coalesce(u.column_max, u.seqmax) <= 2147483647
+            then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
+              u.table_name, u.column_name, u.nspname, u.relname)
+            else format('alter sequence %I.%I with a wider range, or start it anew where its old values are no longer in use.', u.nspname, u.relname) end
+        from used u
+        where u.percent >= 1
+        order by u.percent desc
+        limit 100);
+      return;
+    exception when lock_not_available then
+      -- All are read before the first row is returned, so none was.
+      if v_locked is not null then
+        raise;
+      end if;
+      -- Of what ALTER SEQUENCE and DDL take: a sequence is read as if it were written.
+      v_locked := array(
+        select l.relation from pg_locks l
+        where l.locktype = 'relation' and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+          and l.pid is distinct from pg_backend_pid()
+          and l.database = (select d.oid from pg_database d where d.datname = current_database()));
+    end;
+  end loop;
 end
 $$;
 
