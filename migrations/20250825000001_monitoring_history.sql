@@ -577,6 +577,17 @@ $$;
 comment on function monitoring.holds_while(text) is
   'A text that stays the same while what was remembered of the subject holds; null when nothing remembered may be used.';
 
+-- Large enough that what every table has to be read for is remembered (setting remember_from_relations).
+create or replace function monitoring.is_large() returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass), pg_stat_get_live_tuples('pg_class'::regclass))
+    >= (monitoring.setting('remember_from_relations') #>> '{}')::bigint;
+end
+$$;
+
 -- However the counters stand, a remembered answer is used for three minutes past its next check, and for two hours at the longest:
 -- without a sampler nobody looks whether they tell everything.
 create or replace function monitoring.is_remembered(p_subject text) returns boolean
@@ -610,6 +621,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.catalog_writes(regclass[])',
   'function monitoring.catalog_contents()',
   'function monitoring.holds_while(text)',
+  'function monitoring.is_large()',
   'function monitoring.is_remembered(text)',
   'table monitoring.samples',
   'table monitoring.statement_samples',

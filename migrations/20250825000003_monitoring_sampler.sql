@@ -31,17 +31,6 @@ end
 $become$;
 set role monitoring_owner;
 
--- Large enough that what every table has to be read for is remembered (setting remember_from_relations).
-create or replace function monitoring.is_large() returns boolean
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass), pg_stat_get_live_tuples('pg_class'::regclass))
-    >= (monitoring.setting('remember_from_relations') #>> '{}')::bigint;
-end
-$$;
-
 -- Keeps what is remembered of a large database true (20250825000001 says what and why), and costs next to nothing while nothing
 -- changes. At most one subject is looked up a call, and only what differs is written. Where tables come and go all day, what was
 -- looked up is outdated before anybody reads it: so a look-up may take a ten-thousandth of the time since the one before, and
@@ -815,7 +804,6 @@ insert into monitoring.sampler_parts (part, every_seconds, budget_share) values
 on conflict (part) do nothing;
 
 do $private$ begin perform monitoring.make_private(
-  'function monitoring.is_large()',
   'function monitoring.remember()',
   'function monitoring.collect_sample(monitoring.seen_backend[])',
   'function monitoring.sample_statements(timestamptz, timestamptz)',

@@ -26,10 +26,6 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'{OPEXPR'",
     ),
     ("monitoring.is_remembered(text)", "'companions'"),
-    (
-        "monitoring.look_at_companion(oid, oid)",
-        "'pg_class'::regclass, 0",
-    ),
     ("monitoring.locks(integer)", "1"),
     (
         "monitoring.make_private(text[])",
