@@ -727,12 +727,13 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
-  -- Many databases have no view on a table of theirs.
+  -- Many databases have no view on a table with row-level security.
   if not exists (
     select from pg_rewrite w
       join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
         and d.refobjid >= 16384 and d.refobjid <> w.ev_class
-    where w.ev_class >= 16384 and w.ev_type = '1')
+      join pg_class t on t.oid = d.refobjid
+    where w.ev_class >= 16384 and w.ev_type = '1' and t.relrowsecurity)
   then
     return;
   end if;
@@ -810,19 +811,22 @@ as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
   v_exposed_schemas name[] := coalesce(monitoring.setting_list('exposed_schemas')::name[], '{}');
-  -- The roles an API gives to whoever comes: everybody, for the judgement whether a policy restricts anybody.
-  v_everybody oid[] := array(select r.oid from pg_roles r where r.rolname in ('anon', 'authenticated')) || 0::oid;
-  -- What anon has, it has by its own name, by PUBLIC, or by a role it is a member of.
-  v_anonymous oid[] := array(
-    select r.oid from pg_roles r
-    where not r.rolsuper and exists (select from pg_roles a where a.rolname = 'anon' and pg_has_role(a.oid, r.oid, 'usage'))
-  ) || 0::oid;
   v_anon oid := (select r.oid from pg_roles r where r.rolname = 'anon');
-  v_all_data oid[] := array(
-    select r.oid from pg_roles r
-    where r.oid >= 16384 and not r.rolsuper and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage')));
-  v_unbound oid[] := array(select r.oid from pg_roles r where r.rolsuper or r.rolbypassrls);
+  v_everybody oid[];
+  v_anonymous oid[];
+  v_all_data oid[];
+  v_unbound oid[];
 begin
+  select
+      -- The roles an API gives to whoever comes: everybody, for the judgement whether a policy restricts anybody.
+      coalesce(array_agg(r.oid) filter (where r.rolname in ('anon', 'authenticated')), '{}') || 0::oid,
+      -- What anon has, it has by its own name, by PUBLIC, or by a role it is a member of.
+      coalesce(array_agg(r.oid) filter (where v_anon is not null and not r.rolsuper and pg_has_role(v_anon, r.oid, 'usage')), '{}') || 0::oid,
+      coalesce(array_agg(r.oid) filter (where r.oid >= 16384 and not r.rolsuper
+        and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage'))), '{}'),
+      coalesce(array_agg(r.oid) filter (where r.rolsuper or r.rolbypassrls), '{}')
+    into v_everybody, v_anonymous, v_all_data, v_unbound
+  from pg_roles r;
   return query
     with namespaces as materialized (
       select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, monitoring.schema_users(n.oid) as users,
