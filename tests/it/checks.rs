@@ -1,5 +1,7 @@
 //! What is looked at, and what is made of it.
 
+// What is read of catalogs and settings, and what is in the way.
+mod catalogs;
 // Findings become events, and events end.
 mod events;
 // What takes as long as it takes.
