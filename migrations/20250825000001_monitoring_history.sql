@@ -314,6 +314,15 @@ declare
   v_name text;
   v_made boolean := false;
 begin
+  -- As a rule all are there, and every sample asks.
+  if not exists (
+    select from unnest('{samples,statement_samples,table_samples}'::text[]) p
+    where not exists (
+      select from pg_inherits i
+      where i.inhrelid = to_regclass(format('monitoring.%s_%s', p, to_char(p_day, 'YYYYMMDD'))) and i.inhparent = to_regclass('monitoring.' || p)))
+  then
+    return false;
+  end if;
   foreach v_parent in array '{samples,statement_samples,table_samples}'::text[] loop
     v_name := v_parent || '_' || to_char(p_day, 'YYYYMMDD');
     continue when exists (

@@ -199,14 +199,16 @@ begin
 
   begin
     select w.wal_bytes, w.stats_reset into s.wal_bytes, s.wal_counted_since from pg_stat_wal w;
-    -- The checkpointer has a view of its own from 17 on.
+    -- The checkpointer has a view of its own from 17 on. A statement is not looked at before it is executed, so neither need be dynamic,
+    -- and planned anew with every sample.
     if to_regclass('pg_catalog.pg_stat_checkpointer') is not null then
-      execute 'select c.num_timed, c.num_requested, c.write_time, c.sync_time, c.stats_reset from pg_catalog.pg_stat_checkpointer c'
-        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoint_write_ms, s.checkpoint_sync_ms, s.checkpoints_counted_since;
+      select c.num_timed, c.num_requested, c.write_time, c.sync_time, c.stats_reset
+        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoint_write_ms, s.checkpoint_sync_ms, s.checkpoints_counted_since
+      from pg_stat_checkpointer c;
     else
-      execute 'select b.checkpoints_timed, b.checkpoints_req, b.checkpoint_write_time, b.checkpoint_sync_time, b.stats_reset '
-        'from pg_catalog.pg_stat_bgwriter b'
-        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoint_write_ms, s.checkpoint_sync_ms, s.checkpoints_counted_since;
+      select b.checkpoints_timed, b.checkpoints_req, b.checkpoint_write_time, b.checkpoint_sync_time, b.stats_reset
+        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoint_write_ms, s.checkpoint_sync_ms, s.checkpoints_counted_since
+      from pg_stat_bgwriter b;
     end if;
   exception when others then
     null;

@@ -1046,11 +1046,11 @@ begin
   begin
     -- The checkpointer has a view of its own from 17 on.
     if to_regclass('pg_catalog.pg_stat_checkpointer') is not null then
-      execute 'select c.num_timed, c.num_requested, c.stats_reset from pg_catalog.pg_stat_checkpointer c'
-        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since;
+      select c.num_timed, c.num_requested, c.stats_reset into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since
+      from pg_stat_checkpointer c;
     else
-      execute 'select b.checkpoints_timed, b.checkpoints_req, b.stats_reset from pg_catalog.pg_stat_bgwriter b'
-        into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since;
+      select b.checkpoints_timed, b.checkpoints_req, b.stats_reset into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since
+      from pg_stat_bgwriter b;
     end if;
   exception when others then
     null;
