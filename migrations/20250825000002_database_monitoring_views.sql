@@ -126,7 +126,7 @@ as $$
   select case
     when p_configured is not null then p_schema operator(pg_catalog.=) any (p_configured)
     else p_schema operator(pg_catalog.<>) all ('{information_schema,monitoring}'::pg_catalog.name[])
-      and not pg_catalog.starts_with(p_schema::text, 'pg_')
+      and not pg_catalog.starts_with(p_schema::pg_catalog.text, 'pg_')
   end
 $$;
 comment on function monitoring.is_application_schema(name, name[]) is
@@ -622,7 +622,7 @@ $$;
 comment on function monitoring.table_health(int) is
   'What public.monitoring_table_health shows, largest first, at most p_limit rows. Sizes beyond the 100 largest (40 of a large database), and of tables locked by DDL, are the catalog''s, not measured.';
 
--- Privileges on single columns of tables. There is no index for them, but one for a table's columns: of a small database that is
+-- Privileges on single columns of tables and views. There is no index for them, but one for a table's columns: of a small database that is
 -- a quarter of reading all columns of everything there is, of a large one half as much again. That remembers it.
 create or replace function monitoring.look_at_column_grants() returns table (table_oid oid, grantee oid, privilege_type text)
 language plpgsql stable
@@ -647,7 +647,7 @@ begin
           offset 0 -- table by table
         ) a
         cross join lateral aclexplode(a.attacl) g
-      where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.oid >= 16384 and c.relnamespace <> 'monitoring'::regnamespace;
+      where c.reltype <> 0 and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid >= 16384 and c.relnamespace <> 'monitoring'::regnamespace;
   end if;
 end
 $$;

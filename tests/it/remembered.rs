@@ -157,6 +157,40 @@ async fn every_answer_is_the_same_with_and_without_the_memory() {
     }
 }
 
+/// What a small database looks up table by table a large one reads all at once.
+#[tokio::test]
+async fn large_or_small_the_same_is_seen() {
+    let (_cluster, database) = shaped();
+    let client = database.superuser().await;
+    let more = "grant select (id) on all_of_it to app; grant select (count) on counted to public; grant update (id) on parent to team";
+    execute(&client, more).await;
+    // Ages and counters are of one transaction.
+    execute(&client, "begin").await;
+    let seen = async |from_relations: &str| {
+        let set = format!(
+            "update monitoring.settings set value = '{from_relations}' where key = 'remember_from_relations'"
+        );
+        execute(&client, &set).await;
+        let mut all = Vec::new();
+        for query in [
+            "select g.table_oid::regclass, g.grantee, g.privilege_type from monitoring.look_at_column_grants() g
+               where g.table_oid not in (select c.oid from pg_class c where c.relnamespace = 'monitoring'::regnamespace) order by 1, 2, 3",
+            "select t from monitoring.look_at_tables() t order by t.table_oid",
+            ANSWERS[0],
+            ANSWERS[1],
+        ] {
+            all.push(told(&client, query).await);
+        }
+        all
+    };
+    let (large, small) = (seen("0").await, seen("1000000").await);
+    assert_eq!(large, small);
+    for words in ["all_of_it", "counted", "halves", "parent"] {
+        assert!(small[0].contains(words), "{words} in {}", small[0]);
+    }
+    execute(&client, "rollback").await;
+}
+
 /// The first so many tables are told from the first so many kinds of them.
 #[tokio::test]
 async fn the_first_tables_are_the_first_of_all_with_and_without_the_memory() {
