@@ -643,7 +643,7 @@ begin
       from pg_class c
         cross join lateral (
           select a.attacl from pg_attribute a
-          where a.attrelid = c.oid and a.attnum > 0 and a.attacl is not null and not a.attisdropped
+          where a.attrelid = c.oid and a.attacl is not null and not a.attisdropped -- ctid can be granted, too
           offset 0 -- table by table
         ) a
         cross join lateral aclexplode(a.attacl) g
@@ -733,7 +733,7 @@ begin
       join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
         and d.refobjid >= 16384 and d.refobjid <> w.ev_class
       join pg_class t on t.oid = d.refobjid
-    where w.ev_class >= 16384 and w.ev_type = '1' and t.relrowsecurity)
+    where w.ev_class >= 16384 and t.relrowsecurity) -- of whatever rule: one that writes leads past policies, too
   then
     return;
   end if;

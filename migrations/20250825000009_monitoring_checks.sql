@@ -686,7 +686,7 @@ begin
               where d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
                 and d.deptype in ('a', 'i')
               limit 1
-            ) o on s.last_value > 300 or s.seqmax < 32767
+            ) o on s.last_value > 300 or s.seqmax < 32767 or s.seqmin < 0 or s.seqincrement < 0
           where s.last_value is not null
         ), used as (
           select o.*, round(case when o.seqincrement > 0
@@ -963,7 +963,13 @@ as $$
 begin
   return query
     with s as materialized (
-      select n.name, case when n.is_of_sessions then set_config(n.name, null, true) else current_setting(n.name) end as value
+      select n.name, case
+          when n.is_of_sessions then set_config(n.name, null, true)
+          -- A superuser's session may set these, and nobody else may set them back.
+          when n.name in ('zero_damaged_pages', 'ignore_checksum_failure') and current_setting(n.name) = 'on'
+            then (select g.reset_val from pg_settings g where g.name = n.name)
+          else current_setting(n.name)
+        end as value
       from (values
         ('fsync', false), ('full_page_writes', false), ('autovacuum', false), ('zero_damaged_pages', false), ('ignore_checksum_failure', false),
         ('autovacuum_freeze_max_age', false), ('checkpoint_completion_target', false), ('max_connections', false),
@@ -1816,14 +1822,16 @@ begin
     from subjects s
   ), free as materialized (
     -- Somebody may be resolving it this very moment: nobody waits for that, the next sample will know.
-    select j.fingerprint
+    -- The locked version is where it was seen, or it is another by now, which is looked at with the next sample: not every release and
+    -- plan asks for ctid again after locking.
+    select j.fingerprint, j.place, e.ctid as found_at
     from judged j join public.monitoring_events e on e.ctid = j.place
     where j.decision in ('escalated', 'firing', 'reopened', 'resolved')
     for no key update of e skip locked
   ), decided as materialized (
     select j.*, case j.decision when 'opened' then gen_random_uuid() else coalesce(j.open_id, j.known_id) end as event_id
     from judged j
-    where j.decision not in ('escalated', 'firing', 'reopened', 'resolved') or j.fingerprint in (select f.fingerprint from free f)
+    where j.decision not in ('escalated', 'firing', 'reopened', 'resolved') or j.fingerprint in (select f.fingerprint from free f where f.found_at = f.place)
   ), opened as (
     insert into public.monitoring_events (id, event_type, event_data, severity, created_at, last_seen_at, fingerprint)
     select d.event_id, d.event_type, d.event_data, d.severity, p_at, p_at, d.fingerprint

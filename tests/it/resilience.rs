@@ -287,7 +287,7 @@ async fn a_request_given_up_stops_on_the_server_too() {
     let login = database.new_monitor_login();
     let app = TestApp::with_login(&database, &login, &[]).await;
     let slow = "create or replace function monitoring.sample(p_tick_at timestamptz default null) returns jsonb
-        language sql volatile as $$ select to_jsonb(pg_sleep(60)::text) $$";
+        language sql volatile as $$ select to_jsonb(pg_sleep(600)::text) $$";
     database.psql(SUPERUSER, slow).expect("making a task slow");
     let started = Instant::now();
     let error = app

@@ -57,9 +57,7 @@ async fn a_sequence_that_is_being_altered_is_left_out_and_nobody_waits() {
     let setup = "create table guests (id int generated always as identity); create table tables (id int generated always as identity);
         grant select on all sequences in schema public to monitoring_owner;
         select setval('guests_id_seq', 2000000000), setval('tables_id_seq', 2000000000)";
-    database
-        .psql(SUPERUSER, setup)
-        .expect("creating sequences");
+    database.psql(SUPERUSER, setup).expect("creating sequences");
     let both = "public.guests_id_seq public.tables_id_seq";
     assert_eq!(told(&database, "sequence-exhaustion", "select"), both);
     for alter in [
@@ -87,9 +85,7 @@ async fn of_many_sequences_those_of_the_largest_tables_are_read() {
         create table small (id serial, place smallserial);
         grant select on all sequences in schema public to monitoring_owner;
         select setval('guests_id_seq', 2000000000), setval('small_id_seq', 1900000000), setval('small_place_seq', 32000)";
-    database
-        .psql(SUPERUSER, setup)
-        .expect("creating sequences");
+    database.psql(SUPERUSER, setup).expect("creating sequences");
     assert_eq!(
         told(&database, "sequence-exhaustion", "select"),
         "public.guests_id_seq public.small_id_seq public.small_place_seq"

@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use super::json_of;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::wait::wait_until;
 
 const CHECK: &str = "connection-utilization";
 
@@ -276,6 +277,52 @@ async fn a_humans_resolution_stays_until_the_finding_vanishes_and_returns() {
         watch.announced().await,
         ["opened a", "resolved a", "opened a"]
     );
+}
+
+/// Who resolves between a sample's look and its writing was first.
+#[tokio::test]
+async fn a_resolution_in_the_middle_of_a_sample_is_not_undone() {
+    let mut watch = Watch::new().await;
+    watch.sample(&["warning a"]).await;
+    for _ in 0..2 {
+        watch.sample(&[]).await;
+    }
+    // The sample has looked by the time it asks for the type of what it found.
+    watch.psql(
+        "alter function monitoring.event_type_of(text) rename to event_type_as_ever;
+         create function monitoring.event_type_of(p_category text) returns text language plpgsql as $$
+         begin perform pg_advisory_xact_lock(20250825); return monitoring.event_type_as_ever(p_category); end $$",
+    );
+    let somebody = watch.database.superuser().await;
+    let held = somebody
+        .batch_execute("select pg_advisory_lock(20250825)")
+        .await;
+    held.expect("holding the sample up");
+    let resolving = async {
+        wait_until("the sample waits", async || {
+            let waits = "select exists (select from pg_locks where locktype = 'advisory' and objid = 20250825 and not granted)";
+            let row = somebody.query_one(waits, &[]).await;
+            row.expect("asking for locks").get(0)
+        })
+        .await;
+        let resolve =
+            "select monitoring.resolve_event((select id from public.monitoring_events), 'we know');
+            select pg_advisory_unlock(20250825)";
+        let resolved = somebody.batch_execute(resolve).await;
+        resolved.expect("resolving");
+    };
+    let (sample, ()) = tokio::join!(watch.sample(&["warning b"]), resolving);
+    assert_eq!(sample, counts(1, 0, 0, 0, 0));
+    watch.sample(&["warning a", "warning b"]).await;
+    assert_eq!(
+        watch.events().await,
+        ["a medium 1 resolved", "b medium 2 open"]
+    );
+    let notes = watch.database.psql(
+        SUPERUSER,
+        "select resolution_notes from public.monitoring_events where resolved_at is not null",
+    );
+    assert_eq!(notes.as_deref(), Ok("we know\n"));
 }
 
 /// A person's transaction may stay open for long: the sample does not wait for it, and does not undo it.

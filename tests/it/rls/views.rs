@@ -42,6 +42,12 @@ async fn a_view_that_reads_past_the_policies_is_named() {
             Some("public.v (open to app), public.w (open to app)"),
         ),
         ("in a subquery", "create view v as select 1 as id where exists (select from t where id = 2); grant select on v to app".into(), Some(v)),
+        (
+            "of another table, by a rule that writes",
+            "create table notes (id int); create view v as select * from notes; \
+             create rule r as on insert to v do instead insert into t values (new.id) returning id; grant select, insert on v to app".into(),
+            Some(v),
+        ),
         ("materialized", "create materialized view v as select * from t; grant select on v to app".into(), Some(v)),
         ("on a materialized one", "create materialized view w as select * from t; create view v as select * from w; grant select on v to app".into(), Some(v)),
         ("to everybody", "create view v as select * from t; grant select on v to public".into(), Some("public.v (open to PUBLIC)")),

@@ -1,5 +1,6 @@
 //! A real Secrets Manager endpoint: moto, one per test process.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,7 +147,8 @@ impl Turnstile {
         Self::in_company_of(1)
     }
 
-    /// Lets a question through when so many are there: whoever asks one after the other waits in vain.
+    /// Lets a question through when so many are there, of as many secrets: whoever asks for one after the other waits in vain,
+    /// however often he asks again.
     pub(crate) fn in_company_of(count: usize) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listening");
         let turnstile = Self {
@@ -156,7 +158,7 @@ impl Turnstile {
         };
         let (asked, is_open) = (Arc::clone(&turnstile.asked), Arc::clone(&turnstile.is_open));
         let store_port = store().port;
-        let there: Arc<(Mutex<usize>, Condvar)> = Arc::default();
+        let there: Arc<(Mutex<BTreeSet<Vec<u8>>>, Condvar)> = Arc::default();
         // Waits for clients until the test process ends.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -169,16 +171,19 @@ impl Turnstile {
                 let (asked, is_open) = (Arc::clone(&asked), Arc::clone(&is_open));
                 let there = Arc::clone(&there);
                 thread::spawn(move || {
+                    let mut question = Vec::new();
                     relay(client, upstream, |bytes| {
                         asked.lock().expect("locking").extend_from_slice(bytes);
-                        if bytes.windows(14).any(|word| word == b"GetSecretValue") {
-                            let (number, has_come) = &*there;
-                            let mut number = number.lock().expect("locking");
-                            *number += 1;
+                        question.extend_from_slice(bytes);
+                        if let Some(secret) = secret_asked_for(&question) {
+                            let (secrets, has_come) = &*there;
+                            let mut secrets = secrets.lock().expect("locking");
+                            secrets.insert(secret.to_vec());
                             has_come.notify_all();
-                            let alone = |number: &mut usize| *number < count;
-                            let waited = has_come.wait_timeout_while(number, PATIENCE, alone);
+                            let alone = |secrets: &mut BTreeSet<_>| secrets.len() < count;
+                            let waited = has_come.wait_timeout_while(secrets, PATIENCE, alone);
                             drop(waited.expect("waiting for company"));
+                            question.clear();
                         }
                         is_open.load(Ordering::SeqCst)
                     });
@@ -205,6 +210,13 @@ impl Turnstile {
     pub(crate) fn set_open(&self, is_open: bool) {
         self.is_open.store(is_open, Ordering::SeqCst);
     }
+}
+
+/// What a question for a secret says after its headers, where it is there already.
+fn secret_asked_for(question: &[u8]) -> Option<&[u8]> {
+    let is_one = question.windows(14).any(|word| word == b"GetSecretValue");
+    let body = question.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    (is_one && question.len() > body).then(|| &question[body..])
 }
 
 /// Passes bytes on for as long as `pass` lets it.
