@@ -104,12 +104,8 @@ const SHARED_CONNECTIONS: u32 = 500;
 /// The cluster that tests share when they need nothing special.
 #[track_caller]
 pub(crate) fn plain() -> &'static Cluster {
-    static CLUSTER: LazyLock<Result<Cluster, String>> = LazyLock::new(|| {
-        Cluster::try_start(&ClusterOptions {
-            max_connections: SHARED_CONNECTIONS,
-            ..ClusterOptions::default()
-        })
-    });
+    static CLUSTER: LazyLock<Result<Cluster, String>> =
+        LazyLock::new(|| Cluster::shared(Flavour::Plain));
     CLUSTER
         .as_ref()
         .unwrap_or_else(|problem| panic!("{problem}"))
@@ -118,13 +114,8 @@ pub(crate) fn plain() -> &'static Cluster {
 /// The cluster that tests share when they need Supabase's surroundings.
 #[track_caller]
 pub(crate) fn supabase() -> &'static Cluster {
-    static CLUSTER: LazyLock<Result<Cluster, String>> = LazyLock::new(|| {
-        Cluster::try_start(&ClusterOptions {
-            flavour: Flavour::Supabase,
-            max_connections: SHARED_CONNECTIONS,
-            ..ClusterOptions::default()
-        })
-    });
+    static CLUSTER: LazyLock<Result<Cluster, String>> =
+        LazyLock::new(|| Cluster::shared(Flavour::Supabase));
     CLUSTER
         .as_ref()
         .unwrap_or_else(|problem| panic!("{problem}"))
@@ -136,6 +127,18 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn start(options: ClusterOptions) -> Self {
         Self::try_start(&options).unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    /// A cluster for many tests. Its template is migrated before anybody has a database: a test that rolls its own back would take
+    /// the roles along while the template, which needs them, is being made.
+    fn shared(flavour: Flavour) -> Result<Self, String> {
+        let cluster = Self::try_start(&ClusterOptions {
+            flavour,
+            max_connections: SHARED_CONNECTIONS,
+            ..ClusterOptions::default()
+        })?;
+        cluster.server.migrated()?;
+        Ok(cluster)
     }
 
     fn try_start(options: &ClusterOptions) -> Result<Self, String> {
