@@ -477,27 +477,29 @@ begin
       case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_multixact_freeze_max_age')::bigint end,
       nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'),
       -- Hardly any table is younger than what is remembered of its companions.
-      case when k.table_oid is null then o.companion_pages else k.companion_pages end,
-      case when k.table_oid is null then o.index_scans else k.index_scans end,
-      case when k.table_oid is null then o.toast_frozen_xid else k.toast_frozen_xid end,
-      case when k.table_oid is null then o.toast_min_multixact else k.toast_min_multixact end
+      (o.seen).companion_pages, (o.seen).index_scans, (o.seen).toast_frozen_xid, (o.seen).toast_min_multixact
     from pg_class c
       join pg_namespace n on n.oid = c.relnamespace
       left join monitoring.companions() k on k.table_oid = c.oid
-      -- By index, as monitoring.look_at_companions() answers it for all at once.
-      left join lateral (
-        select coalesce(i.pages, 0) + coalesce(t.relpages, 0) + coalesce(ti.pages, 0) as companion_pages, i.scans as index_scans,
-          nullif(t.relfrozenxid, '0') as toast_frozen_xid, nullif(t.relminmxid, '0') as toast_min_multixact
-        from (select case when k.table_oid is null then c.oid end as oid, case when k.table_oid is null then c.reltoastrelid end as toast_oid) u
-          cross join lateral (
-            select sum(x.relpages)::bigint as pages, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans
-            from pg_index i join pg_class x on x.oid = i.indexrelid where i.indrelid = u.oid
-          ) i
-          cross join lateral (
-            select sum(x.relpages)::bigint as pages from pg_index i join pg_class x on x.oid = i.indexrelid where i.indrelid = u.toast_oid
-          ) ti
-          left join pg_class t on t.oid = u.toast_oid
-      ) o on true
+      cross join lateral (
+        select case
+          when k.table_oid is not null
+            then row(k.table_oid, k.companion_pages, k.index_scans, k.toast_frozen_xid, k.toast_min_multixact)::monitoring.remembered_companions
+          else (
+            -- By index, as monitoring.look_at_companions() answers it for all at once.
+            select row(c.oid, coalesce(i.pages, 0) + coalesce(t.relpages, 0) + coalesce(ti.pages, 0), i.scans,
+              nullif(t.relfrozenxid, '0'), nullif(t.relminmxid, '0'))::monitoring.remembered_companions
+            from (
+                select sum(x.relpages)::bigint as pages, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans
+                from pg_index i join pg_class x on x.oid = i.indexrelid where i.indrelid = c.oid
+              ) i
+              cross join (
+                select sum(x.relpages)::bigint as pages from pg_index i join pg_class x on x.oid = i.indexrelid where i.indrelid = c.reltoastrelid
+              ) ti
+              left join pg_class t on t.oid = c.reltoastrelid)
+        end as seen
+        offset 0 -- once for all its columns
+      ) o
       cross join lateral (select c.reloptions is not null and c.reloptions::text like '%autovacuum\_%' as has_own) a
     -- The cheapest condition first: indexes and TOAST tables have no row type.
     where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
