@@ -22,7 +22,8 @@ fn told(database: &TestDatabase, check_id: &str, before: &str) -> String {
 #[tokio::test]
 async fn a_session_keeps_its_settings_and_they_are_no_findings() {
     let database = plain().database();
-    let own = "set row_security = off; set enable_seqscan = off; set synchronous_commit = off; set work_mem = '2GB'; set effective_cache_size = '1GB'";
+    let own = "set row_security = off; set enable_seqscan = off; set synchronous_commit = off; set work_mem = '2GB'; set effective_cache_size = '1GB';
+        set zero_damaged_pages = on; set ignore_checksum_failure = on";
     assert_eq!(told(&database, "unsafe-setting", own), "");
     let kept = format!(
         "{own}; begin; set local enable_indexscan = off; do $$ begin perform monitoring.findings(); end $$;
