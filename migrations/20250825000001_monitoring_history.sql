@@ -314,20 +314,14 @@ declare
   v_name text;
   v_made boolean := false;
 begin
-  -- As a rule all are there, and every sample asks.
-  if not exists (
-    select from unnest('{samples,statement_samples,table_samples}'::text[]) p
+  -- As a rule all are there, and every sample asks: once for all of them.
+  foreach v_parent in array array(
+    select p from unnest('{samples,statement_samples,table_samples}'::text[]) p
     where not exists (
       select from pg_inherits i
       where i.inhrelid = to_regclass(format('monitoring.%s_%s', p, to_char(p_day, 'YYYYMMDD'))) and i.inhparent = to_regclass('monitoring.' || p)))
-  then
-    return false;
-  end if;
-  foreach v_parent in array '{samples,statement_samples,table_samples}'::text[] loop
+  loop
     v_name := v_parent || '_' || to_char(p_day, 'YYYYMMDD');
-    continue when exists (
-      select from pg_inherits i
-      where i.inhrelid = to_regclass('monitoring.' || v_name) and i.inhparent = to_regclass('monitoring.' || v_parent));
     begin
       -- One that somebody has detached is attached again.
       if to_regclass('monitoring.' || v_name) is null then
