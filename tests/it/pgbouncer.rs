@@ -16,7 +16,7 @@ use crate::support::secrets::store;
 use crate::support::templates::MONITOR;
 use crate::support::token::token;
 use crate::support::wait::wait_until;
-use crate::targets::assert_valid;
+use crate::validation::assert_valid;
 
 const PERFORMANCE: &str = "/api/monitoring/performance";
 
