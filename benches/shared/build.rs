@@ -26,6 +26,7 @@ pub(crate) async fn database(scale: &Scale) -> TestDatabase {
         flavour: Flavour::Supabase,
         max_connections: 700,
         settings: SETTINGS,
+        lets_samples_take_time: false,
         ..ClusterOptions::default()
     });
     let database = cluster.database();
@@ -44,10 +45,6 @@ pub(crate) async fn database(scale: &Scale) -> TestDatabase {
     vacuum.expect("vacuuming");
     // What piles up until the next vacuum.
     wear(&database, scale).await;
-    // What tests give a sample, so that it leaves nothing out, is not what it may take.
-    let as_shipped = "update monitoring.settings set value = '22' where key = 'sample_budget_ms'";
-    let budget = superuser.batch_execute(as_shipped).await;
-    budget.expect("setting the budget as it is shipped");
     let reset = superuser.batch_execute("select extensions.pg_stat_statements_reset()");
     reset.await.expect("forgetting the statements so far");
     statements(&database, scale, scale.statements).await;

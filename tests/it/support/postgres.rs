@@ -64,6 +64,9 @@ pub(crate) struct ClusterOptions {
     pub(crate) programs: Option<PathBuf>,
     /// A data directory of that server to start from, instead of a fresh one.
     pub(crate) data: Option<PathBuf>,
+    /// Gives the parts of a sample all the time they take, as a busy machine needs for tests of what they hold. Otherwise they have
+    /// what they are shipped with.
+    pub(crate) lets_samples_take_time: bool,
 }
 
 impl Default for ClusterOptions {
@@ -76,6 +79,7 @@ impl Default for ClusterOptions {
             settings: "",
             programs: None,
             data: None,
+            lets_samples_take_time: true,
         }
     }
 }
@@ -91,6 +95,7 @@ pub(super) struct Server {
     pub(super) port: u16,
     pub(super) flavour: Flavour,
     pub(super) pg_stat_statements: bool,
+    pub(super) lets_samples_take_time: bool,
     pub(super) major_version: u32,
     pub(super) templates: Templates,
     pub(super) programs: PathBuf,
@@ -155,6 +160,7 @@ impl Cluster {
                 port,
                 flavour: options.flavour,
                 pg_stat_statements: options.pg_stat_statements,
+                lets_samples_take_time: options.lets_samples_take_time,
                 major_version: version
                     .ok()
                     .and_then(|v| v.trim().parse().ok())
