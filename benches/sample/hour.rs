@@ -62,8 +62,8 @@ pub(crate) async fn run(database: &TestDatabase, scale: &Scale, report: &mut Rep
             .await
             .expect("executing statements");
         if n == SAMPLES / 2 {
-            // What goes by the clock has its turn within the hour: renewing what is remembered, looking at all that is watched.
-            let forget = "delete from monitoring.remembered; update monitoring.sampler_parts set noted = noted - 'whole_at'";
+            // What goes by the clock has its turn within the hour: renewing what is remembered, comparing all that is watched.
+            let forget = "delete from monitoring.remembered; update monitoring.sampler_parts set noted = noted - 'compared_at'";
             superuser.batch_execute(forget).await.expect("forgetting");
         }
         let sql = format!(

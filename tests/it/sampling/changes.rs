@@ -296,7 +296,7 @@ async fn a_policy_that_is_made_again_in_other_spacing_is_the_same() {
     }
 }
 
-/// The counters are lost in a crash and can be reset; every hour everything is looked at whatever they say.
+/// The counters are lost in a crash and can be reset; every hour the catalogs themselves are compared whatever they say.
 #[tokio::test]
 async fn what_the_counters_did_not_tell_is_found_within_the_hour() {
     let cluster = Cluster::start(ClusterOptions::default());
@@ -321,10 +321,65 @@ async fn what_the_counters_did_not_tell_is_found_within_the_hour() {
     execute(&client, noted).await;
     sample(&agent, 48).await;
     assert!(changes(&client).await.is_empty());
-    let an_hour_ago = "update monitoring.sampler_parts set noted = noted || jsonb_build_object('whole_at', now() - interval '61 minutes') where part = 'changes'";
+    let an_hour_ago = "update monitoring.sampler_parts set noted = noted || jsonb_build_object('compared_at', now() - interval '61 minutes') where part = 'changes'";
     execute(&client, an_hour_ago).await;
     sample(&agent, 47).await;
     assert_eq!(changes(&client).await, ["rls public.guests: on > off"]);
+}
+
+/// So that within the hour it is enough to compare them: each kind of change by itself.
+#[tokio::test]
+async fn the_contents_of_the_catalogs_tell_every_change() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let client = database.superuser().await;
+    execute(
+        &client,
+        "create table guests (id int primary key, name text); create view guest_list as select * from guests;
+         create policy everybody on guests using (id > 0); create role planner; create role caterer;
+         create function seats() returns int language sql as 'select 8';
+         create foreign data wrapper nobody; create server nowhere foreign data wrapper nobody;
+         create foreign table menus (id int) server nowhere; create schema kitchen",
+    )
+    .await;
+    let contents = "select monitoring.watched_contents()";
+    for change in [
+        "alter table guests enable row level security",
+        "alter table guests force row level security",
+        "grant select on guests to planner",
+        "grant update (name) on guests to planner",
+        "revoke update (name) on guests from planner; grant update (id) on guests to planner",
+        "grant select on guest_list to planner",
+        "grant select on menus to planner",
+        "revoke execute on function seats() from public",
+        "grant usage on schema kitchen to planner",
+        "alter policy everybody on guests using (id > 1)",
+        "drop policy everybody on guests",
+        "grant planner to caterer",
+        "revoke planner from caterer",
+        "alter role caterer login",
+        "alter role caterer createrole",
+        "alter role caterer createdb",
+        "alter role caterer replication",
+        "alter role caterer bypassrls",
+        "alter role caterer superuser",
+        "alter role caterer rename to cook",
+        "update monitoring.settings set value = '[\"kitchen\"]' where key = 'application_schemas'",
+    ] {
+        let before = text(&client, contents).await;
+        execute(&client, change).await;
+        assert_ne!(text(&client, contents).await, before, "{change}");
+    }
+    for nothing in [
+        "insert into guests select n from generate_series(1, 100) n",
+        "create temp table seated (id int); grant select on seated to planner",
+        "analyze guests",
+        "alter role planner set work_mem = '8MB'",
+    ] {
+        let before = text(&client, contents).await;
+        execute(&client, nothing).await;
+        assert_eq!(text(&client, contents).await, before, "{nothing}");
+    }
 }
 
 /// Of a setting that may hold a secret only that it changed.
