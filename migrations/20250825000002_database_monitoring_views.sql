@@ -455,7 +455,7 @@ begin
 end
 $$;
 
--- The scan of pg_class: most of its rows are indexes and TOAST tables.
+-- The scan of pg_class: most of its rows are indexes and TOAST tables. companion_pages null: of its companions nothing is remembered.
 create or replace function monitoring.look_at_tables() returns setof monitoring.remembered_tables
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -475,31 +475,14 @@ begin
       case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_max_threshold')::float8 end,
       case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_freeze_max_age')::bigint end,
       case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_multixact_freeze_max_age')::bigint end,
-      nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'),
-      -- Hardly any table is younger than what is remembered of its companions.
-      (o.seen).companion_pages, (o.seen).index_scans, (o.seen).toast_frozen_xid, (o.seen).toast_min_multixact
+      nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'), k.companion_pages, k.index_scans,
+      case when k.table_oid is not null then k.toast_frozen_xid
+        else (select nullif(x.relfrozenxid, '0') from pg_class x where x.oid = c.reltoastrelid) end,
+      case when k.table_oid is not null then k.toast_min_multixact
+        else (select nullif(x.relminmxid, '0') from pg_class x where x.oid = c.reltoastrelid) end
     from pg_class c
       join pg_namespace n on n.oid = c.relnamespace
       left join monitoring.companions() k on k.table_oid = c.oid
-      cross join lateral (
-        select case
-          when k.table_oid is not null
-            then row(k.table_oid, k.companion_pages, k.index_scans, k.toast_frozen_xid, k.toast_min_multixact)::monitoring.remembered_companions
-          else (
-            -- By index, as monitoring.look_at_companions() answers it for all at once.
-            select row(c.oid, coalesce(i.pages, 0) + coalesce(t.relpages, 0) + coalesce(ti.pages, 0), i.scans,
-              nullif(t.relfrozenxid, '0'), nullif(t.relminmxid, '0'))::monitoring.remembered_companions
-            from (
-                select sum(x.relpages)::bigint as pages, sum(pg_stat_get_numscans(i.indexrelid))::bigint as scans
-                from pg_index i join pg_class x on x.oid = i.indexrelid where i.indrelid = c.oid
-              ) i
-              cross join (
-                select sum(x.relpages)::bigint as pages from pg_index i join pg_class x on x.oid = i.indexrelid where i.indrelid = c.reltoastrelid
-              ) ti
-              left join pg_class t on t.oid = c.reltoastrelid)
-        end as seen
-        offset 0 -- once for all its columns
-      ) o
       cross join lateral (select c.reloptions is not null and c.reloptions::text like '%autovacuum\_%' as has_own) a
     -- The cheapest condition first: indexes and TOAST tables have no row type.
     where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
@@ -531,7 +514,20 @@ create or replace view monitoring.table_states as
       pg_catalog.current_setting('autovacuum_freeze_max_age')::bigint as freeze_max_age,
       pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::bigint as multixact_freeze_max_age
   )
-  select t.table_oid as oid, t.toast_oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.companion_pages, t.index_scans, t.xid_age,
+  select t.table_oid as oid, t.toast_oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples,
+    -- What is not remembered of its companions is looked up by index, as monitoring.look_at_companions() answers it for all at once.
+    case when t.companion_pages is not null then t.companion_pages else
+      coalesce((
+        select pg_catalog.sum(x.relpages) from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
+        where i.indrelid = t.table_oid), 0)::bigint
+      + coalesce((
+        select x.relpages + (
+          select pg_catalog.sum(y.relpages) from pg_catalog.pg_index i join pg_catalog.pg_class y on y.oid = i.indexrelid where i.indrelid = x.oid)
+        from pg_catalog.pg_class x where x.oid = t.toast_oid), 0)::bigint end as companion_pages,
+    case when t.companion_pages is not null then t.index_scans else (
+      select pg_catalog.sum(pg_catalog.pg_stat_get_numscans(i.indexrelid))::bigint
+      from pg_catalog.pg_index i where i.indrelid = t.table_oid) end as index_scans,
+    t.xid_age,
     -- relpages is of the last VACUUM or ANALYZE; rows that came since take room too.
     greatest(t.relpages, (t.live_tuples + t.dead_tuples) / 64) as heap_pages,
     -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
