@@ -292,7 +292,7 @@ insert into monitoring.settings (key, value, description) values
   ('hourly_retention_days', '90', 'Days to keep what samples amount to by the hour.'),
   ('daily_retention_days', '400', 'Days to keep what samples amount to by the day, and the changes they saw.'),
   ('unused_index_after_days', '7', 'For so long after the statistics were reset no index is called unused.'),
-  ('sample_budget_ms', '22', 'What samples may take of the server a minute, on average: costly parts are taken less often where they would take more.'),
+  ('sample_budget_ms', '18', 'What samples may take of the server a minute, on average: costly parts are taken less often where they would take more.'),
   ('resolved_event_retention_days', '30', 'Days to keep an event after it was resolved.'),
   ('unresolved_event_retention_days', '7', 'Days to keep an unresolved event after it was last seen.'),
   ('remember_from_relations', '5000', 'With this many relations or more the sampler remembers what is costly to look up (docs/operations.md).'),

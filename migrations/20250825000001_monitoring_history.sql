@@ -495,7 +495,7 @@ comment on table monitoring.remembered_rls_kinds is 'What monitoring.look_at_rls
 -- and ordinary writes do not. Another session's change arrives when that session reports it, which it does between two
 -- statements or when it has been idle for ten seconds: after a second as a rule, but not while a long statement follows
 -- (manual, "The Cumulative Statistics System"). So the sampler compares catalog_contents() every ten minutes, and looks again
--- every hour, whatever the counters say.
+-- in time, whatever the counters say.
 create or replace function monitoring.catalog_writes(variadic p_catalogs regclass[]) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -509,7 +509,7 @@ end
 $$;
 
 -- Which versions of which rows there are in the catalogs that say what tables there are and what row-level security amounts to:
--- who wrote a row is known at once, other than how often somebody wrote. Temporary tables come and go and are not judged;
+-- who wrote a row is known at once, other than how often somebody wrote. Temporary tables, and our own, come and go and are not judged;
 -- pg_attribute, of which only privileges count, is too large for this. The roles' own catalog is not ours to read.
 create or replace function monitoring.catalog_contents() returns text
 language plpgsql stable
@@ -524,6 +524,7 @@ begin
       select 1 as place, count(*) as rows, sum(hashtext(c.xmin::text)) as versions
       from pg_class c
       where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p' or c.relkind = 'm' or c.relkind = 'v') and c.relpersistence <> 't' and c.oid >= 16384
+        and c.relnamespace <> 'monitoring'::regnamespace
       union all
       select 2, count(*), sum(hashtext(p.xmin::text)) from pg_policy p
       union all
@@ -591,8 +592,8 @@ begin
 end
 $$;
 
--- However the counters stand, a remembered answer is used for three minutes past its next check, and for two hours at the longest:
--- without a sampler nobody looks whether they tell everything.
+-- However the counters stand, a remembered answer is used for three minutes past its next check, and for two hours at the longest (what
+-- is nothing but the catalogs it is compared with, for a day and two hours): without a sampler nobody looks whether they tell everything.
 create or replace function monitoring.is_remembered(p_subject text) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -607,7 +608,7 @@ begin
   return exists (
     select from monitoring.remembered r
     where r.subject = p_subject
-      and r.remembered_at between now() - interval '2 hours' and now()
+      and r.remembered_at between now() - case r.subject when 'rls_status' then interval '26 hours' else interval '2 hours' end and now()
       and r.checked_at between now() - case when r.contents is null then interval '2 hours' else interval '13 minutes' end and now()
       and r.holds_while = monitoring.holds_while(p_subject));
 end

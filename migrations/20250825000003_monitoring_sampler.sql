@@ -48,8 +48,9 @@ declare
   v_subject text;
   v_holds_while text;
   v_contents text;
-  -- By place. Pages and ages of tables change without a trace in the counters, and to look at them is cheap.
-  v_at_the_latest constant interval[] := '{1 hour,30 minutes,1 hour,1 hour}';
+  -- By place. Pages and ages of tables change without a trace in the counters, and to look at them is cheap. Row-level security is
+  -- nothing but what the catalogs hold, and those are compared.
+  v_at_the_latest constant interval[] := '{1 hour,30 minutes,1 hour,1 day}';
   v_started_at timestamptz := clock_timestamp();
 begin
   if not monitoring.is_large() then
@@ -128,8 +129,14 @@ begin
         delete from monitoring.remembered_column_grants r
         where not exists (select from seen s
           where s.table_oid = r.table_oid and s.grantee = r.grantee and s.privilege_type = r.privilege_type)
+        returning r.table_oid
+      ), come as (
+        insert into monitoring.remembered_column_grants select * from seen on conflict do nothing
+        returning table_oid
       )
-      insert into monitoring.remembered_column_grants select * from seen on conflict do nothing;
+      -- That nobody compares with.
+      update monitoring.remembered r set holds_while = ''
+      where r.subject = 'rls_status' and (exists (select from gone) or exists (select from come));
     when 'rls_status' then
       with changes as materialized (
         select s, k from monitoring.look_at_rls_kinds() s full join monitoring.remembered_rls_kinds k
@@ -268,7 +275,7 @@ begin
         's.shared_blks_hit as hit, s.shared_blks_read as read, s.temp_blks_read + s.temp_blks_written as temp, %4$s as since '
       'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null'
     '), moved as materialized ('
-      'select n.*, b.calls as calls_b, b.exec_ms as exec_ms_b, b.rows as rows_b, b.blocks_hit as hit_b, b.blocks_read as read_b, b.temp_blocks as temp_b '
+      'select n.*, b.ctid as place, b.calls as calls_b, b.exec_ms as exec_ms_b, b.rows as rows_b, b.blocks_hit as hit_b, b.blocks_read as read_b, b.temp_blocks as temp_b '
       'from seen n left join monitoring.statement_counters b on b.query_id = n.query_id and b.user_id = n.user_id and b.toplevel = n.toplevel '
         'and b.since is not distinct from n.since and b.calls <= n.calls and b.exec_ms <= n.exec_ms and b.rows <= n.rows '
         'and b.blocks_hit <= n.hit and b.blocks_read <= n.read and b.temp_blocks <= n.temp '
@@ -276,9 +283,14 @@ begin
     '), gone as ('
       'delete from monitoring.statement_counters k where not exists ('
         'select from seen n where n.query_id = k.query_id and n.user_id = k.user_id and n.toplevel = k.toplevel)'
+    -- Where a row is, is known: to find it by its key takes as long as to write it. Nobody else writes here.
     '), kept as ('
+      'update monitoring.statement_counters k '
+      'set calls = m.calls, exec_ms = m.exec_ms, rows = m.rows, blocks_hit = m.hit, blocks_read = m.read, temp_blocks = m.temp '
+      'from moved m where k.ctid = m.place'
+    '), begun as ('
       'insert into monitoring.statement_counters as k select m.query_id, m.user_id, m.toplevel, m.calls, m.exec_ms, m.rows, m.hit, m.read, m.temp, m.since '
-      'from moved m on conflict (query_id, user_id, toplevel) do update '
+      'from moved m where m.place is null on conflict (query_id, user_id, toplevel) do update '
         'set (calls, exec_ms, rows, blocks_hit, blocks_read, temp_blocks, since) '
           '= (excluded.calls, excluded.exec_ms, excluded.rows, excluded.blocks_hit, excluded.blocks_read, excluded.temp_blocks, excluded.since)'
     '), heaviest as ('
@@ -353,14 +365,19 @@ begin
       pg_stat_get_tuples_deleted(t.oid) as deletes, pg_stat_get_numscans(t.oid) as scans
     from monitoring.table_states t
   ), moved as materialized (
-    select n.*, b.inserts as inserts_b, b.updates as updates_b, b.deletes as deletes_b, b.sequential_scans as scans_b
+    select n.*, b.ctid as place, b.inserts as inserts_b, b.updates as updates_b, b.deletes as deletes_b, b.sequential_scans as scans_b
     from seen n left join monitoring.table_counters b on b.table_oid = n.oid
       and b.inserts <= n.inserts and b.updates <= n.updates and b.deletes <= n.deletes and b.sequential_scans <= n.scans
     where b.table_oid is null or (b.inserts, b.updates, b.deletes, b.sequential_scans) <> (n.inserts, n.updates, n.deletes, n.scans)
   ), gone as (
     delete from monitoring.table_counters k where not exists (select from seen n where n.oid = k.table_oid)
   ), kept as (
-    insert into monitoring.table_counters as k select m.oid, m.inserts, m.updates, m.deletes, m.scans from moved m
+    -- As for statements.
+    update monitoring.table_counters k
+    set inserts = m.inserts, updates = m.updates, deletes = m.deletes, sequential_scans = m.scans
+    from moved m where k.ctid = m.place
+  ), begun as (
+    insert into monitoring.table_counters as k select m.oid, m.inserts, m.updates, m.deletes, m.scans from moved m where m.place is null
     on conflict (table_oid) do update set (inserts, updates, deletes, sequential_scans)
       = (excluded.inserts, excluded.updates, excluded.deletes, excluded.sequential_scans)
   ), most_changed as (
@@ -623,9 +640,12 @@ begin
   if problem is null then
     update monitoring.sampler_parts p
     set last_at = clock_timestamp(), last_tick_at = p_tick_at, cost_ms = run_sampler_part.cost_ms, failures = 0, problem = null, noted = v_noted,
-      next_at = p_tick_at + greatest(make_interval(secs => p.every_seconds),
-        -- So much of a minute's budget is its own.
-        interval '1 minute' * coalesce(run_sampler_part.cost_ms / (p.budget_share * p_budget_ms), 0)::float8)
+      next_at = p_tick_at + least(
+        -- What checks have answered is told for three hours. Then every sample would make those of tables itself, which is no saving.
+        case when p.part in ('table_checks', 'checks') then interval '150 minutes' end,
+        greatest(make_interval(secs => p.every_seconds),
+          -- So much of a minute's budget is its own.
+          interval '1 minute' * coalesce(run_sampler_part.cost_ms / (p.budget_share * p_budget_ms), 0)::float8))
     where p.part = p_part.part;
   else
     raise warning 'part % of a pgvigil sample failed: %', p_part.part, problem;
@@ -753,8 +773,8 @@ begin
       if v_run.was_cancelled then
         v_used_up := 'the time was used up by the judgement';
       end if;
-      -- What the cheap part leaves of the budget is the others', and a fifth of it at least: seldom is better than never.
-      v_left_ms := greatest(v_budget_ms / 5, v_budget_ms - 1000 * extract(epoch from clock_timestamp() - v_started_at)::numeric);
+      -- What the cheap part leaves of the budget is the others', and a quarter of it at least: seldom is better than never.
+      v_left_ms := greatest(v_budget_ms / 4, v_budget_ms - 1000 * extract(epoch from clock_timestamp() - v_started_at)::numeric);
       -- A server in trouble is not asked for more than its heartbeat.
       v_is_slow := clock_timestamp() > v_started_at + v_budget_ms * interval '10 milliseconds';
       v_shed := case
@@ -833,7 +853,7 @@ insert into monitoring.sampler_parts (part, every_seconds, budget_share) values
   ('remember', 0, 1),
   ('table_checks', 900, 0.1),
   ('checks', 900, 0.1),
-  ('statements', 60, 0.2),
+  ('statements', 60, 0.3),
   ('texts', 60, 0.05),
   ('tables', 900, 0.1),
   ('size', 900, 0.06)

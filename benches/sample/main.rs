@@ -1,4 +1,4 @@
-//! What sampling costs: an hour of samples on a small and on a large database, beside another exporter's scrapes, what is stored,
+//! What sampling costs: hours of samples on a small and on a large database, beside another exporter's scrapes, what is stored,
 //! what the application notices, and what reading the history costs. README.md in `benches/` says how to read it.
 
 #![allow(
@@ -13,8 +13,8 @@ mod application;
 mod build;
 // The other exporter.
 mod exporter;
-// An hour of samples.
-mod hour;
+// Hours of samples.
+mod hours;
 // What the other sessions do.
 #[path = "../shared/load.rs"]
 mod load;
@@ -60,9 +60,9 @@ async fn main() -> ExitCode {
     for scale in [&SMALL, &LARGE] {
         if chosen.contains(&scale.name) {
             let (database, load) = stage::database(scale).await;
-            let hour = hour::run(&database, scale, &mut report).await;
+            let hours = hours::run(&database, scale, &mut report).await;
             let scrapes = exporter::run(&database, scale, &mut report).await;
-            hour.print(scale, scrapes.as_ref(), &mut report);
+            hours.print(scale, scrapes.as_ref(), &mut report);
             application::run(&database, scale, &mut report).await;
             drop(load);
         }

@@ -169,7 +169,7 @@ async fn the_memory_is_not_believed_for_ever() {
     assert!(lies(&client).await);
     execute(
         &client,
-        "update monitoring.remembered set remembered_at = now() - interval '121 minutes'",
+        "update monitoring.remembered set remembered_at = now() - interval '27 hours'",
     )
     .await;
     tells_the_truth(&database).await;

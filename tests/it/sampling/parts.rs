@@ -253,9 +253,31 @@ async fn what_costs_more_than_its_share_is_done_less_often() {
     }
     assert!(sample(&agent, 25).await["parts_ms"]["statements"].is_number());
     // By its cost: of a budget of 10 s a minute a ten-thousandth is 1 ms a minute, less what the cheap part took of it.
-    let cost = "select extract(epoch from next_at - last_tick_at) between greatest(60, 60 * cost_ms) - 1 and greatest(60, 300 * cost_ms) + 1 \
+    let cost = "select extract(epoch from next_at - last_tick_at) between greatest(60, 60 * cost_ms) - 1 and greatest(60, 240 * cost_ms) + 1 \
         from monitoring.sampler_parts where part = 'statements'";
     assert_eq!(text(&client, cost).await.as_deref(), Some("true"));
+}
+
+/// What they answered is told for three hours; what comes after that would be with every sample.
+#[tokio::test]
+async fn checks_have_their_turn_before_their_answers_are_too_old() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    let costly = "update monitoring.sampler_parts set budget_share = 0.000000001 where budget_share is not null";
+    execute(&client, costly).await;
+    sample(&agent, 30).await;
+    for (part, expected) in [("checks", "150"), ("table_checks", "150"), ("size", "true")] {
+        let turn = match part {
+            "size" => "extract(epoch from next_at - last_tick_at) / 60 > 150",
+            _ => "extract(epoch from next_at - last_tick_at)::int / 60",
+        };
+        let turn = format!("select {turn} from monitoring.sampler_parts where part = '{part}'");
+        assert_eq!(
+            text(&client, &turn).await.as_deref(),
+            Some(expected),
+            "{part}"
+        );
+    }
 }
 
 /// Above 90 percent of the connections a sample is a heartbeat and little more.

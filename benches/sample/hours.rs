@@ -1,4 +1,4 @@
-//! An hour of samples, a tick a minute, with something going on between any two: what each took, and what all of them left behind.
+//! Hours of samples, a tick a minute, with something going on between any two: what each took, and what all of them left behind.
 
 use serde_json::{Value, json};
 
@@ -13,8 +13,21 @@ use crate::support::templates::SUPABASE_OWNER;
 /// So many samples: an hour, but for the minute that has begun.
 const SAMPLES: usize = 59;
 
+/// What is costliest has its turn less than once an hour.
+const HOURS: usize = 4;
+
 /// The first ones do not count: everything has its first look in them.
 const FIRST: usize = 5;
+
+/// As at the very beginning. Ticks are of the past here, and when their hour was over, each sample would sum it up once more: in life a
+/// tick comes before that.
+const BEGIN: &str = "truncate monitoring.samples, monitoring.statement_samples, monitoring.table_samples;
+    delete from monitoring.remembered; delete from monitoring.remembered_checks;
+    update monitoring.sampler_parts set last_at = null, last_tick_at = null, next_at = null, noted = null;
+    create or replace function monitoring.roll_up_again(p_tick_at timestamptz) returns void language plpgsql as 'begin end'";
+
+/// It remembers one subject a sample, and the next when its budget allows.
+const HURRY: &str = "update monitoring.sampler_parts set next_at = null where part = 'remember'";
 
 /// Statements between two samples.
 const STATEMENTS: usize = 120;
@@ -29,29 +42,46 @@ const SHARE_TARGET: f64 = 0.2;
 const STORED: &str = "select coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint from pg_class c \
     where c.relnamespace = 'monitoring'::regnamespace and c.relkind = 'r' and c.relname ~ '^(samples|statement_samples|table_samples)_\\d{8}$'";
 
-/// What an hour took.
+/// The same ticks once more. Not by TRUNCATE, which would be a change of the catalogs.
+const AGAIN: &str = "delete from monitoring.samples; delete from monitoring.statement_samples; delete from monitoring.table_samples;
+    update monitoring.sampler_parts
+    set last_at = last_at - interval '59 minutes', last_tick_at = last_tick_at - interval '59 minutes', next_at = next_at - interval '59 minutes'";
+
+const EMPTY: &str =
+    "vacuum monitoring.samples, monitoring.statement_samples, monitoring.table_samples";
+
+/// So many minutes have passed since everything was looked at: what goes by the clock has its turn as often as in any hour.
+fn passed(minutes: usize) -> String {
+    format!(
+        "update monitoring.remembered set remembered_at = remembered_at - interval '{minutes} minutes', checked_at = checked_at - interval '{minutes} minutes';
+         update monitoring.remembered_checks set checked_at = checked_at - interval '{minutes} minutes';
+         update monitoring.sampler_parts
+         set noted = jsonb_set(noted, '{{compared_at}}', to_jsonb((noted ->> 'compared_at')::timestamptz - interval '{minutes} minutes'))
+         where noted ? 'compared_at'"
+    )
+}
+
+/// What the hours took.
 #[derive(Debug)]
-pub(crate) struct Hour {
+pub(crate) struct Hours {
     all: Series,
     parts: Value,
     stored_bytes_a_day: i64,
 }
 
-pub(crate) async fn run(database: &TestDatabase, scale: &Scale, report: &mut Report) -> Hour {
-    say(&format!("{}: an hour of samples", scale.name));
+pub(crate) async fn run(database: &TestDatabase, scale: &Scale, report: &mut Report) -> Hours {
+    say(&format!("{}: {HOURS} hours of samples", scale.name));
     let superuser = database.superuser().await;
     let application = database.session(SUPABASE_OWNER).await;
-    // As at the very beginning.
-    let begin = "delete from monitoring.samples; delete from monitoring.remembered; \
-        update monitoring.sampler_parts set last_at = null, last_tick_at = null, next_at = null, noted = null";
     superuser
-        .batch_execute(begin)
+        .batch_execute(BEGIN)
         .await
         .expect("beginning anew");
-    let before = number(&superuser, STORED).await;
+    let empty = number(&superuser, STORED).await;
     let probe = Probe::new(database.as_caller(Caller::Agent).await).await;
     let mut all = Series::new();
-    for n in 0..SAMPLES {
+    let (mut stored, mut kept) = (0, 0);
+    for n in 0..HOURS * SAMPLES {
         let busy = build::batch(
             scale,
             n * STATEMENTS % (scale.statements - STATEMENTS),
@@ -61,25 +91,41 @@ pub(crate) async fn run(database: &TestDatabase, scale: &Scale, report: &mut Rep
             .batch_execute(&busy)
             .await
             .expect("executing statements");
-        if n == SAMPLES / 2 {
-            // What goes by the clock has its turn within the hour: renewing what is remembered, comparing all that is watched.
-            let forget = "delete from monitoring.remembered; update monitoring.sampler_parts set noted = noted - 'compared_at'";
-            superuser.batch_execute(forget).await.expect("forgetting");
+        if n > 0 && n % SAMPLES == 0 {
+            for sql in [AGAIN, EMPTY] {
+                let done = superuser.batch_execute(sql).await;
+                done.expect("beginning another hour");
+            }
         }
+        let meanwhile = match n {
+            ..FIRST => HURRY.to_owned(),
+            _ => passed(1),
+        };
+        let done = superuser.batch_execute(&meanwhile).await;
+        done.expect("letting time pass");
         let sql = format!(
             "select (monitoring.sample(now() - interval '{} minutes') ->> 'status' = 'done')::int",
-            SAMPLES - n
+            SAMPLES - n % SAMPLES
         );
         let call = probe.call(&sql).await;
         if call.count != 1 {
             report.problem(format!("{}: a sample that was not taken", scale.name));
         }
         all.push_if(n >= FIRST, call);
+        if n % SAMPLES == SAMPLES - 1 {
+            kept += number(&superuser, "select count(*) from monitoring.samples").await;
+        }
+        if n == SAMPLES - 1 {
+            // The later ones find room that the first has left.
+            stored = number(&superuser, STORED).await - empty;
+        }
     }
-    let stored = number(&superuser, STORED).await - before;
-    let kept = number(&superuser, "select count(*) from monitoring.samples").await;
-    if kept != i64::try_from(SAMPLES).unwrap_or(0) {
-        report.problem(format!("{}: {kept} samples are kept", scale.name));
+    let taken = i64::try_from(HOURS * SAMPLES).unwrap_or(i64::MAX);
+    if kept != taken {
+        report.problem(format!(
+            "{}: {kept} of {taken} samples are kept",
+            scale.name
+        ));
     }
     let parts =
         "select jsonb_object_agg(part, round(cost_ms, 1))::text from monitoring.sampler_parts";
@@ -88,14 +134,14 @@ pub(crate) async fn run(database: &TestDatabase, scale: &Scale, report: &mut Rep
         .await
         .expect("asking what the parts took")
         .get(0);
-    Hour {
+    Hours {
         all,
         parts: serde_json::from_str(&parts).unwrap_or_default(),
         stored_bytes_a_day: stored * 1440 / i64::try_from(SAMPLES).unwrap_or(1),
     }
 }
 
-impl Hour {
+impl Hours {
     /// Prints it beside the other exporter's scrapes.
     pub(crate) fn print(&self, scale: &Scale, scrapes: Option<&Series>, report: &mut Report) {
         let is_target = scale.tables > 1_000;
