@@ -887,7 +887,9 @@ begin
           -- Of all its tables or of none.
           array_agg(m.hollow) filter (where m.hollow is not null and c.relrowsecurity) as hollow
         from pg_class c left join marks m on m.table_oid = c.oid
-        where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't'
+        -- The system's and our own are no kinds of the application's.
+        where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't' and c.oid >= 16384
+          and c.relnamespace <> 'monitoring'::regnamespace
         group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
           m.policies, m.column_grants, m.views
       ) k
