@@ -123,14 +123,12 @@ comment on function monitoring.redact(text) is
 create or replace function monitoring.is_application_schema(p_schema name, p_configured name[]) returns boolean
 language sql immutable parallel safe
 as $$
-  select case
-    when p_configured is not null then p_schema operator(pg_catalog.=) any (p_configured)
-    else p_schema operator(pg_catalog.<>) all ('{information_schema,monitoring}'::pg_catalog.name[])
-      and not pg_catalog.starts_with(p_schema::pg_catalog.text, 'pg_')
-  end
+  select p_schema operator(pg_catalog.<>) all ('{information_schema,monitoring}'::pg_catalog.name[])
+    and not pg_catalog.starts_with(p_schema::pg_catalog.text, 'pg_')
+    and (p_configured is null or p_schema operator(pg_catalog.=) any (p_configured))
 $$;
 comment on function monitoring.is_application_schema(name, name[]) is
-  'Whether a schema''s tables are watched: those configured, or all but the system''s and pgvigil''s own.';
+  'Whether a schema''s tables are watched: those configured, or all; never the system''s and pgvigil''s own.';
 
 -- The monitor's own sessions are known by the login role they run as, which nobody can claim who does not have it: a
 -- login without inheritance that was made a member of monitoring_agent. Not by their text and not by application_name.
@@ -515,14 +513,16 @@ create or replace view monitoring.table_states as
       pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::bigint as multixact_freeze_max_age
   )
   select t.table_oid as oid, t.toast_oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples,
-    -- What is not remembered of its companions is looked up by index, as monitoring.look_at_companions() answers it for all at once.
+    -- What is not remembered of its companions is looked up by index, as monitoring.look_at_companions() answers it for all at once. Not
+    -- by joins: some of those who ask have forbidden nested loops, and any other reads pg_class once for each table.
     case when t.companion_pages is not null then t.companion_pages else
       coalesce((
-        select pg_catalog.sum(x.relpages) from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
-        where i.indrelid = t.table_oid), 0)::bigint
+        select pg_catalog.sum((select x.relpages from pg_catalog.pg_class x where x.oid = i.indexrelid))
+        from pg_catalog.pg_index i where i.indrelid = t.table_oid), 0)::bigint
       + coalesce((
         select x.relpages + (
-          select pg_catalog.sum(y.relpages) from pg_catalog.pg_index i join pg_catalog.pg_class y on y.oid = i.indexrelid where i.indrelid = x.oid)
+          select pg_catalog.sum((select y.relpages from pg_catalog.pg_class y where y.oid = i.indexrelid))
+          from pg_catalog.pg_index i where i.indrelid = x.oid)
         from pg_catalog.pg_class x where x.oid = t.toast_oid), 0)::bigint end as companion_pages,
     case when t.companion_pages is not null then t.index_scans else (
       select pg_catalog.sum(pg_catalog.pg_stat_get_numscans(i.indexrelid))::bigint

@@ -134,9 +134,13 @@ begin
         insert into monitoring.remembered_column_grants select * from seen on conflict do nothing
         returning table_oid
       )
-      -- That nobody compares with.
+      -- Which nobody compares with. Nor with what was seen of them and not remembered, in between, while that did not hold.
       update monitoring.remembered r set holds_while = ''
-      where r.subject = 'rls_status' and (exists (select from gone) or exists (select from come));
+      from monitoring.remembered g
+      where r.subject = 'rls_status' and g.subject = 'column_grants'
+        and (exists (select from gone) or exists (select from come)
+          or r.remembered_at > g.remembered_at
+            and (g.holds_while <> v_holds_while or r.remembered_at > g.remembered_at + interval '2 hours'));
     when 'rls_status' then
       with changes as materialized (
         select s, k from monitoring.look_at_rls_kinds() s full join monitoring.remembered_rls_kinds k
@@ -640,12 +644,12 @@ begin
   if problem is null then
     update monitoring.sampler_parts p
     set last_at = clock_timestamp(), last_tick_at = p_tick_at, cost_ms = run_sampler_part.cost_ms, failures = 0, problem = null, noted = v_noted,
-      next_at = p_tick_at + least(
+      next_at = p_tick_at + greatest(make_interval(secs => p.every_seconds), least(
         -- What checks have answered is told for three hours. Then every sample would make those of tables itself, which is no saving.
-        case when p.part in ('table_checks', 'checks') then interval '150 minutes' end,
-        greatest(make_interval(secs => p.every_seconds),
-          -- So much of a minute's budget is its own.
-          interval '1 minute' * coalesce(run_sampler_part.cost_ms / (p.budget_share * p_budget_ms), 0)::float8))
+        case when p.part in ('table_checks', 'checks')
+          then interval '3 hours' - 2 * make_interval(secs => monitoring.sample_interval_seconds()) end,
+        -- So much of a minute's budget is its own.
+        interval '1 minute' * coalesce(run_sampler_part.cost_ms / (p.budget_share * p_budget_ms), 0)::float8))
     where p.part = p_part.part;
   else
     raise warning 'part % of a pgvigil sample failed: %', p_part.part, problem;

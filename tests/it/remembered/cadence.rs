@@ -235,6 +235,53 @@ async fn what_a_busy_session_has_granted_on_columns_is_found_within_the_hour() {
     }
 }
 
+/// What was taken was seen, and not remembered; what was given again is as it was remembered.
+#[tokio::test]
+async fn what_was_granted_on_columns_as_it_was_before_is_found_within_the_hour() {
+    let (_cluster, database) = shaped();
+    if !subjects(&database).contains("rls_status") {
+        return;
+    }
+    let client = database.superuser().await;
+    let remembered = async || {
+        wait_until("it is remembered", async || {
+            remember(&database).await;
+            holds(&database)
+        })
+        .await;
+    };
+    psql(&database, "grant select (id) on lazy to app");
+    remembered().await;
+    let with = told(&client, ANSWERS[0]).await;
+    psql(&database, "revoke select (id) on lazy from app");
+    wait_until("the change has arrived", async || !holds(&database)).await;
+    // The sampler takes the eldest first.
+    age(&database, "rls_status", "remembered_at", "1 hour");
+    age(&database, "column_grants", "remembered_at", "2 seconds");
+    let once = "update monitoring.remembered set look_up_ms = case subject when 'rls_status' then 1 else 1000 end; select monitoring.remember()";
+    assert_eq!(looked_up(&database, once), "rls_status");
+    assert_ne!(told(&client, ANSWERS[0]).await, with, "it is gone");
+    let busy = database.superuser().await;
+    let canceller = busy.cancel_token();
+    let session = tokio::spawn(async move {
+        let sql = "begin; grant select (id) on lazy to app; commit; select pg_sleep(600)";
+        busy.batch_execute(sql).await
+    });
+    wait_until("it is committed", async || {
+        true_answer(&client, ANSWERS[0]).await == with
+    })
+    .await;
+    // Now its memory is the one that is there.
+    let once = "update monitoring.remembered set look_up_ms = 0; select monitoring.remember()";
+    age(&database, "column_grants", "remembered_at", "61 minutes");
+    age(&database, "rls_status", "remembered_at", "60 minutes");
+    assert_eq!(looked_up(&database, once), "column_grants");
+    assert_eq!(told(&client, ANSWERS[0]).await, with);
+    let cancelled = canceller.cancel_query(tokio_postgres::NoTls).await;
+    cancelled.expect("ending the statement");
+    session.await.expect("joining").expect_err("cancelled");
+}
+
 /// Temporary tables, and what VACUUM and ANALYZE note, change nothing of what is remembered.
 #[tokio::test]
 async fn what_is_not_judged_does_not_count_as_a_change_of_the_catalogs() {
