@@ -263,10 +263,20 @@ set jit = off
 as $$
 declare
   v_source record;
+  v_entries text;
 begin
   select * into v_source from monitoring.statement_source();
   if not (v_source.is_created and v_source.is_usable and v_source.is_loaded) then
     return; -- monitoring.degraded() says so
+  end if;
+  v_entries := format('%s(false)', v_source.relation);
+  -- Before 1.9 the extension does not say which of two entries is the nested statement, and the server counts them apart all the same.
+  if v_source.toplevel = 'null::boolean' then
+    v_entries := format(
+      '(select e.dbid, e.queryid, e.userid, sum(e.calls)::bigint as calls, sum(e.total_%2$s) as total_%2$s, sum(e.rows)::bigint as rows, '
+        'sum(e.shared_blks_hit)::bigint as shared_blks_hit, sum(e.shared_blks_read)::bigint as shared_blks_read, '
+        'sum(e.temp_blks_read)::bigint as temp_blks_read, sum(e.temp_blks_written)::bigint as temp_blks_written '
+      'from %1$s e group by e.dbid, e.queryid, e.userid)', v_entries, v_source.time_column);
   end if;
   if not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
     -- Only our own statements have an identity now. When the others have theirs again, they are not new: that look is a first one.
@@ -277,7 +287,7 @@ begin
     'with seen as materialized ('
       'select s.queryid as query_id, s.userid as user_id, coalesce(%3$s, true) as toplevel, s.calls, s.total_%2$s as exec_ms, s.rows, '
         's.shared_blks_hit as hit, s.shared_blks_read as read, s.temp_blks_read + s.temp_blks_written as temp, %4$s as since '
-      'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null'
+      'from %1$s s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null'
     '), moved as materialized ('
       'select n.*, b.ctid as place, b.calls as calls_b, b.exec_ms as exec_ms_b, b.rows as rows_b, b.blocks_hit as hit_b, b.blocks_read as read_b, b.temp_blocks as temp_b '
       'from seen n left join monitoring.statement_counters b on b.query_id = n.query_id and b.user_id = n.user_id and b.toplevel = n.toplevel '
@@ -309,7 +319,7 @@ begin
       'coalesce(array_agg(h.hit), ''{}''), coalesce(array_agg(h.hit_b), ''{}''), coalesce(array_agg(h.read), ''{}''), coalesce(array_agg(h.read_b), ''{}''), '
       'coalesce(array_agg(h.temp), ''{}''), coalesce(array_agg(h.temp_b), ''{}'') '
     'from heaviest h having $4 is not null and exists (select from monitoring.statement_counters)',
-    v_source.relation, v_source.time_column, v_source.toplevel, v_source.since)
+    v_entries, v_source.time_column, v_source.toplevel, v_source.since)
   using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), p_tick_at, p_since_at;
 end
 $$;

@@ -489,3 +489,29 @@ async fn a_function_that_is_not_the_extensions_is_never_called() {
     let asked = "select count(*) > 0 from monitoring.statements(); select monitoring.sample() ->> 'not_remembered'";
     assert_eq!(database.psql(SUPERUSER, asked).as_deref(), Ok("t\n\n"));
 }
+
+/// Before 1.9 it does not say which of two entries is the nested one; the server counts them apart since 14.
+#[tokio::test]
+async fn a_statement_that_is_nested_too_is_one_where_the_extension_does_not_tell() {
+    let cluster = Cluster::start(ClusterOptions {
+        pg_stat_statements: false,
+        settings: "shared_preload_libraries = 'pg_stat_statements'\npg_stat_statements.track = all",
+        ..ClusterOptions::default()
+    });
+    let database = cluster.database();
+    let twice = "create extension pg_stat_statements version '1.8';
+        create role app; grant pg_read_all_stats to app; set role app;
+        do $$ begin perform pg_sleep(0); perform pg_sleep(0); end $$; select pg_sleep(0);
+        reset role;
+        select count(*) from pg_stat_statements(true) where query like '%pg_sleep($1)' and userid = 'app'::regrole";
+    let entries = database.psql(SUPERUSER, twice).expect("executing it");
+    assert!(entries.trim().ends_with('2'), "the trap: {entries}");
+    let sampled = "select monitoring.sample() -> 'skipped';
+        select string_agg(problem, ' ') from monitoring.sampler_parts;
+        select calls from monitoring.statement_counters k where user_id = 'app'::regrole
+          and query_id = (select distinct queryid from pg_stat_statements(true) where query like '%pg_sleep($1)' and userid = 'app'::regrole)";
+    assert_eq!(
+        database.psql(SUPERUSER, sampled).as_deref(),
+        Ok("[]\n\n3\n")
+    );
+}
