@@ -1,5 +1,8 @@
 //! How often the memory is renewed, what that may cost, and what keeps it true in between.
 
+use tokio::task::JoinHandle;
+use tokio_postgres::{CancelToken, Error, NoTls};
+
 use super::{ANSWERS, REMEMBER_ALL, execute, holds, remember, shaped, subjects, told, true_answer};
 use crate::support::database::TestDatabase;
 use crate::support::postgres::SUPERUSER;
@@ -130,6 +133,30 @@ async fn what_is_remembered_outlives_temporary_tables_without_a_look() {
     }
 }
 
+/// A session that has changed something and goes on with a long statement: what it sends in one go is one, and it reports what it wrote
+/// between two.
+struct Busy {
+    canceller: CancelToken,
+    session: JoinHandle<Result<(), Error>>,
+}
+
+impl Busy {
+    async fn after(database: &TestDatabase, change: &str) -> Self {
+        let client = database.superuser().await;
+        let canceller = client.cancel_token();
+        let sql = format!("begin; {change}; commit; select pg_sleep(600)");
+        let session = tokio::spawn(async move { client.batch_execute(&sql).await });
+        Self { canceller, session }
+    }
+
+    async fn end(self) {
+        let cancelled = self.canceller.cancel_query(NoTls).await;
+        cancelled.expect("ending the statement");
+        let ended = self.session.await.expect("joining");
+        ended.expect_err("cancelled");
+    }
+}
+
 /// A session reports what it wrote between two statements. What it sends in one go is one, however long it takes.
 #[tokio::test]
 async fn what_a_busy_session_has_not_reported_is_found_in_the_catalogs() {
@@ -149,12 +176,7 @@ async fn what_a_busy_session_has_not_reported_is_found_in_the_catalogs() {
         remember(&database).await;
         let client = database.superuser().await;
         let before = told(&client, ANSWERS[0]).await;
-        let busy = database.superuser().await;
-        let canceller = busy.cancel_token();
-        let session = tokio::spawn(async move {
-            let sql = format!("begin; {change}; commit; select pg_sleep(600)");
-            busy.batch_execute(&sql).await
-        });
+        let busy = Busy::after(&database, change).await;
         wait_until("it is committed", async || {
             true_answer(&client, ANSWERS[0]).await != before
         })
@@ -173,9 +195,7 @@ async fn what_a_busy_session_has_not_reported_is_found_in_the_catalogs() {
         }
         psql(&database, "select monitoring.remember()");
         assert_eq!(told(&client, ANSWERS[0]).await, after, "{change}");
-        let cancelled = canceller.cancel_query(tokio_postgres::NoTls).await;
-        cancelled.expect("ending the statement");
-        session.await.expect("joining").expect_err("cancelled");
+        busy.end().await;
     }
 }
 
@@ -198,12 +218,7 @@ async fn what_a_busy_session_has_granted_on_columns_is_found_within_the_hour() {
         })
         .await;
         let before = told(&client, ANSWERS[0]).await;
-        let busy = database.superuser().await;
-        let canceller = busy.cancel_token();
-        let session = tokio::spawn(async move {
-            let sql = format!("begin; {change}; commit; select pg_sleep(600)");
-            busy.batch_execute(&sql).await
-        });
+        let busy = Busy::after(&database, change).await;
         wait_until("it is committed", async || {
             true_answer(&client, ANSWERS[0]).await != before
         })
@@ -229,9 +244,7 @@ async fn what_a_busy_session_has_granted_on_columns_is_found_within_the_hour() {
         assert_eq!(looked_up(&database, REMEMBER_ALL), "rls_status");
         assert!(holds(&database));
         assert_eq!(told(&client, ANSWERS[0]).await, after, "{change}");
-        let cancelled = canceller.cancel_query(tokio_postgres::NoTls).await;
-        cancelled.expect("ending the statement");
-        session.await.expect("joining").expect_err("cancelled");
+        busy.end().await;
     }
 }
 
@@ -261,12 +274,7 @@ async fn what_was_granted_on_columns_as_it_was_before_is_found_within_the_hour()
     let once = "update monitoring.remembered set look_up_ms = case subject when 'rls_status' then 1 else 1000 end; select monitoring.remember()";
     assert_eq!(looked_up(&database, once), "rls_status");
     assert_ne!(told(&client, ANSWERS[0]).await, with, "it is gone");
-    let busy = database.superuser().await;
-    let canceller = busy.cancel_token();
-    let session = tokio::spawn(async move {
-        let sql = "begin; grant select (id) on lazy to app; commit; select pg_sleep(600)";
-        busy.batch_execute(sql).await
-    });
+    let busy = Busy::after(&database, "grant select (id) on lazy to app").await;
     wait_until("it is committed", async || {
         true_answer(&client, ANSWERS[0]).await == with
     })
@@ -277,9 +285,7 @@ async fn what_was_granted_on_columns_as_it_was_before_is_found_within_the_hour()
     age(&database, "rls_status", "remembered_at", "60 minutes");
     assert_eq!(looked_up(&database, once), "column_grants");
     assert_eq!(told(&client, ANSWERS[0]).await, with);
-    let cancelled = canceller.cancel_query(tokio_postgres::NoTls).await;
-    cancelled.expect("ending the statement");
-    session.await.expect("joining").expect_err("cancelled");
+    busy.end().await;
 }
 
 /// Temporary tables, and what VACUUM and ANALYZE note, change nothing of what is remembered.
