@@ -345,6 +345,25 @@ async fn policies_of_a_table_without_row_level_security_have_no_effect() {
     assert_eq!(level(&client, "asleep").await, "MEDIUM_RISK");
 }
 
+/// Nobody compares them with what they were, so nobody is told that they are watched.
+#[tokio::test]
+async fn neither_the_systems_schemas_nor_ours_are_watched_also_if_configured() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let configured = "create table guests (id int); update monitoring.settings
+        set value = '[\"public\", \"monitoring\", \"pg_catalog\", \"information_schema\"]' where key = 'application_schemas'";
+    execute(&client, configured).await;
+    for watched in [
+        "select distinct schemaname::text from monitoring_rls_status",
+        "select distinct schemaname::text from monitoring_table_health",
+        "select distinct split_part(w.name, '.', 1) from monitoring.look_at_watched() w where w.kind = 'rls'",
+    ] {
+        let schemas = client.query(watched, &[]).await.expect("asking");
+        let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
+        assert_eq!(schemas, ["public"], "{watched}");
+    }
+}
+
 #[tokio::test]
 async fn findings_are_capped_and_metrics_are_not() {
     let database = plain().database();
