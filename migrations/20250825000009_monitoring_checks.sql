@@ -936,7 +936,7 @@ begin
       join pg_namespace n on n.oid = p.pronamespace
       join pg_roles o on o.oid = p.proowner
       join pg_language l on l.oid = p.prolang
-    where p.prosecdef and p.oid >= 16384 and p.pronamespace <> 'monitoring'::regnamespace and p.proowner <> all (v_platform) and l.lanname not in ('c', 'internal')
+    where p.prosecdef and p.oid >= 16384 and p.proowner <> all (v_platform) and l.lanname not in ('c', 'internal')
       and monitoring.is_application_schema(n.nspname, v_schemas)
       and not exists (select from unnest(p.proconfig) s where s like 'search\_path=%')
       and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
