@@ -33,6 +33,15 @@ fn age(database: &TestDatabase, subject: &str, column: &str, interval: &str) {
     psql(database, &sql);
 }
 
+/// What was just changed, too, which the server tells a moment later.
+async fn remember_everything(database: &TestDatabase) {
+    wait_until("it is remembered", async || {
+        remember(database).await;
+        holds(database)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn one_subject_is_looked_up_a_call_until_all_are() {
     let (_cluster, database) = shaped();
@@ -212,11 +221,7 @@ async fn what_a_busy_session_has_granted_on_columns_is_found_within_the_hour() {
         }
         psql(&database, "grant select (id) on lazy to app");
         let client = database.superuser().await;
-        wait_until("it is remembered", async || {
-            remember(&database).await;
-            holds(&database)
-        })
-        .await;
+        remember_everything(&database).await;
         let before = told(&client, ANSWERS[0]).await;
         let busy = Busy::after(&database, change).await;
         wait_until("it is committed", async || {
@@ -256,15 +261,8 @@ async fn what_was_granted_on_columns_as_it_was_before_is_found_within_the_hour()
         return;
     }
     let client = database.superuser().await;
-    let remembered = async || {
-        wait_until("it is remembered", async || {
-            remember(&database).await;
-            holds(&database)
-        })
-        .await;
-    };
     psql(&database, "grant select (id) on lazy to app");
-    remembered().await;
+    remember_everything(&database).await;
     let with = told(&client, ANSWERS[0]).await;
     psql(&database, "revoke select (id) on lazy from app");
     wait_until("the change has arrived", async || !holds(&database)).await;
