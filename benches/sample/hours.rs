@@ -42,23 +42,24 @@ const SHARE_TARGET: f64 = 0.2;
 const STORED: &str = "select coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint from pg_class c \
     where c.relnamespace = 'monitoring'::regnamespace and c.relkind = 'r' and c.relname ~ '^(samples|statement_samples|table_samples)_\\d{8}$'";
 
-/// The same ticks once more. Not by TRUNCATE, which would be a change of the catalogs.
-const AGAIN: &str = "delete from monitoring.samples; delete from monitoring.statement_samples; delete from monitoring.table_samples;
+/// A minute has passed: what goes by the clock and not by ticks has its turn as often as in any hour.
+const MEANWHILE: &str = "update monitoring.remembered set remembered_at = remembered_at - interval '1 minute', checked_at = checked_at - interval '1 minute';
+    update monitoring.remembered_checks set checked_at = checked_at - interval '1 minute';
     update monitoring.sampler_parts
-    set last_at = last_at - interval '59 minutes', last_tick_at = last_tick_at - interval '59 minutes', next_at = next_at - interval '59 minutes'";
+    set noted = jsonb_set(noted, '{compared_at}', to_jsonb((noted ->> 'compared_at')::timestamptz - interval '1 minute'))
+    where noted ? 'compared_at'";
 
-const EMPTY: &str =
-    "vacuum monitoring.samples, monitoring.statement_samples, monitoring.table_samples";
-
-/// So many minutes have passed since everything was looked at: what goes by the clock has its turn as often as in any hour.
-fn passed(minutes: usize) -> String {
-    format!(
-        "update monitoring.remembered set remembered_at = remembered_at - interval '{minutes} minutes', checked_at = checked_at - interval '{minutes} minutes';
-         update monitoring.remembered_checks set checked_at = checked_at - interval '{minutes} minutes';
-         update monitoring.sampler_parts
-         set noted = jsonb_set(noted, '{{compared_at}}', to_jsonb((noted ->> 'compared_at')::timestamptz - interval '{minutes} minutes'))
-         where noted ? 'compared_at'"
-    )
+/// The same ticks once more. Not by TRUNCATE, which would be a change of the catalogs.
+fn again() -> [String; 2] {
+    let emptied = "delete from monitoring.samples; delete from monitoring.statement_samples; delete from monitoring.table_samples;";
+    let earlier = ["last_at", "last_tick_at", "next_at"]
+        .map(|column| format!("{column} = {column} - interval '{SAMPLES} minutes'"))
+        .join(", ");
+    [
+        format!("{emptied} update monitoring.sampler_parts set {earlier}"),
+        "vacuum monitoring.samples, monitoring.statement_samples, monitoring.table_samples"
+            .to_owned(),
+    ]
 }
 
 /// What the hours took.
@@ -92,16 +93,13 @@ pub(crate) async fn run(database: &TestDatabase, scale: &Scale, report: &mut Rep
             .await
             .expect("executing statements");
         if n > 0 && n % SAMPLES == 0 {
-            for sql in [AGAIN, EMPTY] {
-                let done = superuser.batch_execute(sql).await;
+            for sql in again() {
+                let done = superuser.batch_execute(&sql).await;
                 done.expect("beginning another hour");
             }
         }
-        let meanwhile = match n {
-            ..FIRST => HURRY.to_owned(),
-            _ => passed(1),
-        };
-        let done = superuser.batch_execute(&meanwhile).await;
+        let meanwhile = if n < FIRST { HURRY } else { MEANWHILE };
+        let done = superuser.batch_execute(meanwhile).await;
         done.expect("letting time pass");
         let sql = format!(
             "select (monitoring.sample(now() - interval '{} minutes') ->> 'status' = 'done')::int",
