@@ -540,6 +540,18 @@ end
 $$;
 comment on function monitoring.catalog_contents() is 'A text that changes with every row of the catalogs behind monitoring_rls_status, but for column privileges.';
 
+-- What asks whether somebody has a privilege is answered from the session's caches, which hear of others' changes when a lock is taken that
+-- the transaction does not have already; a look at the catalogs' rows is never late. So who looks at both and remembers what he saw
+-- takes such a lock in between: of a catalog that nobody reads. It is given back at once.
+create or replace function monitoring.hear_of_changes() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_relation_size('pg_transform');
+end
+$$;
+
 -- Null: nothing holds. In recovery unlogged tables cannot be read; without counters changes cannot be told; and what this
 -- very session has changed is not counted yet. Before 15 a session that falls idle does not report at all, and what was
 -- reported is read half a second late, so there nothing is remembered that would be wrong rather than old.
@@ -624,6 +636,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.remembered_rls_kinds',
   'function monitoring.catalog_writes(regclass[])',
   'function monitoring.catalog_contents()',
+  'function monitoring.hear_of_changes()',
   'function monitoring.holds_while(text)',
   'function monitoring.is_large()',
   'function monitoring.is_remembered(text)',

@@ -453,6 +453,21 @@ begin
 end
 $$;
 
+-- What of a single one is not remembered, by index: as monitoring.look_at_companions() answers it for all at once.
+create or replace function monitoring.companion_pages(p_table oid, p_toast oid) returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+begin
+  return coalesce((
+      select sum((select x.relpages from pg_class x where x.oid = i.indexrelid))
+      from pg_index i where i.indrelid = p_table or i.indrelid = p_toast), 0)
+    + coalesce((select t.relpages from pg_class t where t.oid = p_toast), 0);
+end
+$$;
+
 -- The scan of pg_class: most of its rows are indexes and TOAST tables. companion_pages null: of its companions nothing is remembered.
 create or replace function monitoring.look_at_tables() returns setof monitoring.remembered_tables
 language plpgsql stable
@@ -474,13 +489,16 @@ begin
       case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_freeze_max_age')::bigint end,
       case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_multixact_freeze_max_age')::bigint end,
       nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'), k.companion_pages, k.index_scans,
-      case when k.table_oid is not null then k.toast_frozen_xid
-        else (select nullif(x.relfrozenxid, '0') from pg_class x where x.oid = c.reltoastrelid) end,
-      case when k.table_oid is not null then k.toast_min_multixact
-        else (select nullif(x.relminmxid, '0') from pg_class x where x.oid = c.reltoastrelid) end
+      case when k.table_oid is not null then k.toast_frozen_xid else x.frozen_xid end,
+      case when k.table_oid is not null then k.toast_min_multixact else x.min_multixact end
     from pg_class c
       join pg_namespace n on n.oid = c.relnamespace
       left join monitoring.companions() k on k.table_oid = c.oid
+      left join lateral (
+        select nullif(t.relfrozenxid, '0') as frozen_xid, nullif(t.relminmxid, '0') as min_multixact
+        from pg_class t where t.oid = c.reltoastrelid and k.table_oid is null
+        offset 0 -- table by table
+      ) x on true
       cross join lateral (select c.reloptions is not null and c.reloptions::text like '%autovacuum\_%' as has_own) a
     -- The cheapest condition first: indexes and TOAST tables have no row type.
     where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
@@ -513,17 +531,9 @@ create or replace view monitoring.table_states as
       pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::bigint as multixact_freeze_max_age
   )
   select t.table_oid as oid, t.toast_oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples,
-    -- What is not remembered of its companions is looked up by index, as monitoring.look_at_companions() answers it for all at once. Not
-    -- by joins: some of those who ask have forbidden nested loops, and any other reads pg_class once for each table.
-    case when t.companion_pages is not null then t.companion_pages else
-      coalesce((
-        select pg_catalog.sum((select x.relpages from pg_catalog.pg_class x where x.oid = i.indexrelid))
-        from pg_catalog.pg_index i where i.indrelid = t.table_oid), 0)::bigint
-      + coalesce((
-        select x.relpages + (
-          select pg_catalog.sum((select y.relpages from pg_catalog.pg_class y where y.oid = i.indexrelid))
-          from pg_catalog.pg_index i where i.indrelid = x.oid)
-        from pg_catalog.pg_class x where x.oid = t.toast_oid), 0)::bigint end as companion_pages,
+    -- Null: nothing is remembered of its companions; monitoring.companion_pages() looks them up for who needs them. Not by a join: some of
+    -- those who ask have forbidden nested loops, and any other reads pg_index once for each table.
+    t.companion_pages,
     case when t.companion_pages is not null then t.index_scans else (
       select pg_catalog.sum(pg_catalog.pg_stat_get_numscans(i.indexrelid))::bigint
       from pg_catalog.pg_index i where i.indrelid = t.table_oid) end as index_scans,
@@ -568,9 +578,13 @@ as $$
 declare
   v_block_bytes bigint := current_setting('block_size')::bigint;
   -- With thousands of tables the largest stand out; with a few dozen the catalog cannot tell which they are.
-  v_most_measured int := greatest(case when p_limit is not null then 2 * least(p_limit, 100) end,
-    case when monitoring.is_remembered('companions') then 40 else 100 end);
+  v_is_remembered boolean := monitoring.is_remembered('companions');
+  v_most_measured int := greatest(case when p_limit is not null then 2 * least(p_limit, 100) end, case when v_is_remembered then 40 else 100 end);
   v_measured_tables int;
+  -- There are no more than so many. Not counted where they are thousands.
+  v_tables bigint := case when not v_is_remembered then (
+    select count(*) from pg_class c
+    where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.oid >= 16384 and c.relnamespace <> 'monitoring'::regnamespace) end;
   v_locked oid[] := array(
     select l.relation
     from pg_locks l
@@ -584,13 +598,19 @@ begin
     begin
       return query
         with states as materialized (
-          select * from monitoring.table_states
+          select s.*, case
+            when s.companion_pages is not null then s.heap_pages + s.companion_pages
+            -- Where it is measured anyway nobody asks how large it might be.
+            when v_measured_tables >= v_tables and s.oid <> all (v_locked) and s.toast_oid <> all (v_locked) then s.heap_pages
+            else s.heap_pages + monitoring.companion_pages(s.oid, s.toast_oid)
+            end as pages
+          from monitoring.table_states s
         ), measured as materialized (
           select k.oid, pg_total_relation_size(k.oid) as bytes
-          from (select c.oid, c.toast_oid from states c order by c.heap_pages + c.companion_pages desc limit v_measured_tables) k
+          from (select c.oid, c.toast_oid from states c order by c.pages desc limit v_measured_tables) k
           where k.oid <> all (v_locked) and k.toast_oid <> all (v_locked)
         ), largest as (
-          select c.*, coalesce(m.bytes, (c.heap_pages + c.companion_pages) * v_block_bytes) as bytes,
+          select c.*, coalesce(m.bytes, c.pages * v_block_bytes) as bytes,
             pg_stat_get_numscans(c.oid) as sequential_scans
           from states c left join measured m on m.oid = c.oid
           order by bytes desc, c.oid
@@ -1567,6 +1587,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.table_states',
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',
+  'function monitoring.companion_pages(oid, oid)',
   'function monitoring.look_at_tables()',
   'function monitoring.tables()'); end $private$;
 

@@ -92,6 +92,7 @@ begin
     return;
   end if;
   v_contents := case when v_subject in ('tables', 'rls_status') then coalesce(v_contents, monitoring.catalog_contents()) end;
+  perform monitoring.hear_of_changes();
   case v_subject
     when 'companions' then
       with changes as materialized (
@@ -374,7 +375,7 @@ set jit = off
 as $$
 begin
   with seen as materialized (
-    select t.oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.heap_pages + t.companion_pages as pages,
+    select t.oid, t.schemaname, t.tablename, t.live_tuples, t.dead_tuples, t.toast_oid, t.heap_pages, t.companion_pages,
       pg_stat_get_tuples_inserted(t.oid) as inserts, pg_stat_get_tuples_updated(t.oid) as updates,
       pg_stat_get_tuples_deleted(t.oid) as deletes, pg_stat_get_numscans(t.oid) as scans
     from monitoring.table_states t
@@ -405,7 +406,8 @@ begin
     coalesce(array_agg(m.inserts), '{}'), coalesce(array_agg(m.inserts_b), '{}'), coalesce(array_agg(m.updates), '{}'), coalesce(array_agg(m.updates_b), '{}'),
     coalesce(array_agg(m.deletes), '{}'), coalesce(array_agg(m.deletes_b), '{}'), coalesce(array_agg(m.scans), '{}'), coalesce(array_agg(m.scans_b), '{}'),
     coalesce(array_agg(m.live_tuples), '{}'), coalesce(array_agg(m.dead_tuples), '{}'),
-    coalesce(array_agg(m.pages * current_setting('block_size')::bigint), '{}')
+    coalesce(array_agg((m.heap_pages + coalesce(m.companion_pages, monitoring.companion_pages(m.oid, m.toast_oid)))
+      * current_setting('block_size')::bigint), '{}')
   from most_changed m
   having p_since_at is not null and exists (select from monitoring.table_counters);
 end

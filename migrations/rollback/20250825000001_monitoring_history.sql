@@ -26,7 +26,7 @@ $become$;
 
 drop function if exists monitoring.drop_expired_samples(), monitoring.ensure_sample_partition(date);
 drop function if exists monitoring.is_remembered(text), monitoring.is_large(), monitoring.holds_while(text), monitoring.catalog_contents(),
-  monitoring.catalog_writes(regclass[]);
+  monitoring.catalog_writes(regclass[]), monitoring.hear_of_changes();
 drop table if exists monitoring.remembered_rls_kinds, monitoring.remembered_column_grants, monitoring.remembered_tables, monitoring.remembered_companions,
   monitoring.remembered;
 drop table if exists monitoring.sampler_parts, monitoring.table_counters, monitoring.statement_counters, monitoring.watched, monitoring.changes;

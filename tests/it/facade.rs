@@ -363,6 +363,19 @@ async fn no_view_waits_for_a_migrations_lock() {
                  alter table locked enable row level security; create policy p on locked using (id > 0);
                  create table free (id int); insert into free values (1); set statement_timeout = '20s'";
     client.batch_execute(setup).await.expect("creating tables");
+    let filled =
+        "insert into locked select i, repeat(i::text, 9000) from generate_series(2, 2000) i";
+    client.batch_execute(filled).await.expect("filling a table");
+    let vacuum = "vacuum analyze locked";
+    client.batch_execute(vacuum).await.expect("vacuuming");
+    let remembered = row(
+        &client,
+        "select sum(c.relpages) * 8192 as bytes
+         from pg_class l join pg_class c on c.oid in (l.oid, l.reltoastrelid)
+           or c.oid in (select i.indexrelid from pg_index i where i.indrelid in (l.oid, l.reltoastrelid))
+         where l.relname = 'locked'",
+    )
+    .await;
     let [_holder, _waiter] = Workload::lock_queue(&database, "locked").await;
     for view in [
         "slow_queries",
@@ -384,14 +397,14 @@ async fn no_view_waits_for_a_migrations_lock() {
         "select tablename, total_size_bytes from monitoring_table_health order by 1",
     )
     .await;
-    let free = sizes
-        .iter()
-        .find(|row| row["tablename"] == "free")
-        .expect("finding the free table");
-    assert!(
-        free["total_size_bytes"].as_i64() > Some(0),
-        "only the locked table's size is remembered: {free}"
-    );
+    let size_of = |table: &str| {
+        let row = sizes.iter().find(|row| row["tablename"] == table);
+        row.expect("finding the table")["total_size_bytes"].as_i64()
+    };
+    assert!(size_of("free") > Some(0), "measured: {sizes:?}");
+    // With its TOAST table and the indexes of both.
+    assert!(size_of("locked") > Some(100 * 8192), "{sizes:?}");
+    assert_eq!(size_of("locked"), remembered["bytes"].as_i64());
 }
 
 #[tokio::test]

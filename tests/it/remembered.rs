@@ -176,7 +176,8 @@ async fn large_or_small_the_same_is_seen() {
         for query in [
             "select g.table_oid::regclass, g.grantee, g.privilege_type from monitoring.look_at_column_grants() g
                where g.table_oid not in (select c.oid from pg_class c where c.relnamespace = 'monitoring'::regnamespace) order by 1, 2, 3",
-            "select t from monitoring.table_states t order by t.oid",
+            // Pages that nobody remembers are looked up by who asks for them.
+            "select to_jsonb(t) - 'companion_pages' from monitoring.table_states t order by t.oid",
             ANSWERS[0],
             ANSWERS[1],
         ] {

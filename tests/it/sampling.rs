@@ -220,6 +220,12 @@ async fn the_tables_that_changed_most_are_kept_every_quarter_of_an_hour() {
         "{told}"
     );
     assert!(!told.contains("quiet"), "{told}");
+    let sizes = "select string_agg(coalesce(size_bytes::text, 'none'), ' ' order by inserts desc)
+                 from monitoring.table_activity(now() - interval '1 hour', now())";
+    let sizes = text(&client, sizes).await.unwrap_or_default();
+    assert!(!sizes.contains("none"), "{sizes}");
+    let guests = sizes.split(' ').next().and_then(|size| size.parse().ok());
+    assert!(guests >= Some(10 * 8192), "{sizes}");
     execute(
         &client,
         "drop table quiet; insert into guests select n, 'x' from generate_series(1000, 1010) n",

@@ -8,6 +8,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
         "'performance_alert', '{}'",
     ),
     ("monitoring.authorize(text)", "'read'"),
+    ("monitoring.companion_pages(oid, oid)", "0, 0"),
     ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
     ("monitoring.degraded(text)", "null"),
     (
