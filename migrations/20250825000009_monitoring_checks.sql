@@ -1034,7 +1034,76 @@ create table if not exists monitoring.remembered_checks (
   -- Whether monitoring.reconcile() has heard of it: one look is one look, however often it is told.
   is_reconciled boolean not null default false
 );
-comment on table monitoring.remembered_checks is 'What the slow checks answered when the sampler last made them, every 15 minutes.';
+-- monitoring.catalog_versions() before it was made. Null where that says nothing of it, and in a large database, where it would take too long.
+alter table monitoring.remembered_checks add column if not exists holds_while text;
+comment on table monitoring.remembered_checks is 'What the slow checks, and in a small database rls-exposed, answered when the sampler last made them, every 15 minutes.';
+
+-- Which versions of which rows the remembered checks have to read: of catalogs, and of what is configured. Every command that changes one
+-- writes a new version, and which transaction did is in its xmin: while these are the same, so is all that the catalogs alone decide.
+-- Unlike the server's counters it is never late; but what changes in place (relpages, by VACUUM and ANALYZE) and what is counted is not in
+-- it, nor are temporary tables, which are not judged. An xid is no number; how much older it is than another one stays the same and
+-- costs a third of its text. Null: it cannot be told.
+create or replace function monitoring.catalog_versions() returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+declare
+  v_base bigint := age('3'::xid); -- the first that a transaction can have
+  v_classes text;
+  v_temporary oid[];
+  v_with_columns oid[];
+begin
+  select concat_ws('/', count(*) filter (where c.relpersistence <> 't'), sum(hashint8(age(c.xmin) - v_base)) filter (where c.relpersistence <> 't')),
+      coalesce(array_agg(c.oid) filter (where c.relpersistence = 't'), '{}'),
+      array_agg(c.oid) filter (where c.reltype <> 0 and c.relpersistence <> 't' and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        and c.relnamespace <> 'monitoring'::regnamespace)
+    into v_classes, v_temporary, v_with_columns
+  from pg_class c where c.oid >= 16384;
+  return (
+    select v_classes || ' ' || string_agg(concat_ws('/', x.rows, x.versions), ' ' order by x.place)
+    from (
+      select 1 as place, count(*) as rows, sum(hashint8(age(a.xmin) - v_base)) as versions from pg_attribute a where a.attrelid = any (v_with_columns)
+      union all
+      select 2, count(*), sum(hashint8(age(i.xmin) - v_base)) from pg_index i where i.indexrelid >= 16384 and i.indexrelid <> all (v_temporary)
+      union all
+      select 3, count(*), sum(hashint8(age(k.xmin) - v_base)) from pg_constraint k where k.oid >= 16384 and k.conrelid <> all (v_temporary)
+      union all
+      select 4, count(*), sum(hashint8(age(s.xmin) - v_base)) from pg_sequence s where s.seqrelid <> all (v_temporary)
+      union all
+      select 5, count(*), sum(hashint8(age(f.xmin) - v_base)) from pg_proc f where f.oid >= 16384 -- our own, too: another version's answers
+      union all
+      -- Which functions are an extension's.
+      select 6, count(*), sum(hashint8(age(d.xmin) - v_base)) from pg_depend d where d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+      union all
+      select 7, count(*), sum(hashint8(age(w.xmin) - v_base)) from pg_rewrite w where w.ev_class >= 16384 and w.ev_class <> all (v_temporary)
+      union all
+      select 8, count(*), sum(hashint8(age(p.xmin) - v_base)) from pg_policy p
+      union all
+      select 9, count(*), sum(hashint8(age(s.xmin) - v_base)) from monitoring.settings s
+      union all
+      select 10, count(*), sum(hashint8(age(t.xmin) - v_base)) from monitoring.thresholds t
+      union all
+      -- Some of these are as old as the cluster, by no transaction. The roles' own catalog is not ours to read.
+      select 11, count(*), sum(hashtext(n.xmin::text)) from pg_namespace n where n.nspname !~ '^pg_'
+      union all
+      select 12, count(*), sum(hashtext(m.xmin::text)) from pg_auth_members m
+      union all
+      select 13, count(*), sum(hashtext(concat_ws(' ', r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls, r.rolcanlogin,
+        coalesce(r.rolvaliduntil > now(), true)))) from pg_roles r
+      union all
+      -- Restored elsewhere, restarted or reset: what was counted is not the same.
+      select 14, d.datdba::bigint, hashtext(concat_ws(' ', d.oid, extract(epoch from pg_postmaster_start_time()),
+        extract(epoch from pg_stat_get_db_stat_reset_time(d.oid))))
+      from pg_database d where d.datname = current_database()
+    ) x);
+exception when others then
+  return null;
+end
+$$;
+comment on function monitoring.catalog_versions() is
+  'A text that changes with every row of the catalogs and settings behind what is remembered of checks in a small database; null: that cannot be told.';
 
 -- Counters as they are now, in the columns of a sample, for who takes none.
 create or replace function monitoring.counters_now() returns monitoring.samples
@@ -1109,13 +1178,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return array(
-    select p.pid from pg_stat_progress_vacuum p
-    union
-    select p.pid from pg_stat_progress_analyze p
-    union
-    select p.pid from pg_stat_progress_create_index p
-    union
-    select p.pid from pg_stat_progress_cluster p
+    -- The views join names to it, which costs more than all the rest.
+    select p.pid from unnest('{VACUUM,ANALYZE,CREATE INDEX,CLUSTER}'::text[]) c cross join lateral pg_stat_get_progress_info(c) p
     union
     -- What is no table is a statement like any other.
     select p.pid from pg_stat_progress_copy p where p.command = 'COPY TO' and p.relid <> 0
@@ -1414,43 +1478,78 @@ begin
 end
 $$;
 
--- Makes those of a cadence (null: slow and, of a large database, sized) that were last made 15 minutes ago, and keeps what they
--- answer, for monitoring.assess().
+-- Makes those of a cadence (null: slow and sized) that were last made 15 minutes ago, and keeps what they answer, for
+-- monitoring.assess(). Of the sized ones in a small database only that which nothing but the catalogs decides.
 create or replace function monitoring.remember_checks(p_cadence text default null) returns text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_is_large boolean := monitoring.is_large();
+  v_own constant oid[] := array['monitoring'::regnamespace, 'pg_toast'::regnamespace]::oid[];
   v_due text[] := array(
     select c.check_id from monitoring.checks c left join monitoring.remembered_checks r on r.check_id = c.check_id
-    -- A little less, so that the fifteenth tick after it is not missed by milliseconds; and a clock may have been set back.
-    where coalesce(c.cadence = p_cadence, c.cadence <> 'sample') and (c.cadence <> 'sized' or monitoring.is_large()) and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
+    where coalesce(c.cadence = p_cadence, c.cadence <> 'sample') and (c.cadence <> 'sized' or v_is_large or c.check_id = 'rls-exposed')
+      -- A little less, so that the fifteenth tick after it is not missed by milliseconds; and a clock may have been set back.
+      and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
     order by c.check_id);
+  v_holds_while text;
+  v_is_building boolean;
   v_answers record;
 begin
   if v_due = '{}' then
     return v_due;
   end if;
+  -- Not what this very transaction has changed, or one as young: what it writes has one version, however often it does. The sampler's new
+  -- partitions it writes once.
+  if not v_is_large and not exists (
+    select from (
+      select c.xmin from pg_class c where c.relnamespace <> all (v_own)
+      union all
+      select a.xmin from pg_attribute a join pg_class c on c.oid = a.attrelid where c.relnamespace <> all (v_own)
+      union all
+      select i.xmin from pg_index i join pg_class c on c.oid = i.indrelid where c.relnamespace <> all (v_own)
+      union all
+      select k.xmin from pg_constraint k where k.connamespace <> all (v_own)
+      union all
+      select d.xmin from pg_depend d where d.classid = 'pg_proc'::regclass
+      union all select xmin from pg_sequence union all select xmin from pg_proc union all select xmin from pg_rewrite union all select xmin from pg_policy
+      union all select xmin from pg_namespace union all select xmin from pg_auth_members
+      union all select xmin from monitoring.settings union all select xmin from monitoring.thresholds
+    ) r
+    where age(r.xmin) between -1000000 and 0) -- still younger seem those of two billion transactions ago
+  then
+    -- Before they are made: what changes in between makes them old, never wrong.
+    v_holds_while := monitoring.catalog_versions();
+    -- An index is not called invalid while it is built, which no catalog says.
+    v_is_building := exists (select from pg_stat_get_progress_info('CREATE INDEX'));
+    perform monitoring.hear_of_changes();
+  end if;
   select * into v_answers from monitoring.run_checks(v_due);
-  insert into monitoring.remembered_checks as r (check_id, checked_at, candidates, failed, metrics)
+  insert into monitoring.remembered_checks as r (check_id, checked_at, candidates, failed, metrics, holds_while)
   select d, now(), array(select c from unnest(v_answers.p_found) c where c.check_id = d), v_answers.p_failed ->> d,
     case d
       when 'dead-tuples' then jsonb_build_object('tables_needing_vacuum', v_answers.p_metrics -> 'tables_needing_vacuum')
       when 'rls-exposed' then jsonb_build_object('high_risk_tables', v_answers.p_metrics -> 'high_risk_tables')
       else '{}'
+    end,
+    case
+      when d = 'unsafe-setting' or d = 'invalid-index' and v_is_building then null -- not of the catalogs
+      else v_holds_while
     end
   from unnest(v_due) d
   on conflict (check_id) do update
     set checked_at = excluded.checked_at, candidates = excluded.candidates, failed = excluded.failed, metrics = excluded.metrics,
-      is_reconciled = false;
+      holds_while = excluded.holds_while, is_reconciled = false;
   delete from monitoring.remembered_checks r where not exists (select from monitoring.checks c where c.check_id = r.check_id);
   return v_due;
 end
 $$;
-comment on function monitoring.remember_checks(text) is 'Makes the slow checks that are due (of a large database the sized ones too), keeps their answers, and says which they were.';
+comment on function monitoring.remember_checks(text) is 'Makes the slow checks that are due (of a large database the sized ones too, of a small one rls-exposed), keeps their answers, and says which they were.';
 
 -- One look at everything, from which findings and summary are told. Slow checks are told from memory when the sampler asks
--- ('sample'), and of a large database always; otherwise they are made. checks_run are those that were made since the events
+-- ('sample'), and of a large database always. Of a small one only while the catalogs are as they were, and of what is counted they
+-- are then as old as the sampler's last turn; otherwise they are made. checks_run are those that were made since the events
 -- were last reconciled: only of those does no finding mean that all is well. A hundred findings of a check are enough to know that there are too many.
 create or replace function monitoring.assess(p_cadence text default null, p_backends monitoring.seen_backend[] default null,
   p_sample monitoring.samples default null) returns jsonb
@@ -1463,7 +1562,8 @@ as $$
 #variable_conflict use_column
 declare
   v_is_large boolean;
-  v_told text[] := '{}'; -- from memory
+  v_holds_while text;
+  v_told text[]; -- from memory
   v_run text[];
   v_failed jsonb;
   v_found monitoring.candidate[];
@@ -1477,20 +1577,29 @@ begin
     raise exception 'cadence must be sample or null' using errcode = 'invalid_parameter_value';
   end if;
   v_is_large := monitoring.is_large();
-  if p_cadence = 'sample' or v_is_large then
-    v_told := array(
-      select r.check_id from monitoring.remembered_checks r join monitoring.checks c on c.check_id = r.check_id
-      -- Where they are costly they are made less often than every 15 minutes.
-      where r.checked_at between now() - interval '3 hours' and now()
-        and (c.cadence = 'slow' or c.cadence = 'sized' and p_cadence = 'sample' and v_is_large));
+  -- Not where none is remembered, and not on a standby: what is remembered was counted on the primary.
+  if not v_is_large and not pg_is_in_recovery()
+    and exists (select from monitoring.remembered_checks r where r.holds_while is not null and r.checked_at > now() - interval '16 minutes')
+  then
+    v_holds_while := monitoring.catalog_versions();
   end if;
+  v_told := array(
+    select r.check_id from monitoring.remembered_checks r join monitoring.checks c on c.check_id = r.check_id
+    where r.checked_at <= now()
+      and (r.holds_while = v_holds_while and r.failed is null and r.checked_at > now() - interval '16 minutes'
+        -- Where they are costly they are made less often than every 15 minutes.
+        or r.checked_at >= now() - interval '3 hours' and case c.cadence
+          when 'slow' then p_cadence = 'sample' or v_is_large
+          when 'sized' then p_cadence = 'sample' and v_is_large end));
   select a.p_run, a.p_failed, a.p_found, a.p_blind, a.p_metrics into v_run, v_failed, v_found, v_blind, v_metrics
   from monitoring.run_checks(array(
     select c.check_id from monitoring.checks c
     where c.cadence = 'sample' or (p_cadence is null or c.cadence = 'sized') and c.check_id <> all (v_told)
     order by c.check_id), p_backends, p_sample) a;
   if v_told <> '{}' then
-    select v_run || coalesce(array_agg(r.check_id) filter (where not r.is_reconciled and r.failed is null), '{}'),
+    -- What nothing but the catalogs decides, and those are the same, is as good as made.
+    select v_run || coalesce(array_agg(r.check_id) filter (
+        where r.failed is null and (not r.is_reconciled or r.check_id = 'rls-exposed' and r.holds_while = v_holds_while)), '{}'),
       v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}'),
       v_metrics || coalesce((select r.metrics from monitoring.remembered_checks r where r.check_id = 'dead-tuples' and r.check_id = any (v_told)), '{}')
         || coalesce((select r.metrics from monitoring.remembered_checks r where r.check_id = 'rls-exposed' and r.check_id = any (v_told)), '{}')
@@ -2107,6 +2216,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.last_hour(monitoring.samples)',
   'function monitoring.maintaining(monitoring.seen_backend[])',
   'function monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples)',
+  'function monitoring.catalog_versions()',
   'function monitoring.remember_checks(text)',
   'function monitoring.assess(text, monitoring.seen_backend[], monitoring.samples)',
   'function monitoring.findings()',

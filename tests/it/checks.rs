@@ -8,6 +8,8 @@ mod events;
 mod maintenance;
 // What is announced, once.
 mod outbox;
+// What a small database tells without looking again.
+mod remembered;
 // What is accepted, and where the lines are.
 mod suppressions;
 // A case file, step by step.
