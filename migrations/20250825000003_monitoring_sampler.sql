@@ -657,9 +657,11 @@ begin
     update monitoring.sampler_parts p
     set last_at = clock_timestamp(), last_tick_at = p_tick_at, cost_ms = run_sampler_part.cost_ms, failures = 0, problem = null, noted = v_noted,
       next_at = p_tick_at + greatest(make_interval(secs => p.every_seconds), least(
-        -- What checks have answered is told for three hours. Then every sample would make those of tables itself, which is no saving.
-        case when p.part in ('table_checks', 'checks')
-          then interval '3 hours' - 2 * make_interval(secs => monitoring.sample_interval_seconds()) end,
+        -- What checks have answered is told for three hours, of a small database for sixteen minutes. Then every sample would make those
+        -- of tables itself, and every summary all of them, which is no saving.
+        case when p.part not in ('table_checks', 'checks') then null
+          when monitoring.is_large() then interval '3 hours' - 2 * make_interval(secs => monitoring.sample_interval_seconds())
+          else interval '0' end,
         -- So much of a minute's budget is its own.
         interval '1 minute' * coalesce(run_sampler_part.cost_ms / (p.budget_share * p_budget_ms), 0)::float8))
     where p.part = p_part.part;

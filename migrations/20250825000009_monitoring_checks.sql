@@ -1483,6 +1483,8 @@ $$;
 create or replace function monitoring.remember_checks(p_cadence text default null) returns text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
 as $$
 declare
   v_is_large boolean := monitoring.is_large();
@@ -1493,6 +1495,7 @@ declare
       -- A little less, so that the fifteenth tick after it is not missed by milliseconds; and a clock may have been set back.
       and coalesce(r.checked_at not between now() - interval '14 minutes 30 seconds' and now(), true)
     order by c.check_id);
+  v_is_settled boolean;
   v_holds_while text;
   v_is_building boolean;
   v_answers record;
@@ -1501,24 +1504,30 @@ begin
     return v_due;
   end if;
   -- Not what this very transaction has changed, or one as young: what it writes has one version, however often it does. The sampler's new
-  -- partitions it writes once.
-  if not v_is_large and not exists (
-    select from (
-      select c.xmin from pg_class c where c.relnamespace <> all (v_own)
-      union all
-      select a.xmin from pg_attribute a join pg_class c on c.oid = a.attrelid where c.relnamespace <> all (v_own)
-      union all
-      select i.xmin from pg_index i join pg_class c on c.oid = i.indrelid where c.relnamespace <> all (v_own)
-      union all
-      select k.xmin from pg_constraint k where k.connamespace <> all (v_own)
-      union all
-      select d.xmin from pg_depend d where d.classid = 'pg_proc'::regclass
-      union all select xmin from pg_sequence union all select xmin from pg_proc union all select xmin from pg_rewrite union all select xmin from pg_policy
-      union all select xmin from pg_namespace union all select xmin from pg_auth_members
-      union all select xmin from monitoring.settings union all select xmin from monitoring.thresholds
-    ) r
-    where age(r.xmin) between -1000000 and 0) -- still younger seem those of two billion transactions ago
-  then
+  -- partitions it writes once, so where something was written it is asked what.
+  v_is_settled := not v_is_large and current_setting('track_counts')::boolean and not exists (
+    select from unnest('{pg_class,pg_attribute,pg_index,pg_constraint,pg_sequence,pg_proc,pg_depend,pg_rewrite,pg_policy,pg_namespace,
+      pg_auth_members,monitoring.settings,monitoring.thresholds}'::regclass[]) c
+    where pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c) > 0);
+  if not v_is_large and not v_is_settled then
+    v_is_settled := not exists (
+      select from (
+        select c.xmin from pg_class c where c.relnamespace <> all (v_own)
+        union all
+        select a.xmin from pg_attribute a join pg_class c on c.oid = a.attrelid where c.relnamespace <> all (v_own)
+        union all
+        select i.xmin from pg_index i join pg_class c on c.oid = i.indrelid where c.relnamespace <> all (v_own)
+        union all
+        select k.xmin from pg_constraint k where k.connamespace <> all (v_own)
+        union all
+        select d.xmin from pg_depend d where d.classid = 'pg_proc'::regclass
+        union all select xmin from pg_sequence union all select xmin from pg_proc union all select xmin from pg_rewrite union all select xmin from pg_policy
+        union all select xmin from pg_namespace union all select xmin from pg_auth_members
+        union all select xmin from monitoring.settings union all select xmin from monitoring.thresholds
+      ) r
+      where age(r.xmin) between -1000000 and 0); -- still younger seem those of two billion transactions ago
+  end if;
+  if v_is_settled then
     -- Before they are made: what changes in between makes them old, never wrong.
     v_holds_while := monitoring.catalog_versions();
     -- An index is not called invalid while it is built, which no catalog says.

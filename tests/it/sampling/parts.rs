@@ -281,25 +281,41 @@ async fn the_catalog_is_not_read_once_for_each_table() {
     execute(&client, "rollback").await;
 }
 
-/// What they answered is told for three hours; what comes after that would be with every sample.
+/// What they answered is told for three hours, of a small database for sixteen minutes; what comes after that would be with every sample.
 #[tokio::test]
 async fn checks_have_their_turn_before_their_answers_are_too_old() {
-    let database = plain().database();
-    let (agent, client) = (agent(&database).await, database.superuser().await);
-    let costly = "update monitoring.sampler_parts set budget_share = 0.000000001 where budget_share is not null";
-    execute(&client, costly).await;
-    sample(&agent, 30).await;
-    for (part, expected) in [("checks", "178"), ("table_checks", "178"), ("size", "true")] {
-        let turn = match part {
-            "size" => "extract(epoch from next_at - last_tick_at) / 60 > 180",
-            _ => "extract(epoch from next_at - last_tick_at)::int / 60",
-        };
-        let turn = format!("select {turn} from monitoring.sampler_parts where part = '{part}'");
-        assert_eq!(
-            text(&client, &turn).await.as_deref(),
-            Some(expected),
-            "{part}"
+    for (remember_from, every_seconds, minutes) in [
+        (1_000_000, 900, "15"),
+        (0, 900, "178"),
+        // What an operator wants less often still is less often.
+        (0, 14_400, "240"),
+        (1_000_000, 14_400, "240"),
+    ] {
+        let database = plain().database();
+        let (agent, client) = (agent(&database).await, database.superuser().await);
+        let costly = format!(
+            "update monitoring.sampler_parts set budget_share = 0.000000001 where budget_share is not null;
+             update monitoring.sampler_parts set every_seconds = {every_seconds} where part like '%checks';
+             update monitoring.settings set value = '{remember_from}' where key = 'remember_from_relations'"
         );
+        execute(&client, &costly).await;
+        sample(&agent, 30).await;
+        for (part, expected) in [
+            ("checks", minutes),
+            ("table_checks", minutes),
+            ("size", "true"),
+        ] {
+            let turn = match part {
+                "size" => "extract(epoch from next_at - last_tick_at) / 60 > 180",
+                _ => "extract(epoch from next_at - last_tick_at)::int / 60",
+            };
+            let turn = format!("select {turn} from monitoring.sampler_parts where part = '{part}'");
+            assert_eq!(
+                text(&client, &turn).await.as_deref(),
+                Some(expected),
+                "{part} of {remember_from}, {every_seconds}"
+            );
+        }
     }
 }
 
