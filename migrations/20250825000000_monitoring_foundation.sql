@@ -551,6 +551,18 @@ $$;
 comment on function monitoring.window_effect(timestamptz) is
   'One row: whether a moment is in a critical window or its lead time, and the window that is open then, else the next of seven days.';
 
+-- Whether this moment is in a critical window or its lead time, as monitoring.window_effect() has it, for our own functions.
+create or replace function monitoring.is_critical_time() returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lead interval := make_interval(mins => (monitoring.setting('window_lead_minutes') #>> '{}')::int);
+begin
+  return exists (select from monitoring.known_windows(now(), now() + v_lead) w where w.starts_at - v_lead <= now() and w.ends_at > now());
+end
+$$;
+
 -- The role whose rights the caller uses, also inside a security definer function, where current_user is the function's
 -- owner: SET ROLE is remembered in the parameter "role", which a definer function does not change.
 create or replace function monitoring.caller_login() returns name
@@ -720,6 +732,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.known_windows(timestamptz, timestamptz)',
   'function monitoring.windows_between(timestamptz, timestamptz)',
   'function monitoring.window_effect(timestamptz)',
+  'function monitoring.is_critical_time()',
   'function monitoring.setting(text)',
   'function monitoring.setting_list(text)',
   'function monitoring.keep_settings()',

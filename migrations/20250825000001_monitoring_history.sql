@@ -508,6 +508,18 @@ begin
 end
 $$;
 
+-- Whether this very transaction has written to one of these: its own changes are in nobody's counters yet, and all of one version.
+create or replace function monitoring.has_written(variadic p_tables regclass[]) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from unnest(p_tables) t
+    where pg_stat_get_xact_tuples_inserted(t) + pg_stat_get_xact_tuples_updated(t) + pg_stat_get_xact_tuples_deleted(t) > 0);
+end
+$$;
+
 -- Which versions of which rows there are in the catalogs that say what tables there are and what row-level security amounts to:
 -- who wrote a row is known at once, other than how often somebody wrote. Temporary tables, and our own, come and go and are not judged;
 -- pg_attribute, of which only privileges count, is too large for this. The roles' own catalog is not ours to read.
@@ -564,10 +576,8 @@ begin
     select case
       when pg_is_in_recovery() or not current_setting('track_counts')::boolean then null
       when p_subject <> 'companions' and current_setting('server_version_num')::int < 150000 then null
-      when p_subject <> 'companions' and exists (
-        select from unnest('{pg_class,pg_policy,pg_namespace,pg_authid,pg_auth_members,pg_attribute,pg_rewrite}'::regclass[]) c
-        where pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c) > 0)
-        then null
+      when p_subject <> 'companions'
+        and monitoring.has_written('pg_class', 'pg_policy', 'pg_namespace', 'pg_authid', 'pg_auth_members', 'pg_attribute', 'pg_rewrite') then null
       -- Restored elsewhere, cloned, restarted or reset: the counters or the oids are not the same ones.
       else concat_ws(' ', 'monitoring.remembered'::regclass::oid, d.oid,
         extract(epoch from pg_postmaster_start_time()), extract(epoch from pg_stat_get_db_stat_reset_time(d.oid)),
@@ -635,6 +645,7 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.remembered_column_grants',
   'table monitoring.remembered_rls_kinds',
   'function monitoring.catalog_writes(regclass[])',
+  'function monitoring.has_written(regclass[])',
   'function monitoring.catalog_contents()',
   'function monitoring.hear_of_changes()',
   'function monitoring.holds_while(text)',

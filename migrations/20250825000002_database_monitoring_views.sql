@@ -443,11 +443,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  if monitoring.is_remembered('companions') then
+  if not monitoring.is_large() then
+    return;
+  elsif monitoring.is_remembered('companions') then
     return query
       select r.table_oid, r.companion_pages, r.index_scans, r.toast_frozen_xid, r.toast_min_multixact
       from monitoring.remembered_companions r;
-  elsif monitoring.is_large() then
+  else
     return query select * from monitoring.look_at_companions();
   end if;
 end
@@ -491,7 +493,14 @@ begin
       nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'), k.companion_pages, k.index_scans,
       case when k.table_oid is not null then k.toast_frozen_xid else x.frozen_xid end,
       case when k.table_oid is not null then k.toast_min_multixact else x.min_multixact end
-    from pg_class c
+    from (
+        -- Of the many indexes and TOAST tables, which have no row type, no more is unpacked than tells that.
+        select r.oid, r.relname, r.relnamespace, r.reltoastrelid, r.relpages, r.reltuples, r.relkind, r.relpersistence, r.relfrozenxid,
+          r.relminmxid, r.reloptions
+        from pg_class r
+        where r.reltype <> 0
+        offset 0
+      ) c
       join pg_namespace n on n.oid = c.relnamespace
       left join monitoring.companions() k on k.table_oid = c.oid
       left join lateral (
@@ -500,8 +509,7 @@ begin
         offset 0 -- table by table
       ) x on true
       cross join lateral (select c.reloptions is not null and c.reloptions::text like '%autovacuum\_%' as has_own) a
-    -- The cheapest condition first: indexes and TOAST tables have no row type.
-    where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
+    where (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
       and monitoring.is_application_schema(n.nspname, v_schemas);
 end
 $$;
@@ -906,10 +914,17 @@ begin
           m.column_grants, m.views, coalesce(min(m.policy_count), 0) as policies, array_agg(c.relname) as tables,
           -- Of all its tables or of none.
           array_agg(m.hollow) filter (where m.hollow is not null and c.relrowsecurity) as hollow
-        from pg_class c left join marks m on m.table_oid = c.oid
+        from (
+            -- Of the many indexes and TOAST tables, which have no row type, no more is unpacked than tells that.
+            select t.oid, t.relname, t.relnamespace, t.relowner, t.relacl, t.relrowsecurity, t.relforcerowsecurity, t.relispartition, t.relkind,
+              t.relpersistence
+            from pg_class t
+            where t.reltype <> 0 and t.oid >= 16384
+            offset 0
+          ) c
+          left join marks m on m.table_oid = c.oid
         -- The system's and our own are no kinds of the application's.
-        where c.reltype <> 0 and (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't' and c.oid >= 16384
-          and c.relnamespace <> 'monitoring'::regnamespace
+        where (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't' and c.relnamespace <> 'monitoring'::regnamespace
         group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
           m.policies, m.column_grants, m.views
       ) k
@@ -1198,7 +1213,7 @@ comment on function monitoring.statements(int) is
   'The statements of this database that took the most time since their counters began, at most p_limit; the monitor''s own excepted. One that runs both by itself and inside functions is two rows.';
 
 -- What could not be seen, and why: an empty list must not look like health.
-create or replace function monitoring.degraded(p_section text default null) returns table (section text, reason text)
+create or replace function monitoring.blind_spots(p_section text) returns table (section text, reason text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1206,7 +1221,6 @@ as $$
 declare
   v_source record;
 begin
-  perform monitoring.authorize('read');
   if not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
     return query select s.section, 'monitoring_owner lacks pg_read_all_stats: sessions of other roles are invisible'
       from unnest(array['summary', 'slowQueries', 'connections', 'statements']) as s (section);
@@ -1240,6 +1254,16 @@ begin
     return query select s.section, 'track_counts is off: tuple counts are not kept'
       from unnest(array['summary', 'tableHealth']) as s (section);
   end if;
+end
+$$;
+
+create or replace function monitoring.degraded(p_section text default null) returns table (section text, reason text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform monitoring.authorize('read');
+  return query select * from monitoring.blind_spots(p_section);
 end
 $$;
 comment on function monitoring.degraded(text) is
@@ -1537,7 +1561,7 @@ begin
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
     'window', (
-      select to_jsonb(w) from monitoring.windows_between(now(), now()) w order by w.starts_at, w.ends_at, w.id limit 1),
+      select to_jsonb(w) from monitoring.known_windows(now(), now()) w order by w.starts_at, w.ends_at, w.id limit 1),
     'degraded', v_seen -> 'degraded');
 end
 $$;
@@ -1579,6 +1603,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.rls_status(int)',
   'function monitoring.statement_source()',
   'function monitoring.statements(int)',
+  'function monitoring.blind_spots(text)',
   'function monitoring.degraded(text)',
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',

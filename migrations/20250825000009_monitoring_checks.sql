@@ -1054,6 +1054,8 @@ declare
   v_classes text;
   v_temporary oid[];
   v_with_columns oid[];
+  v_functions text;
+  v_definers oid[];
 begin
   select concat_ws('/', count(*) filter (where c.relpersistence <> 't'), sum(hashint8(age(c.xmin) - v_base)) filter (where c.relpersistence <> 't')),
       coalesce(array_agg(c.oid) filter (where c.relpersistence = 't'), '{}'),
@@ -1061,8 +1063,13 @@ begin
         and c.relnamespace <> 'monitoring'::regnamespace)
     into v_classes, v_temporary, v_with_columns
   from pg_class c where c.oid >= 16384;
+  -- Our own, too: another version's answers.
+  select concat_ws('/', count(*), sum(hashint8(age(f.xmin) - v_base))),
+      array_agg(f.oid) filter (where f.prosecdef and f.pronamespace <> 'monitoring'::regnamespace)
+    into v_functions, v_definers
+  from pg_proc f where f.oid >= 16384;
   return (
-    select v_classes || ' ' || string_agg(concat_ws('/', x.rows, x.versions), ' ' order by x.place)
+    select concat_ws(' ', v_classes, v_functions, '') || string_agg(concat_ws('/', x.rows, x.versions), ' ' order by x.place)
     from (
       select 1 as place, count(*) as rows, sum(hashint8(age(a.xmin) - v_base)) as versions from pg_attribute a where a.attrelid = any (v_with_columns)
       union all
@@ -1072,29 +1079,28 @@ begin
       union all
       select 4, count(*), sum(hashint8(age(s.xmin) - v_base)) from pg_sequence s where s.seqrelid <> all (v_temporary)
       union all
-      select 5, count(*), sum(hashint8(age(f.xmin) - v_base)) from pg_proc f where f.oid >= 16384 -- our own, too: another version's answers
+      -- Which of them are an extension's: of those that anybody asks it of.
+      select 5, count(*), sum(hashint8(age(d.xmin) - v_base)) from pg_depend d
+      where d.classid = 'pg_proc'::regclass and d.objid = any (v_definers) and d.deptype = 'e'
       union all
-      -- Which functions are an extension's.
-      select 6, count(*), sum(hashint8(age(d.xmin) - v_base)) from pg_depend d where d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+      select 6, count(*), sum(hashint8(age(w.xmin) - v_base)) from pg_rewrite w where w.ev_class >= 16384 and w.ev_class <> all (v_temporary)
       union all
-      select 7, count(*), sum(hashint8(age(w.xmin) - v_base)) from pg_rewrite w where w.ev_class >= 16384 and w.ev_class <> all (v_temporary)
+      select 7, count(*), sum(hashint8(age(p.xmin) - v_base)) from pg_policy p
       union all
-      select 8, count(*), sum(hashint8(age(p.xmin) - v_base)) from pg_policy p
+      select 8, count(*), sum(hashint8(age(s.xmin) - v_base)) from monitoring.settings s
       union all
-      select 9, count(*), sum(hashint8(age(s.xmin) - v_base)) from monitoring.settings s
-      union all
-      select 10, count(*), sum(hashint8(age(t.xmin) - v_base)) from monitoring.thresholds t
+      select 9, count(*), sum(hashint8(age(t.xmin) - v_base)) from monitoring.thresholds t
       union all
       -- Some of these are as old as the cluster, by no transaction. The roles' own catalog is not ours to read.
-      select 11, count(*), sum(hashtext(n.xmin::text)) from pg_namespace n where n.nspname !~ '^pg_'
+      select 10, count(*), sum(hashtext(n.xmin::text)) from pg_namespace n where n.nspname !~ '^pg_'
       union all
-      select 12, count(*), sum(hashtext(m.xmin::text)) from pg_auth_members m
+      select 11, count(*), sum(hashtext(m.xmin::text)) from pg_auth_members m
       union all
-      select 13, count(*), sum(hashtext(concat_ws(' ', r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls, r.rolcanlogin,
+      select 12, count(*), sum(hashtext(concat_ws(' ', r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls, r.rolcanlogin,
         coalesce(r.rolvaliduntil > now(), true)))) from pg_roles r
       union all
       -- Restored elsewhere, restarted or reset: what was counted is not the same.
-      select 14, d.datdba::bigint, hashtext(concat_ws(' ', d.oid, extract(epoch from pg_postmaster_start_time()),
+      select 13, d.datdba::bigint, hashtext(concat_ws(' ', d.oid, extract(epoch from pg_postmaster_start_time()),
         extract(epoch from pg_stat_get_db_stat_reset_time(d.oid))))
       from pg_database d where d.datname = current_database()
     ) x);
@@ -1407,7 +1413,7 @@ begin
   end if;
   if 'blind-spot' = any (p_check_ids) then
     begin
-      p_blind := array(select d.reason from monitoring.degraded('summary') d where d.section = 'summary');
+      p_blind := array(select b.reason from monitoring.blind_spots('summary') b where b.section = 'summary');
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('blind-spot', sqlstate);
     end;
@@ -1505,10 +1511,9 @@ begin
   end if;
   -- Not what this very transaction has changed, or one as young: what it writes has one version, however often it does. The sampler's new
   -- partitions it writes once, so where something was written it is asked what.
-  v_is_settled := not v_is_large and current_setting('track_counts')::boolean and not exists (
-    select from unnest('{pg_class,pg_attribute,pg_index,pg_constraint,pg_sequence,pg_proc,pg_depend,pg_rewrite,pg_policy,pg_namespace,
-      pg_auth_members,monitoring.settings,monitoring.thresholds}'::regclass[]) c
-    where pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) + pg_stat_get_xact_tuples_deleted(c) > 0);
+  v_is_settled := not v_is_large and current_setting('track_counts')::boolean and not monitoring.has_written('pg_class', 'pg_attribute', 'pg_index',
+    'pg_constraint', 'pg_sequence', 'pg_proc', 'pg_depend', 'pg_rewrite', 'pg_policy', 'pg_namespace', 'pg_auth_members', 'monitoring.settings',
+    'monitoring.thresholds');
   if not v_is_large and not v_is_settled then
     v_is_settled := not exists (
       select from (
@@ -1620,7 +1625,7 @@ begin
   v_found := v_found || array(select c from monitoring.check_check_failed(v_failed) c);
   v_run := v_run || '{check-failed}'::text[];
   begin
-    select w.in_window into v_in_window from monitoring.window_effect(now()) w;
+    v_in_window := monitoring.is_critical_time();
   exception when others then
     v_blind := v_blind || format('whether this is a critical window is unknown: asking for it ended with SQLSTATE %s', sqlstate);
   end;

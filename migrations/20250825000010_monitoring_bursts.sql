@@ -44,7 +44,7 @@ declare
   v_in_window boolean;
 begin
   begin
-    select w.in_window into v_in_window from monitoring.window_effect(now()) w;
+    v_in_window := monitoring.is_critical_time();
   exception when others then
     raise warning 'pgvigil could not tell whether this is a critical window: % (SQLSTATE %)', sqlerrm, sqlstate;
   end;

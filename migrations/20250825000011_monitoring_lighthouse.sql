@@ -71,18 +71,6 @@ insert into monitoring.budgets (metric, source, value, unit, best, is_enabled, d
   ('vitals_ttfb_ms', 'vitals', 800, 'ms', 0, false, 'Time to First Byte.')
 on conflict (metric) do nothing;
 
--- As monitoring.window_effect() has it, for who has a token and no role.
-create or replace function monitoring.is_critical_time() returns boolean
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_lead interval := make_interval(mins => (monitoring.setting('window_lead_minutes') #>> '{}')::int);
-begin
-  return exists (select from monitoring.known_windows(now(), now() + v_lead) w where w.starts_at - v_lead <= now() and w.ends_at > now());
-end
-$$;
-
 create or replace function monitoring.effective_budgets(p_is_critical boolean) returns table (
   metric text, source text, budget numeric, unit text, is_floor boolean)
 language plpgsql stable
@@ -1011,7 +999,6 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.lighthouse_runs',
   'table monitoring.vitals',
   'table monitoring.vitals_paths',
-  'function monitoring.is_critical_time()',
   'function monitoring.effective_budgets(boolean)',
   'function monitoring.breaches(text, jsonb, boolean)',
   'function monitoring.breaches_in_words(jsonb)',

@@ -55,7 +55,7 @@ begin
 end
 $functions$;
 drop function if exists
-  monitoring.is_critical_time(), monitoring.effective_budgets(boolean), monitoring.breaches(text, jsonb, boolean),
+  monitoring.effective_budgets(boolean), monitoring.breaches(text, jsonb, boolean),
   monitoring.breaches_in_words(jsonb), monitoring.sampled_health(), monitoring.random_hex(), monitoring.token_hash(text),
   monitoring.create_lighthouse_project(text, text, text), monitoring.rotate_lighthouse_token(text),
   monitoring.rotate_vitals_key(text), monitoring.revoke_lighthouse_project(text), monitoring.take_ingest_turns(text, int, int),

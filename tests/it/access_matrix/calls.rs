@@ -11,6 +11,8 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.companion_pages(oid, oid)", "0, 0"),
     ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
     ("monitoring.degraded(text)", "null"),
+    ("monitoring.blind_spots(text)", "null"),
+    ("monitoring.has_written(regclass[])", "'pg_class'"),
     (
         "monitoring.delete_events(text, timestamptz, timestamptz)",
         "'true or resolved_at', now(), now()",
