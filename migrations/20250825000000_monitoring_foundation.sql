@@ -637,7 +637,6 @@ declare
   v_login name := monitoring.caller_login();
   v_claim jsonb;
   v_named text[];
-  v_role text;
 begin
   if v_login = 'service_role'
     or pg_has_role(v_login, 'monitoring_agent', 'usage')
@@ -646,16 +645,18 @@ begin
     return 'service';
   end if;
   v_claim := monitoring.claims() #> monitoring.setting_list('role_claim_path');
-  v_named := case jsonb_typeof(v_claim)
-    when 'array' then array(select e #>> '{}' from jsonb_array_elements(v_claim) e)
-    when 'string' then array[v_claim #>> '{}']
+  if jsonb_typeof(v_claim) = 'array' then
+    v_named := array(select lower(btrim(e #>> '{}') collate "C") from jsonb_array_elements(v_claim) e);
+  elsif jsonb_typeof(v_claim) = 'string' then
+    v_named := array[lower(btrim(v_claim #>> '{}') collate "C")];
+  end if;
+  return case
+    when 'service' = any (v_named) then 'service'
+    when 'owner' = any (v_named) then 'owner'
+    when 'admin' = any (v_named) then 'admin'
+    when 'developer' = any (v_named) then 'developer'
+    else monitoring.operator_role()
   end;
-  select known.role into v_role
-  from (values ('service', 1), ('owner', 2), ('admin', 3), ('developer', 4)) as known (role, strength)
-  where exists (select from unnest(v_named) n where lower(btrim(n) collate "C") = known.role)
-  order by known.strength
-  limit 1;
-  return coalesce(v_role, monitoring.operator_role());
 end
 $$;
 comment on function monitoring.caller_role() is 'The caller''s role: service, admin, owner, developer, or null.';

@@ -610,7 +610,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return greatest((select c.reltuples::bigint from pg_class c where c.oid = 'pg_class'::regclass), pg_stat_get_live_tuples('pg_class'::regclass))
-    >= (monitoring.setting('remember_from_relations') #>> '{}')::bigint;
+    >= (select (s.value #>> '{}')::bigint from monitoring.settings s where s.key = 'remember_from_relations');
 end
 $$;
 

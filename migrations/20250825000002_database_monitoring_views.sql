@@ -1527,10 +1527,12 @@ comment on function public.cleanup_old_monitoring_data() is
 -- What is wrong, and how bad: monitoring.assess() and monitoring.health_score(), of 20250825000009.
 
 create or replace function monitoring.health_status(p_score int) returns text
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case when p_score >= 90 then 'excellent' when p_score >= 75 then 'good' when p_score >= 50 then 'fair' else 'poor' end
+begin
+  return case when p_score >= 90 then 'excellent' when p_score >= 75 then 'good' when p_score >= 50 then 'fair' else 'poor' end;
+end
 $$;
 comment on function monitoring.health_status(int) is 'The word for a score.';
 
@@ -1560,8 +1562,9 @@ begin
     'metrics', v_seen -> 'metrics',
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
-    'window', (
-      select to_jsonb(w) from monitoring.known_windows(now(), now()) w order by w.starts_at, w.ends_at, w.id limit 1),
+    -- Whatever is open now makes this a critical time.
+    'window', case when v_seen -> 'is_critical_time' = 'true' then (
+      select to_jsonb(w) from monitoring.known_windows(now(), now()) w order by w.starts_at, w.ends_at, w.id limit 1) end,
     'degraded', v_seen -> 'degraded');
 end
 $$;

@@ -1438,19 +1438,9 @@ begin
         when 'dead-tuples' then v_candidates := array(select c from monitoring.check_dead_tuples(v_tables) c);
         when 'transaction-id-age' then v_candidates := array(select c from monitoring.check_transaction_id_age(v_tables) c);
         when 'multixact-age' then v_candidates := array(select c from monitoring.check_multixact_age() c);
-        when 'sequential-scans' then v_candidates := array(select c from monitoring.check_sequential_scans(v_scanned) c);
-        when 'sequence-exhaustion' then v_candidates := array(select c from monitoring.check_sequence_exhaustion() c);
-        when 'unused-index' then v_candidates := array(select c from monitoring.check_unused_index() c);
-        when 'duplicate-index' then v_candidates := array(select c from monitoring.check_duplicate_index() c);
-        when 'invalid-index' then v_candidates := array(select c from monitoring.check_invalid_index() c);
-        when 'foreign-key-without-index' then v_candidates := array(select c from monitoring.check_foreign_key_without_index() c);
-        when 'rls-exposed' then v_candidates := array(select c from monitoring.check_rls_exposed(v_protections) c);
-        when 'privileged-login' then v_candidates := array(select c from monitoring.check_privileged_login() c);
-        when 'definer-search-path' then v_candidates := array(select c from monitoring.check_definer_search_path() c);
         when 'replication-slot' then v_candidates := array(select c from monitoring.check_replication_slot() c);
         when 'replication-lag' then v_candidates := array(select c from monitoring.check_replication_lag() c);
         when 'unsafe-setting' then v_candidates := array(select c from monitoring.check_unsafe_setting() c);
-        when 'statement-regression' then v_candidates := array(select c from monitoring.check_statement_regression() c);
         when 'rls-changed' then v_candidates := array(select c from monitoring.check_rls_changed() c);
         when 'archiving-failed' then v_candidates := array(select c from monitoring.check_archiving_failed() c);
         when 'frequent-checkpoints' then v_candidates := array(select c from monitoring.check_frequent_checkpoints(v_hour) c);
@@ -1460,8 +1450,19 @@ begin
         when 'sampler-gap' then v_candidates := array(select c from monitoring.check_sampler_gap(v_last_sample_at) c);
         when 'unannounced' then v_candidates := array(select c from monitoring.check_unannounced() c);
         when 'blind-spot' then v_candidates := array(select c from monitoring.check_blind_spot(p_blind) c);
+        -- Rarely or from memory.
+        when 'sequential-scans' then v_candidates := array(select c from monitoring.check_sequential_scans(v_scanned) c);
+        when 'sequence-exhaustion' then v_candidates := array(select c from monitoring.check_sequence_exhaustion() c);
+        when 'unused-index' then v_candidates := array(select c from monitoring.check_unused_index() c);
+        when 'duplicate-index' then v_candidates := array(select c from monitoring.check_duplicate_index() c);
+        when 'invalid-index' then v_candidates := array(select c from monitoring.check_invalid_index() c);
+        when 'foreign-key-without-index' then v_candidates := array(select c from monitoring.check_foreign_key_without_index() c);
+        when 'rls-exposed' then v_candidates := array(select c from monitoring.check_rls_exposed(v_protections) c);
+        when 'privileged-login' then v_candidates := array(select c from monitoring.check_privileged_login() c);
+        when 'definer-search-path' then v_candidates := array(select c from monitoring.check_definer_search_path() c);
+        when 'statement-regression' then v_candidates := array(select c from monitoring.check_statement_regression() c);
       end case;
-      if v_candidates <> '{}' then
+      if cardinality(v_candidates) > 0 then
         p_found := p_found || v_candidates;
       end if;
       p_run := p_run || v_check_id;
@@ -1480,7 +1481,8 @@ begin
     'idle_in_transaction', v_idle_in_transaction,
     'longest_transaction_ms', v_longest_transaction_ms,
     'high_risk_tables', v_high_risk,
-    'tables_needing_vacuum', v_needing_vacuum);
+    'tables_needing_vacuum', v_needing_vacuum,
+    'last_sample_at', v_last_sample_at);
 end
 $$;
 
@@ -1583,7 +1585,7 @@ declare
   v_found monitoring.candidate[];
   v_blind text[];
   v_metrics jsonb;
-  v_in_window boolean := false;
+  v_is_critical_time boolean := false;
   v_result jsonb;
 begin
   perform monitoring.authorize('read');
@@ -1615,36 +1617,45 @@ begin
     select v_run || coalesce(array_agg(r.check_id) filter (
         where r.failed is null and (not r.is_reconciled or r.check_id = 'rls-exposed' and r.holds_while = v_holds_while)), '{}'),
       v_failed || coalesce(jsonb_object_agg(r.check_id, r.failed) filter (where r.failed is not null), '{}'),
-      v_metrics || coalesce((select r.metrics from monitoring.remembered_checks r where r.check_id = 'dead-tuples' and r.check_id = any (v_told)), '{}')
-        || coalesce((select r.metrics from monitoring.remembered_checks r where r.check_id = 'rls-exposed' and r.check_id = any (v_told)), '{}')
+      v_metrics || coalesce((jsonb_agg(r.metrics) filter (where r.check_id = 'dead-tuples')) -> 0, '{}')
+        || coalesce((jsonb_agg(r.metrics) filter (where r.check_id = 'rls-exposed')) -> 0, '{}')
       into v_run, v_failed, v_metrics
     from monitoring.remembered_checks r where r.check_id = any (v_told);
     v_found := v_found || array(
       select c from monitoring.remembered_checks r cross join unnest(r.candidates) c where r.check_id = any (v_told));
   end if;
-  v_found := v_found || array(select c from monitoring.check_check_failed(v_failed) c);
-  v_run := v_run || '{check-failed}'::text[];
+  v_run := v_run || 'check-failed'::text;
   begin
-    v_in_window := monitoring.is_critical_time();
+    v_is_critical_time := monitoring.is_critical_time();
   exception when others then
+    v_is_critical_time := null;
     v_blind := v_blind || format('whether this is a critical window is unknown: asking for it ended with SQLSTATE %s', sqlstate);
   end;
-  v_blind := v_blind || array(
-    select format('check %s failed with SQLSTATE %s', f.key, f.value #>> '{}') from jsonb_each(v_failed) f order by f.key);
+  if v_failed <> '{}' then
+    v_found := v_found || array(select c from monitoring.check_check_failed(v_failed) c);
+    v_blind := v_blind || array(
+      select format('check %s failed with SQLSTATE %s', f.key, f.value #>> '{}') from jsonb_each(v_failed) f order by f.key);
+  end if;
   -- A candidate without a value could not be looked at.
   v_blind := v_blind || array(
     select format('%s: %s', c.check_id, c.detail) from unnest(v_found) c where c.value is null order by c.check_id, c.object);
+
+  if cardinality(v_found) > 100 then
+    v_found := array(
+      select k.c
+      from (select c, row_number() over (partition by c.check_id order by c.value desc nulls last, c.object) as nth from unnest(v_found) c) k
+      where k.nth <= 100);
+  end if;
 
     with judged as (
       select c.check_id, c.object, round(c.value, 2) as value, c.detail, c.remediation, md5(c.check_id || ':' || c.object) as fingerprint,
         t.warning * f.factor as warning, t.critical * f.factor as critical,
         -- In a critical window severity rises by a level; there is one above warning.
         c.value >= t.critical * f.factor as is_critical, f.factor < 1 as is_raised,
-        row_number() over (partition by c.check_id order by c.value desc, c.object) as nth,
         row_number() over (partition by c.check_id, c.object order by c.value desc, c.detail) as same
       from unnest(v_found) c
         join monitoring.thresholds t on t.check_id = c.check_id
-        cross join lateral (select case when v_in_window then t.window_factor else 1 end as factor) f
+        cross join lateral (select case when v_is_critical_time then t.window_factor else 1 end as factor) f
       where c.value >= t.warning * f.factor
     ), told as materialized (
       select jsonb_build_object('check_id', j.check_id, 'severity', case when j.is_critical or j.is_raised then 'critical' else 'warning' end,
@@ -1654,7 +1665,7 @@ begin
         row_number() over (order by j.is_critical or j.is_raised desc, j.value / nullif(j.warning, 0) desc, j.check_id, j.object) as place
       from judged j
         left join monitoring.suppressions s on s.fingerprint = j.fingerprint and s.until > now()
-      where j.nth <= 100 and j.same = 1
+      where j.same = 1
     ), events as (
       select count(*) as unresolved, count(*) filter (where e.severity = 'critical') as critical
       from public.monitoring_events e where e.resolved_at is null
@@ -1670,16 +1681,15 @@ begin
         'unresolved_events', e.unresolved,
         'critical_events', e.critical,
         'findings', (select count(*) from told f where f.until is null),
-        'suppressed_findings', (select count(*) from told f where f.until is not null),
-        'last_sample_at', (
-          select m.sampled_at from monitoring.samples m where m.tick_at > now() - interval '1 day' order by m.tick_at desc limit 1)))
+        'suppressed_findings', (select count(*) from told f where f.until is not null)),
+      'is_critical_time', v_is_critical_time)
     into v_result
     from events e;
   return v_result;
 end
 $$;
 comment on function monitoring.assess(text, monitoring.seen_backend[], monitoring.samples) is
-  'findings, suppressed, degraded and metrics, and checks_run: which checks were made since the last reconciliation. sample: slow checks are told from memory. Of the sessions and counters given, or else of those there are.';
+  'findings, suppressed, degraded and metrics, is_critical_time (null: unknown), and checks_run: which checks were made since the last reconciliation. sample: slow checks are told from memory. Of the sessions and counters given, or else of those there are.';
 
 create or replace function monitoring.findings() returns table (
   check_id text, severity text, object text, value numeric, threshold numeric, detail text, remediation text,
