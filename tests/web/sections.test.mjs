@@ -156,3 +156,25 @@ test('a target that is not configured is an error in words', async () => {
   const states = await allSettled(page);
   for (const id of Object.keys(tells)) assert.equal(states[id], 'ready', `#${id}`);
 });
+
+test('a refusal that comes late is nobody\'s any more', async () => {
+  const page = await open({ mayFail: true });
+  let held;
+  const asked = new Promise((done) => {
+    held = done;
+  });
+  await page.route(/\/lighthouse\?.*target=nowhere/, (route) => held(route));
+  await signIn(page, { query: '?target=nowhere' });
+  await becomes(page, 'verdict', 'error');
+  const route = await asked;
+  await page.locator('select#target').selectOption('default');
+  await becomes(page, 'pages', 'loading');
+  await page.evaluate(() => {
+    const pages = document.getElementById('pages');
+    window.states = [];
+    new MutationObserver(() => window.states.push(pages.dataset.state)).observe(pages, { attributeFilter: ['data-state'] });
+  });
+  await route.continue();
+  await becomes(page, 'pages', 'ready');
+  assert.deepEqual(await page.evaluate(() => window.states), ['ready']);
+});

@@ -69,7 +69,10 @@ export function begin() {
     if (mine !== turn) throw new Outdated();
     return value;
   };
-  const get = async (route, query) => still(await ask(route, query));
+  const get = (route, query) =>
+    ask(route, query).then(still, (refusal) => {
+      throw still(refusal);
+    });
   // Between two sections the browser gets its turn: a slow phone is not to hang.
   const breathe = async () => still(await new Promise((done) => setTimeout(done)));
   return start(() => load(here, get, breathe));
