@@ -1563,7 +1563,7 @@ begin
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
     -- Whatever is open now makes this a critical time.
-    'window', case when v_seen -> 'is_critical_time' = 'true' then (
+    'window', case when coalesce(v_seen -> 'is_critical_time', 'true') = 'true' then (
       select to_jsonb(w) from monitoring.known_windows(now(), now()) w order by w.starts_at, w.ends_at, w.id limit 1) end,
     'degraded', v_seen -> 'degraded');
 end

@@ -678,7 +678,7 @@ begin
     union all
     select 'sampler-gap', 'critical', 'sampler',
       coalesce('the last sample was taken at ' || to_char(v_last_sample_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-        'no sample is on record'),
+        'no sample could be found'),
       'Look at the schedule that sends {"task":"sample"} and at the log of the function.', 0
     where v_is_unwatched
     union all

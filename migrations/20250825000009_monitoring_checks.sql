@@ -1643,7 +1643,7 @@ begin
   if cardinality(v_found) > 100 then
     v_found := array(
       select k.c
-      from (select c, row_number() over (partition by c.check_id order by c.value desc nulls last, c.object) as nth from unnest(v_found) c) k
+      from (select c, row_number() over (partition by c.check_id order by c.value desc nulls last, c.object, c.detail) as nth from unnest(v_found) c) k
       where k.nth <= 100);
   end if;
 

@@ -56,7 +56,8 @@ end
 $become$;
 
 drop function if exists
-  monitoring.is_critical_time(), monitoring.window_effect(timestamptz), monitoring.windows_between(timestamptz, timestamptz), monitoring.known_windows(timestamptz, timestamptz),
+  monitoring.is_critical_time(),
+  monitoring.window_effect(timestamptz), monitoring.windows_between(timestamptz, timestamptz), monitoring.known_windows(timestamptz, timestamptz),
   monitoring.moment(timestamp, text, boolean),
   monitoring.authorize(text), monitoring.may(text), monitoring.caller_role(), monitoring.operator_role(),
   monitoring.caller_subject(), monitoring.claims(), monitoring.caller_login(),

@@ -195,6 +195,74 @@ async fn a_check_that_fails_is_named_and_costs_no_other_its_findings() {
     );
 }
 
+/// Windows are not all that there is to tell.
+#[tokio::test]
+async fn a_summary_without_windows_is_told_and_says_so() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    client
+        .batch_execute("alter table monitoring.window_rules rename to elsewhere")
+        .await
+        .expect("taking the windows away");
+    let told = json_of(&client, "public.get_database_monitoring_summary()").await;
+    assert_eq!(told["window"], Value::Null);
+    let degraded = told["degraded"].to_string();
+    assert!(
+        degraded.contains("critical window is unknown") && degraded.contains("42P01"),
+        "{degraded}"
+    );
+    assert!(told["health_score"].is_number());
+}
+
+/// An alarm goes by it: the longer nobody samples, the more it matters.
+#[tokio::test]
+async fn the_last_sample_is_told_however_long_ago_it_was() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let last = "monitoring.assess() #> '{metrics,last_sample_at}'";
+    assert_eq!(json_of(&client, last).await, Value::Null);
+    client
+        .batch_execute(
+            "set role monitoring_owner; set timezone = 'UTC';
+            do $$ begin perform monitoring.ensure_sample_partition('2026-01-01'); end $$;
+            insert into monitoring.samples (tick_at, sampled_at, duration_ms) values ('2026-01-01 00:00+00', '2026-01-01 00:00:01+00', 1);
+            reset role",
+        )
+        .await
+        .expect("adding an old sample");
+    assert_eq!(json_of(&client, last).await, "2026-01-01T00:00:01+00:00");
+}
+
+/// Of too many the worst are told, and of those that say the same one.
+#[tokio::test]
+async fn a_hundred_findings_of_a_check_are_enough() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    client
+        .batch_execute(
+            "create or replace function monitoring.check_deadlocks(p_hour monitoring.seen_hour) returns setof monitoring.candidate
+            language plpgsql stable as $$ begin
+              return query
+                select 'deadlocks', format('object %s', n), 1000.0 + n, 'of many', 'none' from generate_series(1, 150) n
+                union all select 'deadlocks', 'object 150', 1150.0, 'a twin', 'none'
+                union all select 'deadlocks', 'object of no value', null, 'not seen', 'none';
+            end $$",
+        )
+        .await
+        .expect("finding too much");
+    let told = json_of(
+        &client,
+        "(select jsonb_build_object('count', count(*), 'least', min(f.value), 'twin', jsonb_agg(f.detail) filter (where f.object = 'object 150'))
+          from monitoring.findings() f where f.check_id = 'deadlocks')",
+    )
+    .await;
+    assert_eq!(
+        told,
+        json!({"count": 99, "least": 1052.0, "twin": ["a twin"]}),
+        "a hundred, of which two are one"
+    );
+}
+
 /// A statement that is cancelled is no failed check: it ends.
 #[tokio::test]
 async fn a_time_limit_ends_the_whole_look() {
