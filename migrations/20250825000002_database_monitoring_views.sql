@@ -1562,7 +1562,7 @@ begin
     'metrics', v_seen -> 'metrics',
     'recommendations', v_recommendations,
     'findings', jsonb_path_query_array(v_seen, '$.findings[0 to 49]'),
-    -- Whatever is open now makes this a critical time.
+    -- Whatever is open now makes this a critical time; an older assess(), in the middle of an upgrade, does not tell whether it is one.
     'window', case when coalesce(v_seen -> 'is_critical_time', 'true') = 'true' then (
       select to_jsonb(w) from monitoring.known_windows(now(), now()) w order by w.starts_at, w.ends_at, w.id limit 1) end,
     'degraded', v_seen -> 'degraded');

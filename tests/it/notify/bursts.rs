@@ -97,10 +97,14 @@ async fn outside_of_a_window_there_is_one() {
 async fn a_window_that_cannot_be_told_leaves_the_usual_ticks() {
     let database = plain().database();
     let app = TestApp::new(&database).await;
+    open_window(&database);
+    let interval = "select monitoring.sample_interval_seconds()";
+    assert_eq!(ask(&database, interval), "10");
     ask(
         &database,
-        "alter function monitoring.window_effect(timestamptz) rename to gone",
+        "alter function monitoring.is_critical_time() rename to gone",
     );
+    assert_eq!(ask(&database, interval), "60");
     let report = app.task(event(&database, 3)).await;
     assert_eq!(
         (&report["samples"], &report["status"]),

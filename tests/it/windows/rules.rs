@@ -61,6 +61,45 @@ fn saturday_evening_in_new_york_is_sunday_in_utc() {
     assert!(effect(&database, "2025-06-08 04:30Z").starts_with("f|f|ceremony|15 00:30"));
 }
 
+/// What everybody may ask of any moment, and what is asked with every sample of this one.
+#[test]
+fn a_critical_time_is_one_that_windows_have_an_effect_on() {
+    let database = plain().database();
+    let seen = ask(
+        &database,
+        "begin;
+        create temporary table seen (is_critical boolean);
+        do $$
+        declare
+          v_starts interval;
+          v_lasts interval;
+          v_lead int;
+          v_next boolean;
+        begin
+          foreach v_lead in array '{0,1,60}'::int[] loop
+            update monitoring.settings set value = to_jsonb(v_lead) where key = 'window_lead_minutes';
+            foreach v_starts in array '{-2 days,-2 hours,-1 hour,-1 microsecond,0,1 microsecond,1 minute,1 hour,61 minutes,7 days}'::interval[] loop
+              foreach v_lasts in array '{1 microsecond,1 hour,2 hours,2 days}'::interval[] loop
+                foreach v_next in array '{f,t}'::boolean[] loop
+                  delete from monitoring.critical_windows;
+                  insert into monitoring.critical_windows (starts_at, ends_at, label)
+                  select now() + v_starts + n * v_lasts, now() + v_starts + (n + 1) * v_lasts, 'one'
+                  from generate_series(0, v_next::int) n; -- the second begins as the first ends
+                  if monitoring.is_critical_time() is distinct from (select w.in_window from monitoring.window_effect(now()) w) then
+                    raise exception 'lead %, from % for %, and another: %', v_lead, v_starts, v_lasts, v_next;
+                  end if;
+                  insert into seen values (monitoring.is_critical_time());
+                end loop;
+              end loop;
+            end loop;
+          end loop;
+        end $$;
+        select bool_or(is_critical), bool_and(is_critical), count(*) from seen;
+        rollback",
+    );
+    assert!(seen.contains("t|f|240"), "{seen}");
+}
+
 #[test]
 fn the_nights_in_which_clocks_change_lose_nothing() {
     let database = plain().database();
