@@ -134,3 +134,24 @@ test('signing out leaves nothing behind', async () => {
   await form(page).waitFor();
   await page.waitForFunction(() => document.activeElement?.id === 'token', null, { timeout: patience });
 });
+
+test('a refusal of the token before ends no session', async () => {
+  const page = await open({ mayFail: true });
+  let held;
+  const asked = new Promise((done) => {
+    held = done;
+  });
+  await page.route(/\/performance\?/, (route) => held(route), { times: 1 });
+  await page.goto(dashboard);
+  await page.locator('#token').fill(token());
+  await page.locator('#sign-in').getByRole('button', { name: 'Sign in' }).click();
+  const route = await asked;
+  await page.locator('#sign-out').click();
+  await form(page).waitFor();
+  await page.locator('#token').fill(token());
+  await page.locator('#sign-in').getByRole('button', { name: 'Sign in' }).click();
+  await form(page).waitFor({ state: 'hidden' });
+  await route.fulfill({ status: 401, contentType: 'application/problem+json', body: JSON.stringify({ detail: 'the token has expired' }) });
+  await becomes(page, 'verdict', 'ready');
+  assert.ok(await form(page).isHidden());
+});
