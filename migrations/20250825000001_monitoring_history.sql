@@ -509,6 +509,7 @@ end
 $$;
 
 -- Whether this very transaction has written to one of these: its own changes are in nobody's counters yet, and all of one version.
+-- Who wrote in an earlier transaction is told so too until the session has reported it, a second or so: once more is looked up then.
 create or replace function monitoring.has_written(variadic p_tables regclass[]) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

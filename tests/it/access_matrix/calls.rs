@@ -12,7 +12,9 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
     ("monitoring.degraded(text)", "null"),
     ("monitoring.blind_spots(text)", "null"),
-    ("monitoring.has_written(regclass[])", "'pg_class'"),
+    // A catalog that none of these calls writes to: of one that was, a session knows until it has reported it, which is
+    // sooner or later.
+    ("monitoring.has_written(regclass[])", "'pg_am'"),
     (
         "monitoring.delete_events(text, timestamptz, timestamptz)",
         "'true or resolved_at', now(), now()",
