@@ -904,6 +904,7 @@ begin
         select h.polrelid, null, null, h.names, null from hollow h
         union all
         select b.table_oid, null, null, null, b.views from bypasses b
+        order by 1 -- each list begins with a kilobyte: tables are taken one after the other, or thousands would be kept and spill
       ) m
       group by m.table_oid
     ), kinds as materialized (
@@ -1001,11 +1002,11 @@ begin
       ) g
       group by g.kind
     ), named as (
-      -- What lets everybody through is told by its name, so tables of a kind part by it.
-      select k.kind, null as hollow, array(select t.name from unnest(k.tables) as t (name) order by t.name) as tables
+      -- What lets everybody through is told by its name, so tables of a kind part by it. Names are in no order: who shows a few sorts those.
+      select k.kind, null as hollow, k.tables
       from kinds k where k.hollow is null
       union all
-      select k.kind, t.hollow, array_agg(t.name order by t.name)
+      select k.kind, t.hollow, array_agg(t.name)
       from kinds k, unnest(k.tables, k.hollow) as t (name, hollow)
       where k.hollow is not null
       group by k.kind, t.hollow
@@ -1051,15 +1052,14 @@ begin
         case when r.relispartition then 'a partition: readable past the policies of its parent' end
       ], null),
       r.tables
-    from ranked r
-    order by r.risk_rank, r.nspname, r.tables[1];
+    from ranked r;
 end
 $$;
 comment on function monitoring.look_at_rls_kinds() is
-  'Row-level security of every application table, as the catalogs have it now: a row for those of a schema that are alike, worst first.';
+  'Row-level security of every application table, as the catalogs have it now: a row for those of a schema that are alike.';
 
--- A row for each kind and not for each table: to hand ten thousand rows through a function takes longer than to find them. Kinds
--- are known by the first of their tables, so the first so many tables are all in the first so many kinds.
+-- A row for each kind and not for each table: to hand ten thousand rows through a function takes longer than to find them. The first
+-- so many tables are all in the first so many kinds and in those of the same risk and schema.
 create or replace function monitoring.rls_kinds(p_limit int default null) returns table (
   schemaname name, tablenames name[], rls_enabled boolean, rls_status text, policy_count bigint,
   security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
@@ -1074,19 +1074,20 @@ begin
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
         k.exposed_to, k.reasons
       from monitoring.remembered_rls_kinds k
-      order by k.risk_rank, k.schemaname, k.known_by
-      limit p_limit;
+      order by k.risk_rank, k.schemaname
+      fetch first (coalesce(p_limit, 2147483647)) rows with ties;
   else
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
         k.exposed_to, k.reasons
-      from monitoring.look_at_rls_kinds() k -- in this order
-      limit p_limit;
+      from monitoring.look_at_rls_kinds() k
+      order by k.risk_rank, k.schemaname
+      fetch first (coalesce(p_limit, 2147483647)) rows with ties;
   end if;
 end
 $$;
 comment on function monitoring.rls_kinds(int) is
-  'What public.monitoring_rls_status shows, worst first: tables of a schema that are alike in one row, at most p_limit rows.';
+  'What public.monitoring_rls_status shows, worst first: tables of a schema that are alike in one row, as many rows as have the first p_limit tables.';
 
 create or replace function monitoring.rls_status(p_limit int default null) returns table (
   schemaname name, tablename name, rls_enabled boolean, rls_status text, policy_count bigint,

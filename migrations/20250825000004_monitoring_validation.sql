@@ -181,7 +181,8 @@ begin
     from monitoring.look_at_rls_kinds() s
       cross join unnest(s.tablenames) as t (name)
       join pg_namespace n on n.nspname = s.schemaname
-      join pg_class c on c.relnamespace = n.oid and c.relname = t.name;
+      join pg_class c on c.relnamespace = n.oid and c.relname = t.name
+    order by s.risk_rank, s.schemaname, t.name;
 end
 $$;
 
