@@ -16,6 +16,7 @@ pub(crate) fn print(scale: &Scale, lines: &[Line], report: &mut Report) {
         "p95",
         "wall",
         "p95",
+        "again",
         "cold CPU",
         "p95",
         "cold wall",
@@ -28,6 +29,7 @@ pub(crate) fn print(scale: &Scale, lines: &[Line], report: &mut Report) {
         "naive/CPU",
         "target",
         "CPU",
+        "again",
         "wall",
         "cold",
     ])];
@@ -42,6 +44,7 @@ fn row(line: &Line) -> Vec<String> {
     let Line {
         view,
         own,
+        again,
         sent,
         cold,
         floor,
@@ -58,6 +61,7 @@ fn row(line: &Line) -> Vec<String> {
         ms(own.cpu(P95)),
         ms(own.wall(MEDIAN)),
         ms(own.wall(P95)),
+        ms(again.cpu(MEDIAN)),
         ms(cold.cpu(MEDIAN)),
         ms(cold.cpu(P95)),
         ms(cold.wall(MEDIAN)),
@@ -71,6 +75,7 @@ fn row(line: &Line) -> Vec<String> {
         view.cpu_target_ms
             .map_or_else(dash, |target| target.to_string()),
         verdict(cpu, view.cpu_target_ms),
+        verdict(again.cpu(MEDIAN), view.cpu_target_ms),
         verdict(own.wall(P95), wall_target(WALL_TARGET_MS)),
         verdict(cold.wall(P95), wall_target(COLD_WALL_TARGET_MS)),
     ]
@@ -91,6 +96,7 @@ fn record(scale: &Scale, line: &Line) -> Value {
         "view": line.view.name,
         "count": line.count,
         "warm": series(&line.own),
+        "again": series(&line.again),
         "cold": series(&line.cold),
         "sent": series(&line.sent),
         "floor": series(&line.floor),

@@ -18,7 +18,10 @@ pub(crate) struct Line {
     pub(crate) view: View,
     /// As the answer to the last call.
     pub(crate) count: Option<i64>,
+    /// After everything else of the round.
     pub(crate) own: Series,
+    /// Once more at once, of what nothing has to happen before.
+    pub(crate) again: Series,
     pub(crate) sent: Series,
     pub(crate) cold: Series,
     pub(crate) floor: Series,
@@ -52,6 +55,9 @@ pub(crate) async fn run(
                 let call = asker.call(sql).await;
                 line.check(call, report);
                 line.own.push_if(counts, call);
+                if line.view.before.is_empty() {
+                    line.again.push_if(counts, asker.call(sql).await);
+                }
             }
             // Formatting and sending is not what is judged: a few calls tell it.
             if let Some(sql) = line.view.sent.filter(|_| round % SENT_EVERY == 0) {
@@ -120,6 +126,7 @@ impl Line {
             view,
             count: None,
             own: Series::new(),
+            again: Series::new(),
             sent: Series::new(),
             cold: Series::new(),
             floor: Series::new(),
