@@ -895,16 +895,18 @@ begin
       select m.table_oid, string_agg(m.policy, ' ') as policies, count(m.policy) as policy_count,
         string_agg(m.column_grant, ' ') as column_grants, max(m.hollow) as hollow, max(m.views) as views
       from (
-        select p.polrelid as table_oid, p.polcmd::text || p.polpermissive || p.polroles::text || p.is_true as policy, null as column_grant,
-          null as hollow, null as views
+        select p.polrelid as table_oid, (p.polcmd::text || p.polpermissive || p.polroles::text || p.is_true) collate "C" as policy,
+          null as column_grant, null as hollow, null as views
         from policies p
         union all
-        select g.table_oid, null, concat(g.grantee, g.privilege_type), null, null from column_grants g
+        select g.table_oid, null, concat(g.grantee, g.privilege_type) collate "C", null, null from column_grants g
         union all
         select h.polrelid, null, null, h.names, null from hollow h
         union all
         select b.table_oid, null, null, null, b.views from bypasses b
-        order by 1 -- each list begins with a kilobyte: tables are taken one after the other, or thousands would be kept and spill
+        -- In which order they were made is no difference. And each list begins with a kilobyte: tables are taken one after the other, or
+        -- thousands would be kept and spill.
+        order by 1, 2, 3
       ) m
       group by m.table_oid
     ), kinds as materialized (

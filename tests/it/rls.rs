@@ -227,6 +227,32 @@ async fn tables_that_differ_in_the_names_of_their_policies_are_told_their_own() 
 }
 
 /// Enabled, with a policy, and as open as without; and what looks like it and is not.
+/// In which order its policies and grants were made is no difference between tables.
+#[tokio::test]
+async fn tables_whose_policies_were_made_in_another_order_are_of_one_kind() {
+    let (_cluster, database) = database(
+        "create role app; create role team;
+         create table one (id int, note text); create table two (id int, note text); create table three (id int, note text);
+         alter table one enable row level security; alter table two enable row level security;
+         alter table three enable row level security;
+         create policy a on one for select to app using (id > 0); create policy b on one for update to team using (id > 0);
+         create policy c on one for delete to app using (id > 0);
+         create policy x on two for delete to app using (id > 1); create policy y on two for update to team using (id > 1);
+         create policy z on two for select to app using (id > 1);
+         create policy x on three for update to team using (id > 2); create policy y on three for select to app using (id > 2);
+         create policy z on three for delete to app using (id > 2);
+         grant select (id) on one to app; grant select (note) on one to team;
+         grant select (id) on two to team; grant select (note) on two to app;
+         grant select (note) on three to app; grant select (note) on three to team",
+    );
+    let client = database.superuser().await;
+    let kinds = "select array(select t::text from unnest(tablenames) t order by 1) from monitoring.rls_kinds()
+        where tablenames && '{one,two,three}'";
+    let kinds = client.query(kinds, &[]).await.expect("reading the kinds");
+    let kinds: Vec<Vec<String>> = kinds.iter().map(|kind| kind.get(0)).collect();
+    assert_eq!(kinds, [["one", "three", "two"]]);
+}
+
 #[tokio::test]
 async fn using_true_lets_everybody_through() {
     let (_cluster, database) = database(
