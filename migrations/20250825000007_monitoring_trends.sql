@@ -30,68 +30,72 @@ set role monitoring_owner;
 
 -- Each sample with what its counters moved by since the one before. Two samples are compared only where the same server counted
 -- from the same moment on: after a reset, a crash or a failover there is nothing between them, and never less than nothing.
--- In SQL and with nothing set, so that it becomes part of the statement that asks, which pays for the counters it asks for; those who may
--- call it are our own functions, each with its own search_path.
 create or replace function monitoring.activity(p_from timestamptz, p_to timestamptz) returns setof monitoring.samples_hourly
-language sql stable
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
 as $$
-  with ordered as (
-    select s.*, lag(s.sampled_at) over by_tick as sampled_before,
-      s.timeline is not distinct from lag(s.timeline) over by_tick
-        and s.counted_since is not distinct from lag(s.counted_since) over by_tick
-        and s.wal_counted_since is not distinct from lag(s.wal_counted_since) over by_tick
-        and s.checkpoints_counted_since is not distinct from lag(s.checkpoints_counted_since) over by_tick
-        -- A crash takes counters back where no reset is told.
-        and s.commits >= lag(s.commits) over by_tick and s.rollbacks >= lag(s.rollbacks) over by_tick
-        and s.blocks_hit >= lag(s.blocks_hit) over by_tick and s.tuples_returned >= lag(s.tuples_returned) over by_tick as is_comparable,
-      s.commits - lag(s.commits) over by_tick as commits_moved, s.rollbacks - lag(s.rollbacks) over by_tick as rollbacks_moved,
-      s.blocks_read - lag(s.blocks_read) over by_tick as blocks_read_moved,
-      s.blocks_hit - lag(s.blocks_hit) over by_tick as blocks_hit_moved,
-      s.tuples_returned - lag(s.tuples_returned) over by_tick as tuples_returned_moved,
-      s.tuples_fetched - lag(s.tuples_fetched) over by_tick as tuples_fetched_moved,
-      s.tuples_inserted - lag(s.tuples_inserted) over by_tick as tuples_inserted_moved,
-      s.tuples_updated - lag(s.tuples_updated) over by_tick as tuples_updated_moved,
-      s.tuples_deleted - lag(s.tuples_deleted) over by_tick as tuples_deleted_moved,
-      s.temp_files - lag(s.temp_files) over by_tick as temp_files_moved,
-      s.temp_bytes - lag(s.temp_bytes) over by_tick as temp_bytes_moved,
-      s.deadlocks - lag(s.deadlocks) over by_tick as deadlocks_moved, s.wal_bytes - lag(s.wal_bytes) over by_tick as wal_bytes_moved,
-      s.checkpoints_timed - lag(s.checkpoints_timed) over by_tick as checkpoints_timed_moved,
-      s.checkpoints_requested - lag(s.checkpoints_requested) over by_tick as checkpoints_requested_moved,
-      s.checkpoint_write_ms - lag(s.checkpoint_write_ms) over by_tick as checkpoint_write_ms_moved,
-      s.checkpoint_sync_ms - lag(s.checkpoint_sync_ms) over by_tick as checkpoint_sync_ms_moved
-    from monitoring.samples s
-    where s.tick_at between coalesce(
-        (select max(b.tick_at) from monitoring.samples b where b.tick_at < p_from and b.tick_at >= p_from - interval '1 day'), p_from) and p_to
-    -- By when they were taken: a tick that is delivered late is taken after the next one, and its time would count twice.
-    window by_tick as (order by s.sampled_at, s.tick_at)
-  )
-  select o.tick_at, 1::bigint, case when o.is_comparable then extract(epoch from o.sampled_at - o.sampled_before)::float8 end,
-    o.health_score, o.findings, o.slow_queries, o.blocked_sessions, o.high_risk_tables, o.tables_needing_vacuum, o.unresolved_events,
-    o.total_connections, o.connection_utilization_percent, o.longest_transaction_ms, o.longest_statement_ms,
-    o.active_sessions::float8, o.active_on_cpu::float8, o.active_on_lock::float8, o.active_on_lwlock::float8, o.active_on_io::float8,
-    o.active_on_client::float8, o.active_on_ipc::float8, o.active_on_other::float8, o.idle_in_transaction, o.autovacuum_workers,
-    o.database_size_bytes, o.xid_age, o.multixact_age, o.standbys, o.replication_lag_bytes, o.replication_lag_seconds,
-    o.inactive_slots, o.slot_retained_bytes,
-    case when o.is_comparable and o.commits_moved >= 0 then o.commits_moved end,
-    case when o.is_comparable and o.rollbacks_moved >= 0 then o.rollbacks_moved end,
-    case when o.is_comparable and o.blocks_read_moved >= 0 then o.blocks_read_moved end,
-    case when o.is_comparable and o.blocks_hit_moved >= 0 then o.blocks_hit_moved end,
-    case when o.is_comparable and o.tuples_returned_moved >= 0 then o.tuples_returned_moved end,
-    case when o.is_comparable and o.tuples_fetched_moved >= 0 then o.tuples_fetched_moved end,
-    case when o.is_comparable and o.tuples_inserted_moved >= 0 then o.tuples_inserted_moved end,
-    case when o.is_comparable and o.tuples_updated_moved >= 0 then o.tuples_updated_moved end,
-    case when o.is_comparable and o.tuples_deleted_moved >= 0 then o.tuples_deleted_moved end,
-    case when o.is_comparable and o.temp_files_moved >= 0 then o.temp_files_moved end,
-    case when o.is_comparable and o.temp_bytes_moved >= 0 then o.temp_bytes_moved end,
-    case when o.is_comparable and o.deadlocks_moved >= 0 then o.deadlocks_moved end,
-    case when o.is_comparable and o.wal_bytes_moved >= 0 then o.wal_bytes_moved end,
-    case when o.is_comparable and o.checkpoints_timed_moved >= 0 then o.checkpoints_timed_moved end,
-    case when o.is_comparable and o.checkpoints_requested_moved >= 0 then o.checkpoints_requested_moved end,
-    case when o.is_comparable and o.checkpoint_write_ms_moved >= 0 then o.checkpoint_write_ms_moved end,
-    case when o.is_comparable and o.checkpoint_sync_ms_moved >= 0 then o.checkpoint_sync_ms_moved end
-  from ordered o
-  where o.tick_at >= p_from
-  order by o.tick_at
+begin
+  return query
+    with ordered as (
+      select s.*, lag(s.sampled_at) over by_tick as sampled_before,
+        s.timeline is not distinct from lag(s.timeline) over by_tick
+          and s.counted_since is not distinct from lag(s.counted_since) over by_tick
+          and s.wal_counted_since is not distinct from lag(s.wal_counted_since) over by_tick
+          and s.checkpoints_counted_since is not distinct from lag(s.checkpoints_counted_since) over by_tick
+          -- A crash takes counters back where no reset is told.
+          and s.commits >= lag(s.commits) over by_tick and s.rollbacks >= lag(s.rollbacks) over by_tick
+          and s.blocks_hit >= lag(s.blocks_hit) over by_tick and s.tuples_returned >= lag(s.tuples_returned) over by_tick as is_comparable,
+        s.commits - lag(s.commits) over by_tick as commits_moved, s.rollbacks - lag(s.rollbacks) over by_tick as rollbacks_moved,
+        s.blocks_read - lag(s.blocks_read) over by_tick as blocks_read_moved,
+        s.blocks_hit - lag(s.blocks_hit) over by_tick as blocks_hit_moved,
+        s.tuples_returned - lag(s.tuples_returned) over by_tick as tuples_returned_moved,
+        s.tuples_fetched - lag(s.tuples_fetched) over by_tick as tuples_fetched_moved,
+        s.tuples_inserted - lag(s.tuples_inserted) over by_tick as tuples_inserted_moved,
+        s.tuples_updated - lag(s.tuples_updated) over by_tick as tuples_updated_moved,
+        s.tuples_deleted - lag(s.tuples_deleted) over by_tick as tuples_deleted_moved,
+        s.temp_files - lag(s.temp_files) over by_tick as temp_files_moved,
+        s.temp_bytes - lag(s.temp_bytes) over by_tick as temp_bytes_moved,
+        s.deadlocks - lag(s.deadlocks) over by_tick as deadlocks_moved, s.wal_bytes - lag(s.wal_bytes) over by_tick as wal_bytes_moved,
+        s.checkpoints_timed - lag(s.checkpoints_timed) over by_tick as checkpoints_timed_moved,
+        s.checkpoints_requested - lag(s.checkpoints_requested) over by_tick as checkpoints_requested_moved,
+        s.checkpoint_write_ms - lag(s.checkpoint_write_ms) over by_tick as checkpoint_write_ms_moved,
+        s.checkpoint_sync_ms - lag(s.checkpoint_sync_ms) over by_tick as checkpoint_sync_ms_moved
+      from monitoring.samples s
+      where s.tick_at between coalesce(
+          (select max(b.tick_at) from monitoring.samples b where b.tick_at < p_from and b.tick_at >= p_from - interval '1 day'), p_from) and p_to
+      -- By when they were taken: a tick that is delivered late is taken after the next one, and its time would count twice.
+      window by_tick as (order by s.sampled_at, s.tick_at)
+    )
+    select o.tick_at, 1::bigint, case when o.is_comparable then extract(epoch from o.sampled_at - o.sampled_before)::float8 end,
+      o.health_score, o.findings, o.slow_queries, o.blocked_sessions, o.high_risk_tables, o.tables_needing_vacuum, o.unresolved_events,
+      o.total_connections, o.connection_utilization_percent, o.longest_transaction_ms, o.longest_statement_ms,
+      o.active_sessions::float8, o.active_on_cpu::float8, o.active_on_lock::float8, o.active_on_lwlock::float8, o.active_on_io::float8,
+      o.active_on_client::float8, o.active_on_ipc::float8, o.active_on_other::float8, o.idle_in_transaction, o.autovacuum_workers,
+      o.database_size_bytes, o.xid_age, o.multixact_age, o.standbys, o.replication_lag_bytes, o.replication_lag_seconds,
+      o.inactive_slots, o.slot_retained_bytes,
+      case when o.is_comparable and o.commits_moved >= 0 then o.commits_moved end,
+      case when o.is_comparable and o.rollbacks_moved >= 0 then o.rollbacks_moved end,
+      case when o.is_comparable and o.blocks_read_moved >= 0 then o.blocks_read_moved end,
+      case when o.is_comparable and o.blocks_hit_moved >= 0 then o.blocks_hit_moved end,
+      case when o.is_comparable and o.tuples_returned_moved >= 0 then o.tuples_returned_moved end,
+      case when o.is_comparable and o.tuples_fetched_moved >= 0 then o.tuples_fetched_moved end,
+      case when o.is_comparable and o.tuples_inserted_moved >= 0 then o.tuples_inserted_moved end,
+      case when o.is_comparable and o.tuples_updated_moved >= 0 then o.tuples_updated_moved end,
+      case when o.is_comparable and o.tuples_deleted_moved >= 0 then o.tuples_deleted_moved end,
+      case when o.is_comparable and o.temp_files_moved >= 0 then o.temp_files_moved end,
+      case when o.is_comparable and o.temp_bytes_moved >= 0 then o.temp_bytes_moved end,
+      case when o.is_comparable and o.deadlocks_moved >= 0 then o.deadlocks_moved end,
+      case when o.is_comparable and o.wal_bytes_moved >= 0 then o.wal_bytes_moved end,
+      case when o.is_comparable and o.checkpoints_timed_moved >= 0 then o.checkpoints_timed_moved end,
+      case when o.is_comparable and o.checkpoints_requested_moved >= 0 then o.checkpoints_requested_moved end,
+      case when o.is_comparable and o.checkpoint_write_ms_moved >= 0 then o.checkpoint_write_ms_moved end,
+      case when o.is_comparable and o.checkpoint_sync_ms_moved >= 0 then o.checkpoint_sync_ms_moved end
+    from ordered o
+    where o.tick_at >= p_from
+    order by o.tick_at;
+end
 $$;
 comment on function monitoring.activity(timestamptz, timestamptz) is
   'The samples of these ticks, oldest first, as rows of monitoring.samples_hourly: gauges as they were, counters as what they moved by since the sample before, null where that cannot be told.';
