@@ -476,7 +476,7 @@ comment on table monitoring.remembered_column_grants is 'What monitoring.look_at
 -- Tables of a schema that are alike in one row: ten thousand share a few hundred answers.
 create unlogged table if not exists monitoring.remembered_rls_kinds (
   schemaname          name not null,
-  -- One of its tables.
+  -- One of its tables, always the same one of the same.
   known_by            name not null,
   rls_enabled         boolean not null,
   rls_status          text not null,

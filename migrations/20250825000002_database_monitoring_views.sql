@@ -1005,15 +1005,16 @@ begin
       group by g.kind
     ), named as (
       -- What lets everybody through is told by its name, so tables of a kind part by it. Names are in no order: who shows a few sorts those.
-      select k.kind, null as hollow, k.tables
+      -- Each is known by one of its tables, always by the same one, in whatever order they were read.
+      select k.kind, null as hollow, (select c.relname from pg_class c where c.oid = k.kind) as known_by, k.tables
       from kinds k where k.hollow is null
       union all
-      select k.kind, t.hollow, array_agg(t.name)
+      select k.kind, t.hollow, min(t.name::text collate "C")::name, array_agg(t.name)
       from kinds k, unnest(k.tables, k.hollow) as t (name, hollow)
       where k.hollow is not null
       group by k.kind, t.hollow
     ), ranked as (
-      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, t.tables, t.hollow,
+      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, t.known_by, t.tables, t.hollow,
         n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
           select e.name from unnest(x.exposed_to) as e (name)
           union
@@ -1035,7 +1036,7 @@ begin
         left join unbound u on u.access = m.access
         left join gaps g on g.kind = k.kind
     )
-    select r.nspname, r.tables[1], r.relrowsecurity, case when r.relrowsecurity then 'ENABLED' else 'DISABLED' end,
+    select r.nspname, r.known_by, r.relrowsecurity, case when r.relrowsecurity then 'ENABLED' else 'DISABLED' end,
       r.policies, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[r.risk_rank], r.relforcerowsecurity,
       r.risk_rank, r.exposed_to,
       array_remove(array[

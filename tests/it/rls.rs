@@ -226,7 +226,6 @@ async fn tables_that_differ_in_the_names_of_their_policies_are_told_their_own() 
     assert!(rest[0] == rest[1] && rest[1] == rest[2], "{rest:?}");
 }
 
-/// Enabled, with a policy, and as open as without; and what looks like it and is not.
 /// In which order its policies and grants were made is no difference between tables.
 #[tokio::test]
 async fn tables_whose_policies_were_made_in_another_order_are_of_one_kind() {
@@ -253,6 +252,7 @@ async fn tables_whose_policies_were_made_in_another_order_are_of_one_kind() {
     assert_eq!(kinds, [["one", "three", "two"]]);
 }
 
+/// Enabled, with a policy, and as open as without; and what looks like it and is not.
 #[tokio::test]
 async fn using_true_lets_everybody_through() {
     let (_cluster, database) = database(
