@@ -56,7 +56,9 @@ pub(crate) async fn run(
                 line.check(call, report);
                 line.own.push_if(counts, call);
                 if line.view.before.is_empty() {
-                    line.again.push_if(counts, asker.call(sql).await);
+                    let call = asker.call(sql).await;
+                    line.check(call, report);
+                    line.again.push_if(counts, call);
                 }
             }
             // Formatting and sending is not what is judged: a few calls tell it.
