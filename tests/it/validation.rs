@@ -306,6 +306,25 @@ async fn an_extension_that_is_not_loaded_is_named() {
     assert!(evidence.contains("not loaded by the server"), "{evidence}");
 }
 
+/// There may not be time for all.
+#[tokio::test]
+async fn tables_are_tried_worst_first_and_then_by_name() {
+    let database = plain().database();
+    let setup = "
+        create table zebra (id int); create table apple (id int); create table mango (id int);
+        create table quiet (id int); alter table quiet enable row level security; create policy p on quiet using (id > 0);
+        create table empty (id int); alter table empty enable row level security;
+        create schema aside; create table aside.unexposed (id int);";
+    database.psql(SUPERUSER, setup).expect("creating tables");
+    let tried = "select string_agg(e.table_name, ' ') from monitoring.exposure_now() e";
+    assert_eq!(
+        database.psql(SUPERUSER, tried).as_deref(),
+        Ok(
+            "public.apple public.mango public.zebra public.empty public.monitoring_events public.quiet aside.unexposed\n"
+        )
+    );
+}
+
 /// What the catalogs say is compared with what an exposed role really gets.
 #[tokio::test]
 async fn exposure_is_tried_as_each_exposed_role() {
