@@ -108,7 +108,8 @@ begin
   -- Statements whose very subject is a secret, or that may carry one outside a literal (SET app.token TO abc).
   if regexp_replace(v_text, '[ ?]+', ' ', 'g') ~* (
     '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
-    '|\mset (?:session |local )?\S+ ?\.')
+    '|\mset (?:session |local )?\S+ ?\.'
+    '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*" ?\.') -- a quoted name needs no blank before it
   then
     return '[REDACTED]';
   end if;

@@ -99,6 +99,11 @@ async fn statements_that_carry_secrets_are_not_shown() {
         "alter system set primary_conninfo = 'x'",
         "set \u{e9}.k to s3cret",
         "set U&\"\\0061pp\".tok to s3cret",
+        "set\"app\".token = abc",
+        "select 1;set\"app\".\"token\" to abc",
+        "set session\"app\".token = abc",
+        "set/**/local\"app\" . token = abc",
+        "set \"my app\".token = abc",
     ] {
         assert_eq!(redact(&client, text).await, "[REDACTED]", "{text}");
     }
