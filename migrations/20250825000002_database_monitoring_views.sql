@@ -471,6 +471,24 @@ begin
 end
 $$;
 
+-- The server keeps a table's integer options as they were written and reads them as C does: 1e6 and 0x10 are numbers, 010 is eight
+-- (manual, "Parameter Names and Values").
+create or replace function monitoring.integer_option(p_written text) returns bigint
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_octal text := substring(p_written from '^[[:space:]]*[+-]?0([0-7]+)[[:space:]]*$');
+begin
+  if v_octal is null then
+    return round(p_written::float8); -- half a number goes to the even one, as there
+  end if;
+  return case when p_written like '%-%' then -1 else 1 end * (
+    select sum(substr(v_octal, p, 1)::int * 8::numeric ^ (length(v_octal) - p)) from generate_series(1, length(v_octal)) p);
+end
+$$;
+comment on function monitoring.integer_option(text) is 'An integer storage parameter, as the server understands what was written.';
+
 -- The scan of pg_class: most of its rows are indexes and TOAST tables. companion_pages null: of its companions nothing is remembered.
 create or replace function monitoring.look_at_tables() returns setof monitoring.remembered_tables
 language plpgsql stable
@@ -486,11 +504,11 @@ begin
   return query
     select c.oid, c.reltoastrelid, n.nspname, c.relname, c.relpages, c.reltuples,
       -- Hardly any table has settings of its own.
-      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_threshold')::float8 end,
+      case when a.has_own then (select monitoring.integer_option(o.option_value) from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_threshold')::float8 end,
       case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_scale_factor')::float8 end,
-      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_max_threshold')::float8 end,
-      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_freeze_max_age')::bigint end,
-      case when a.has_own then (select o.option_value from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_multixact_freeze_max_age')::bigint end,
+      case when a.has_own then (select monitoring.integer_option(o.option_value) from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_max_threshold')::float8 end,
+      case when a.has_own then (select monitoring.integer_option(o.option_value) from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_freeze_max_age') end,
+      case when a.has_own then (select monitoring.integer_option(o.option_value) from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_multixact_freeze_max_age') end,
       nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'), k.companion_pages, k.index_scans,
       case when k.table_oid is not null then k.toast_frozen_xid else x.frozen_xid end,
       case when k.table_oid is not null then k.toast_min_multixact else x.min_multixact end
@@ -509,7 +527,7 @@ begin
         from pg_class t where t.oid = c.reltoastrelid and k.table_oid is null
         offset 0 -- table by table
       ) x on true
-      cross join lateral (select c.reloptions is not null and c.reloptions::text like '%autovacuum\_%' as has_own) a
+      cross join lateral (select c.reloptions is not null and position('autovacuum_' in c.reloptions::text) > 0 as has_own) a
     where (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
       and monitoring.is_application_schema(n.nspname, v_schemas);
 end
@@ -1621,6 +1639,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',
   'function monitoring.companion_pages(oid, oid)',
+  'function monitoring.integer_option(text)',
   'function monitoring.look_at_tables()',
   'function monitoring.tables()'); end $private$;
 

@@ -335,6 +335,44 @@ async fn needs_vacuum_follows_the_tables_own_options() {
     );
 }
 
+/// The server keeps an option as it was written, and so does anybody who owns a table.
+#[tokio::test]
+async fn numbers_of_a_tables_options_are_read_as_the_server_reads_them() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    for (written, read) in [
+        ("300000", 300_000),
+        ("3e5", 300_000),
+        ("300000.5", 300_000),
+        ("300001.5", 300_002),
+        ("0x493E0", 300_000),
+        ("01111740", 300_000),
+        (" +300000 ", 300_000),
+        ("00300000.4", 300_000),
+    ] {
+        let create = format!(
+            "create table told (id int) with (autovacuum_vacuum_threshold = '{written}', autovacuum_freeze_max_age = '{written}',
+               autovacuum_multixact_freeze_max_age = '{written}', autovacuum_vacuum_scale_factor = '1e-1')"
+        );
+        client.batch_execute(&create).await.expect(written);
+        let options = "select vacuum_threshold::bigint as threshold, freeze_max_age, multixact_freeze_max_age, vacuum_scale_factor
+            from monitoring.look_at_tables() where tablename = 'told'";
+        assert_eq!(
+            rows(&client, options).await,
+            [
+                json!({"threshold": read, "freeze_max_age": read, "multixact_freeze_max_age": read, "vacuum_scale_factor": 0.1})
+            ],
+            "{written}"
+        );
+        let told = "select needs_vacuum from monitoring_table_health where tablename = 'told'";
+        assert_eq!(rows(&client, told).await, [json!({"needs_vacuum": false})]);
+        client
+            .batch_execute("drop table told")
+            .await
+            .expect("dropping");
+    }
+}
+
 /// `index_usage_percent` of a table without indexes is NULL, not 0.
 #[tokio::test]
 async fn index_usage_percent_of_a_table_without_indexes_is_null() {
