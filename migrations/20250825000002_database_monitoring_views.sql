@@ -762,6 +762,23 @@ begin
 end
 $$;
 
+-- Hardly any expression is without a column or a function; they are long and compressed: how they begin is read without unpacking the
+-- rest. Constant true: boolean is type 16 and its only byte is 1. In SQL, so that it is inlined.
+create or replace function monitoring.is_constant_true(p_expression text) returns boolean
+language sql immutable
+as $$
+  select case
+    when p_expression is null then null
+    when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{CONST '
+      then p_expression operator(pg_catalog.~~) '{CONST :consttype 16 %:constisnull false %:constvalue 1 [ 1 %'
+    when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{OPEXPR'
+      then pg_catalog.strpos(p_expression, '{VAR ') operator(pg_catalog.=) 0 and pg_catalog.strpos(p_expression, '{FUNCEXPR ') operator(pg_catalog.=) 0
+        and monitoring.compares_constant_with_itself(p_expression)
+    else false
+  end
+$$;
+comment on function monitoring.is_constant_true(text) is 'Whether a policy''s expression, as the catalog keeps it, lets everything through; null: there is none.';
+
 -- Tables that a view reads with rights to which row-level security does not apply: the view's owner's, unless it is a
 -- security_invoker view (15 on), whose own reader's rights count. A materialized view is read by nobody's policies at all.
 create or replace function monitoring.look_at_bypassing_views() returns table (table_oid oid, view_name text, readers name[])
@@ -792,12 +809,25 @@ begin
         join pg_namespace n on n.oid = c.relnamespace
       where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
-    ), reads as materialized (
-      select distinct v.oid as view_oid, d.refobjid as relation_oid
+    ), dependencies as materialized (
+      select distinct v.oid as view_oid, w.oid as rule_oid, d.refclassid, d.refobjid
       from views v
         join pg_rewrite w on w.ev_class = v.oid
-        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
-          and d.refobjid <> v.oid
+        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refobjid <> v.oid
+          and d.refclassid in ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass)
+    ), named as materialized (
+      -- Who names a relation's row type, or calls a function that answers its rows (from 18 on), depends on its columns and need not read it.
+      select d.rule_oid, coalesce(nullif(y.typrelid, 0), (select e.typrelid from pg_type e where e.oid = y.typelem)) as relation_oid
+      from dependencies d
+        left join pg_proc f on d.refclassid = 'pg_proc'::regclass and f.oid = d.refobjid
+        join pg_type y on y.oid = coalesce(f.prorettype, d.refobjid)
+      where d.refclassid <> 'pg_class'::regclass
+    ), reads as materialized (
+      select distinct d.view_oid, d.refobjid as relation_oid
+      from dependencies d
+      where d.refclassid = 'pg_class'::regclass
+        and (not exists (select from named n where n.rule_oid = d.rule_oid and n.relation_oid = d.refobjid)
+          or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.refobjid) in w.ev_action::text) > 0))
     ), paths as (
       -- From each view down to tables; null: with the reader's own rights. A security_invoker view takes the rights of whoever runs
       -- the statement, also inside another view: for a materialized view who refreshes it, its owner.
@@ -857,20 +887,20 @@ declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
   v_exposed_schemas name[] := coalesce(monitoring.setting_list('exposed_schemas')::name[], '{}');
   v_anon oid := (select r.oid from pg_roles r where r.rolname = 'anon');
-  v_everybody oid[];
+  v_authenticated oid := (select r.oid from pg_roles r where r.rolname = 'authenticated');
   v_anonymous oid[];
+  v_anyone oid[];
   v_all_data oid[];
   v_unbound oid[];
 begin
   select
-      -- The roles an API gives to whoever comes: everybody, for the judgement whether a policy restricts anybody.
-      coalesce(array_agg(r.oid) filter (where r.rolname in ('anon', 'authenticated')), '{}') || 0::oid,
-      -- What anon has, it has by its own name, by PUBLIC, or by a role it is a member of.
+      -- The roles an API gives to whoever comes. What one has, it has by its own name, by PUBLIC, or by a role it is a member of.
       coalesce(array_agg(r.oid) filter (where v_anon is not null and not r.rolsuper and pg_has_role(v_anon, r.oid, 'usage')), '{}') || 0::oid,
+      coalesce(array_agg(r.oid) filter (where v_authenticated is not null and not r.rolsuper and pg_has_role(v_authenticated, r.oid, 'usage')), '{}') || 0::oid,
       coalesce(array_agg(r.oid) filter (where r.oid >= 16384 and not r.rolsuper
         and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage'))), '{}'),
       coalesce(array_agg(r.oid) filter (where r.rolsuper or r.rolbypassrls), '{}')
-    into v_everybody, v_anonymous, v_all_data, v_unbound
+    into v_anonymous, v_anyone, v_all_data, v_unbound
   from pg_roles r;
   return query
     with namespaces as materialized (
@@ -881,28 +911,35 @@ begin
     ), column_grants as materialized (
       select * from monitoring.column_grants()
     ), policies as materialized (
-      -- What lets rows through is WITH CHECK for INSERT and USING for the rest; without USING a permissive policy admits
-      -- nobody to reading.
+      -- USING decides of the rows there are, for every command but INSERT; of new ones WITH CHECK, or USING where a policy for ALL has no
+      -- other. Null: none, which lets nobody through where the policy is permissive, and everybody where it is restrictive.
       select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive,
-        -- Constant true: boolean is type 16 and its only byte is 1. Hardly any expression is without a column or a function; they
-        -- are long and compressed: how they begin is read without unpacking the rest.
-        case left(q.expression, 7)
-          when '{CONST ' then q.expression like '{CONST :consttype 16 %:constisnull false %:constvalue 1 [ 1 %'
-          when '{OPEXPR' then position('{VAR ' in q.expression) = 0 and position('{FUNCEXPR ' in q.expression) = 0
-            and monitoring.compares_constant_with_itself(q.expression)
-          else false
-        end as is_true
-      from pg_policy p,
-        lateral (select case p.polcmd when 'a' then p.polwithcheck::text else p.polqual::text end as expression) q
+        case when p.polcmd <> 'a' then monitoring.is_constant_true(p.polqual::text) end as using_is_true,
+        case p.polcmd
+          when '*' then case when p.polwithcheck is null then monitoring.is_constant_true(p.polqual::text) else monitoring.is_constant_true(p.polwithcheck::text) end
+          when 'a' then monitoring.is_constant_true(p.polwithcheck::text)
+        end as insert_is_true
+      from pg_policy p
+    ), passages as materialized (
+      -- Whom a permissive policy lets through, and whom a restrictive one does not: PUBLIC, anon, authenticated.
+      select p.polrelid, p.polname, p.polpermissive, p.polcmd, f.is_insert, e.who
+      from (
+          select * from policies k
+          where case when k.polpermissive then k.using_is_true or k.insert_is_true else not k.using_is_true or not k.insert_is_true end
+          offset 0 -- few
+        ) p
+        cross join lateral (values (false, p.using_is_true), (true, p.insert_is_true)) as f (is_insert, is_true)
+        cross join lateral (values ('PUBLIC', '{0}'::oid[]), ('anon', v_anonymous), ('authenticated', v_anyone)) as e (who, roles)
+      where f.is_true = p.polpermissive and p.polroles && e.roles
     ), hollow as materialized (
-      select p.polrelid, string_agg(p.polname, ', ' order by p.polname) as names
-      from policies p
-      where p.is_true and p.polpermissive and p.polroles && v_everybody
-        -- A restrictive policy narrows it only if it covers the same commands and roles, and is not constant true itself.
+      select p.polrelid, string_agg(distinct (p.polname::text collate "C"), ', ' order by (p.polname::text collate "C")) as names
+      from passages p
+      where p.polpermissive
+        -- A restrictive policy narrows it only for whom and for what both are.
         and not exists (
-          select from policies r
-          where r.polrelid = p.polrelid and not r.polpermissive and not r.is_true
-            and r.polcmd in ('*', p.polcmd) and (0::oid = any (r.polroles) or p.polroles <@ r.polroles))
+          select from passages r
+          where r.polrelid = p.polrelid and not r.polpermissive and r.who = p.who and r.is_insert = p.is_insert
+            and r.polcmd in ('*', case when p.is_insert then 'a' else p.polcmd end))
       group by p.polrelid
     ), bypasses as materialized (
       select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views
@@ -914,7 +951,7 @@ begin
       select m.table_oid, string_agg(m.policy, ' ') as policies, count(m.policy) as policy_count,
         string_agg(m.column_grant, ' ') as column_grants, max(m.hollow) as hollow, max(m.views) as views
       from (
-        select p.polrelid as table_oid, (p.polcmd::text || p.polpermissive || p.polroles::text || p.is_true) collate "C" as policy,
+        select p.polrelid as table_oid, (p.polcmd::text || p.polpermissive || p.polroles::text || coalesce(p.using_is_true::text, '') || '/' || coalesce(p.insert_is_true::text, '')) collate "C" as policy,
           null as column_grant, null as hollow, null as views
         from policies p
         union all
@@ -1017,6 +1054,7 @@ begin
             select from policies p
             where p.polrelid = k.kind and p.polpermissive
               and p.polcmd in ('*', case c.privilege_type when 'SELECT' then 'r' when 'INSERT' then 'a' when 'UPDATE' then 'w' else 'd' end)
+              and case c.privilege_type when 'INSERT' then p.insert_is_true else p.using_is_true end is not null
               and (0::oid = any (p.polroles)
                 or g.grantee <> 0 and exists (select from unnest(p.polroles) r where pg_has_role(g.grantee, r, 'usage'))))
         group by k.kind, c.privilege_type
@@ -1040,9 +1078,10 @@ begin
           -- Who may read or write everything needs no grant.
           select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
-        u.names as unbound, x.is_anonymous, x.is_anonymous_reachable, g.gaps,
+        u.names as unbound, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
+        coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
         case
-          when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false)) then 1
+          when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false) or o.is_anons) then 1
           when k.relrowsecurity and (k.policies = 0 or t.hollow is not null) then 2
           when k.relrowsecurity then 3
           else 4
@@ -1052,6 +1091,10 @@ begin
         join members m on m.kind = k.kind
         join named t on t.kind = k.kind
         left join exposures x on x.access = m.access
+        cross join lateral (
+          -- Or as a member of its owner, or of a role that may read or write everything.
+          select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons
+        ) o
         left join unbound u on u.access = m.access
         left join gaps g on g.kind = k.kind
     )
@@ -1623,6 +1666,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.schema_users(oid)',
   'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.compares_constant_with_itself(text)',
+  'function monitoring.is_constant_true(text)',
   'function monitoring.look_at_bypassing_views()',
   'function monitoring.look_at_rls_kinds()',
   'function monitoring.rls_kinds(int)',

@@ -256,7 +256,8 @@ async fn tables_whose_policies_were_made_in_another_order_are_of_one_kind() {
 #[tokio::test]
 async fn using_true_lets_everybody_through() {
     let (_cluster, database) = database(
-        "create role app nologin; create role anon nologin; create role authenticated nologin;",
+        "create role app nologin; create role anon nologin; create role authenticated nologin;
+        create role visitors nologin; grant visitors to anon",
     );
     let client = database.superuser().await;
     for (policies, expected) in [
@@ -293,7 +294,67 @@ async fn using_true_lets_everybody_through() {
         ("create policy p on t to app using (true)", "LOW_RISK"),
         ("create policy p on t using (false)", "LOW_RISK"),
         ("create policy p on t using (null)", "LOW_RISK"),
-        ("create policy p on t with check (true)", "LOW_RISK"),
+        // For ALL it is INSERT's, too.
+        ("create policy p on t with check (true)", "MEDIUM_RISK"),
+        (
+            "create policy p on t using (id = 1) with check (true)",
+            "MEDIUM_RISK",
+        ),
+        (
+            "create policy p on t to authenticated using (id = 1) with check (1 = 1)",
+            "MEDIUM_RISK",
+        ),
+        (
+            "create policy p on t to app using (id = 1) with check (true)",
+            "LOW_RISK",
+        ),
+        (
+            "create policy p on t using (id = 1) with check (id = 1)",
+            "LOW_RISK",
+        ),
+        (
+            "create policy p on t using (id = 1) with check (true); create policy r on t as restrictive for insert with check (id > 0)",
+            "LOW_RISK",
+        ),
+        (
+            "create policy p on t using (id = 1) with check (true); create policy r on t as restrictive using (id > 0)",
+            "LOW_RISK",
+        ),
+        (
+            "create policy p on t using (id = 1) with check (true); create policy r on t as restrictive for select using (id > 0)",
+            "MEDIUM_RISK",
+        ),
+        (
+            "create policy p on t for insert with check (true); create policy r on t as restrictive using (id > 0) with check (true)",
+            "MEDIUM_RISK",
+        ),
+        // New rows are bound by it, and those that are there are not.
+        (
+            "create policy p on t using (true); create policy r on t as restrictive with check (id > 0)",
+            "MEDIUM_RISK",
+        ),
+        // Who is a member is bound, and let through, like who is named.
+        (
+            "create policy p on t to visitors using (true)",
+            "MEDIUM_RISK",
+        ),
+        (
+            "create policy p on t to anon using (true); create policy r on t as restrictive to visitors using (id > 0)",
+            "LOW_RISK",
+        ),
+        (
+            "create policy p on t to visitors using (true); create policy r on t as restrictive to anon using (id > 0)",
+            "LOW_RISK",
+        ),
+        (
+            "create policy p on t to anon, authenticated using (true); create policy r on t as restrictive to visitors using (id > 0)",
+            "MEDIUM_RISK",
+        ),
+        (
+            "create policy p on t to anon, authenticated using (true); create policy r on t as restrictive to visitors using (id > 0);
+             create policy s on t as restrictive to authenticated using (id > 0)",
+            "LOW_RISK",
+        ),
         (
             "create policy p on t for update using (id > 0) with check (true)",
             "LOW_RISK",
@@ -387,6 +448,21 @@ async fn neither_the_systems_schemas_nor_ours_are_watched_also_if_configured() {
         let schemas = client.query(watched, &[]).await.expect("asking");
         let schemas: Vec<String> = schemas.iter().map(|row| row.get(0)).collect();
         assert_eq!(schemas, ["public"], "{watched}");
+    }
+}
+
+#[tokio::test]
+async fn no_schema_is_none_and_not_all() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let tables = "select (select count(*) from monitoring_rls_status) + (select count(*) from monitoring_table_health)";
+    for (configured, watched) in [("[]", false), ("null", true)] {
+        let configure = format!(
+            "update monitoring.settings set value = '{configured}' where key = 'application_schemas'"
+        );
+        execute(&client, &configure).await;
+        let row = client.query_one(tables, &[]).await.expect("asking");
+        assert_eq!(row.get::<_, i64>(0) > 0, watched, "{configured}");
     }
 }
 

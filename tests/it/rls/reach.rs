@@ -24,6 +24,35 @@ async fn what_anon_may_as_a_member_counts_as_open() {
     assert_eq!(level(&client, "lists").await, "UNKNOWN");
 }
 
+/// Without any grant on the table.
+#[tokio::test]
+async fn what_anon_may_by_its_roles_alone_counts_as_open() {
+    let (_cluster, database) = database(
+        "create schema private; create table private.lists (id int); create schema business; create table business.plans (id int);
+        create role anon nologin; create role landlord nologin; alter table private.lists owner to landlord; grant landlord to anon",
+    );
+    let client = database.superuser().await;
+    assert_eq!(level(&client, "lists").await, "HIGH_RISK");
+    assert_eq!(rows(&client, "anon", "private.lists").await, None);
+    execute(&client, "grant usage on schema private to anon").await;
+    assert_eq!(rows(&client, "anon", "private.lists").await, Some(0));
+    let open = ["row-level security is off", "open to PUBLIC or anon"];
+    assert_eq!(reasons(&client, "lists").await, open);
+    assert_eq!(level(&client, "plans").await, "UNKNOWN");
+    execute(&client, "grant pg_read_all_data to anon").await;
+    assert_eq!(rows(&client, "anon", "business.plans").await, Some(0));
+    assert_eq!(level(&client, "plans").await, "HIGH_RISK");
+    assert_eq!(reasons(&client, "plans").await, open);
+    execute(
+        &client,
+        "revoke pg_read_all_data from anon; revoke landlord from anon",
+    )
+    .await;
+    for table in ["lists", "plans"] {
+        assert_eq!(level(&client, table).await, "UNKNOWN", "{table}");
+    }
+}
+
 /// Each privilege that shows or changes rows counts, on the table or on one column; others do not.
 #[tokio::test]
 async fn exposed_to_is_who_was_granted_rows() {

@@ -153,6 +153,37 @@ async fn what_is_read_past_the_policies_is_really_read() {
     assert!(reason(&client, "t", "read past").await.is_some());
 }
 
+/// Its columns are what a view on its row type depends on, and from 18 on one on a function that answers its rows.
+#[tokio::test]
+async fn who_names_the_row_type_does_not_read_the_table() {
+    let (_cluster, database) = database(SETUP);
+    let client = database.superuser().await;
+    for (view, seen) in [
+        ("select (null::t).*", 1),
+        ("select x.* from unnest(null::t[]) x", 0),
+        ("select x.* from json_populate_record(null::t, '{}') x", 1),
+        ("select * from rows_of_t()", 1),
+        ("select t from t where t is distinct from null::t", 2),
+        (
+            "select t.* from t, rows_of_t() x where t is distinct from x",
+            2,
+        ),
+    ] {
+        let setup = format!(
+            "begin; create function rows_of_t() returns setof t language sql stable as 'select * from t';
+             create view v as {view}; grant select on v, t to app; commit"
+        );
+        execute(&client, &setup).await;
+        let said = reason(&client, "t", "read past").await;
+        assert_eq!(said.is_some(), seen == 2, "{view}: {said:?}");
+        if view.starts_with("select *") {
+            let policed = rows(&client, "app", "t").await;
+            assert_eq!(rows(&client, "app", "v").await, policed, "{view}");
+        }
+        execute(&client, "drop view v; drop function rows_of_t()").await;
+    }
+}
+
 /// A grant on a table has many forms, and so has one on a view.
 #[tokio::test]
 async fn every_form_of_grant_on_a_view_opens_it() {
