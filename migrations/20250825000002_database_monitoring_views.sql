@@ -1314,7 +1314,7 @@ begin
     end if;
   end if;
   if pg_is_in_recovery() then
-    return query select 'tableHealth', 'the server is a standby: tuple counts are kept on the primary';
+    return query select 'tableHealth', 'the server is a standby: tuple counts are kept on the primary'; -- checks say so themselves
   end if;
   if not current_setting('track_counts')::boolean then
     return query select s.section, 'track_counts is off: tuple counts are not kept'

@@ -398,7 +398,7 @@ begin
   end if;
   select a.pid into v_pid from pg_stat_activity a
   where a.datname = current_database() and a.pid <> pg_backend_pid() and a.usesysid = any (monitoring.own_logins())
-    and a.state = 'active' and a.query like 'select monitoring.refresh\_calendar()%'
+    and a.state = 'active' and starts_with(a.query, 'select monitoring.refresh_calendar()')
     and a.query_start < clock_timestamp() - make_interval(secs => v_limit_ms / 1000.0 + 5)
   limit 1;
   if v_pid is null then

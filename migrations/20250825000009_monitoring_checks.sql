@@ -254,7 +254,10 @@ begin
       format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
       format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
     from unnest(p_tables) t
-    where t.needs_vacuum and t.dead_tuples >= 10000;
+    where t.needs_vacuum and t.dead_tuples >= 10000
+    union all
+    select 'dead-tuples', 'server', null, 'the server is a standby: tuple counts are kept on the primary', null
+    where pg_is_in_recovery();
 end
 $$;
 
@@ -615,6 +618,11 @@ begin
     where s.scans >= 100 and s.rows_read >= s.scans * 1000::numeric and s.scans > coalesce(s.index_scans, 0) / 100
     order by s.rows_read desc
     limit 100;
+  -- Which tables are large is not known there.
+  if pg_is_in_recovery() then
+    return query
+      select 'sequential-scans', 'server', null::numeric, 'the server is a standby: tuple counts are kept on the primary', null;
+  end if;
 end
 $$;
 
@@ -938,7 +946,7 @@ begin
       join pg_language l on l.oid = p.prolang
     where p.prosecdef and p.oid >= 16384 and p.proowner <> all (v_platform) and l.lanname not in ('c', 'internal')
       and monitoring.is_application_schema(n.nspname, v_schemas)
-      and not exists (select from unnest(p.proconfig) s where s like 'search\_path=%')
+      and not exists (select from unnest(p.proconfig) s where starts_with(s, 'search_path='))
       and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
     order by 3 desc, p.oid
     limit 100;
@@ -1365,7 +1373,7 @@ begin
           from tables t cross join lateral (select pg_stat_get_numscans(t.oid) as scans) s
           where t.is_scanned and s.scans >= 100)
         into v_needing_vacuum, v_tables, v_scanned;
-      v_needing_vacuum := case when v_is_worn_asked then v_needing_vacuum end;
+      v_needing_vacuum := case when v_is_worn_asked and not pg_is_in_recovery() then v_needing_vacuum end; -- dead tuples are the primary's to count
     exception when others then
       v_failed_reads := v_failed_reads || jsonb_build_object('dead-tuples', sqlstate, 'transaction-id-age', sqlstate, 'sequential-scans', sqlstate);
     end;
@@ -1377,7 +1385,7 @@ begin
         from (
           -- Where everybody reads past the policies it does not matter how they restrict.
           select k.*, position('read past' in r.text) > 0
-              and r.text ~ 'read past its policies through .*\(open to ([^)]*, )?(PUBLIC|anon|authenticated)[,)]' as is_read_past
+              and r.text ~ 'read past its policies through .*[(]open to ([^)]*, )?(PUBLIC|anon|authenticated)[,)]' as is_read_past
           from monitoring.rls_kinds() k cross join lateral (select array_to_string(k.reasons, ';') as text) r
         ) k
         where k.risk_rank <= 2 or k.is_read_past

@@ -47,6 +47,18 @@ async fn a_standby_is_watched_and_what_the_primary_keeps_is_named() {
     let health = body["data"]["tableHealth"].to_string();
     assert!(health.contains("\"guests\""), "{health}");
     assert_eq!(body["data"]["summary"]["metrics"]["unresolved_events"], 1);
+    assert_eq!(
+        body["data"]["summary"]["metrics"]["tables_needing_vacuum"],
+        Value::Null,
+        "unknown is not none"
+    );
+    let blind = body["data"]["summary"]["degraded"].to_string();
+    for check in ["dead-tuples", "sequential-scans"] {
+        assert!(
+            blind.contains(&format!("{check}: the server is a standby")),
+            "{blind}"
+        );
+    }
     assert!(body["data"]["rlsStatus"].to_string().contains("HIGH_RISK"));
 
     for task in ["sample", "cleanup"] {
