@@ -12,7 +12,7 @@ do $refuse$
 declare
   v_role text;
 begin
-  foreach v_role in array array['monitoring_owner', 'monitoring_reader', 'monitoring_agent', 'monitoring_calendar'] loop
+  foreach v_role in array array['monitoring_owner', 'monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_members'] loop
     if exists (
       select from pg_catalog.pg_roles r
       where r.rolname = v_role
@@ -80,7 +80,8 @@ begin
       ('monitoring_owner', 'pgvigil: owns every object; security definer functions run as it'),
       ('monitoring_reader', 'pgvigil: what an API caller runs as; its claims decide what it sees'),
       ('monitoring_agent', 'pgvigil: what the scheduled tasks run as'),
-      ('monitoring_calendar', 'pgvigil: reads the calendar view; may nothing but what it is granted there')
+      ('monitoring_calendar', 'pgvigil: reads the calendar view; may nothing but what it is granted there'),
+      ('monitoring_members', 'pgvigil: reads the members of the operator organization; may nothing else')
     ) as wanted (name, comment)
   loop
     if not exists (select from pg_catalog.pg_roles where rolname = v_role.name) then
@@ -94,7 +95,12 @@ begin
   for v_role in select * from (values ('monitoring_reader'), ('monitoring_agent')) as operated (name) loop
     continue when pg_catalog.pg_has_role(current_user, v_role.name, 'usage');
     begin
-      execute pg_catalog.format('grant %I to %I', v_role.name, current_user);
+      -- Who inherits nothing (NOINHERIT) operates nevertheless, and is not taken for the monitor's own login: before 16 it says `set role`.
+      execute pg_catalog.format('grant %I to %I', v_role.name, current_user) || case
+        when pg_catalog.current_setting('server_version_num')::int >= 160000 then ' with inherit true'
+        when not (select r.rolinherit from pg_catalog.pg_roles r where r.rolname = current_user) then ' with admin option'
+        else ''
+        end;
     exception when insufficient_privilege then
       raise exception 'role "%" may not become a member of pgvigil''s roles, which another role made', current_user
         using errcode = 'insufficient_privilege',
@@ -103,16 +109,17 @@ begin
     end;
   end loop;
 
-  -- The one function that runs as monitoring_calendar is made by the owner, who must be able to become it for that.
-  if not pg_catalog.pg_has_role('monitoring_owner', 'monitoring_calendar', 'usage') then
+  -- The functions that run as these are made by the owner, who must be able to become them for that.
+  for v_role in select * from (values ('monitoring_calendar'), ('monitoring_members')) as become (name) loop
+    continue when pg_catalog.pg_has_role('monitoring_owner', v_role.name, 'usage');
     begin
-      grant monitoring_calendar to monitoring_owner;
+      execute pg_catalog.format('grant %I to monitoring_owner', v_role.name);
     exception when insufficient_privilege then
-      raise exception 'role "%" may not grant monitoring_calendar, which another role made', current_user
+      raise exception 'role "%" may not grant %, which another role made', current_user, v_role.name
         using errcode = 'insufficient_privilege',
-              hint = 'As the role that made it, or a superuser: grant monitoring_calendar to monitoring_owner';
+              hint = pg_catalog.format('As the role that made it, or a superuser: grant %I to monitoring_owner', v_role.name);
     end;
-  end if;
+  end loop;
 
   -- Without one of these the owner sees nothing of other sessions (manual, "Predefined Roles").
   if not pg_catalog.pg_has_role('monitoring_owner', 'pg_read_all_stats', 'usage') then
@@ -420,11 +427,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select array_agg(e.value) from monitoring.settings s, jsonb_array_elements_text(s.value) e
-    where s.key = p_key and jsonb_typeof(s.value) = 'array');
+    select array(select e.value from jsonb_array_elements_text(s.value) e)
+    from monitoring.settings s where s.key = p_key and jsonb_typeof(s.value) = 'array');
 end
 $$;
-comment on function monitoring.setting_list(text) is 'A setting that is a list of texts; null when it is null or empty.';
+comment on function monitoring.setting_list(text) is 'A setting that is a list of texts; null when it is null.';
 
 -- A clock set back shows an hour twice, one set forward leaves one out. A window begins at the first and ends at the last
 -- moment that its local time can mean, so that it never misses any of it.
@@ -599,6 +606,39 @@ end
 $$;
 comment on function monitoring.caller_subject() is 'The subject of the caller''s claims where it is a uuid, else null.';
 
+-- The table of members is the application's, and whoever may give it a policy, a cast, or make it a view, would run as whoever reads
+-- it. So it is read as monitoring_members, which may nothing else, inside a definer function, where SET ROLE is refused; read-only; and
+-- all that the reading did to the session is undone before anybody else goes on.
+create or replace function monitoring.read_member(p_organization text, p_subject text) returns text
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = error
+as $$
+declare
+  v_role text;
+begin
+  if current_user <> 'monitoring_members' then
+    return null; -- restored without its owner: migration 20250825000000 run again gives it back
+  end if;
+  perform set_config('transaction_read_only', 'on', true);
+  execute 'select known.role from (select lower(m.role::text collate "C") as role from public.organization_members m '
+    'where lower(m.organization_id::text collate "C") = lower($1 collate "C") '
+    'and lower(m.user_id::text collate "C") = lower($2 collate "C")) known '
+    'where known.role in (''admin'', ''owner'', ''developer'') '
+    'order by known.role <> ''owner'', known.role <> ''admin'' limit 1'
+    into v_role using p_organization, p_subject;
+  raise exception using errcode = 'PV000', message = 'undone';
+exception
+  when sqlstate 'PV000' then
+    return v_role; -- null where it is theirs
+  when others or assert_failure then
+    -- No such table here, or not ours to read, or a policy of theirs that fails for us: nobody is admitted by it.
+    return null;
+end
+$$;
+comment on function monitoring.read_member(text, text) is
+  'The role of a subject in an organization, read with no rights but those of monitoring_members; null: none. Changes nothing.';
+
 -- The role in the one organization that operates the platform. Any other organization's admins are tenants: their
 -- membership says nothing here.
 create or replace function monitoring.operator_role() returns text
@@ -608,23 +648,24 @@ as $$
 declare
   v_organization text := monitoring.setting('operator_organization_id') #>> '{}';
   v_subject text := monitoring.claims() ->> 'sub';
-  v_role text;
 begin
   if v_organization is null or v_subject is null then
     return null;
   end if;
-  execute 'select known.role from (select lower(m.role::text collate "C") as role from public.organization_members m '
-    'where lower(m.organization_id::text collate "C") = lower($1 collate "C") '
-    'and lower(m.user_id::text collate "C") = lower($2 collate "C")) known '
-    'where known.role in (''admin'', ''owner'', ''developer'') '
-    'order by known.role <> ''owner'', known.role <> ''admin'' limit 1'
-    into v_role using v_organization, v_subject;
-  return v_role;
-exception when others then
-  -- No such table here, or not ours to read, or a policy of theirs that fails for us: nobody is admitted by it.
-  return null;
+  return monitoring.read_member(v_organization, v_subject);
 end
 $$;
+
+-- monitoring_members may make nothing here: CREATE is lent to it for the moment in which the function becomes its own.
+do $give$
+begin
+  if (select p.proowner <> 'monitoring_members'::regrole from pg_catalog.pg_proc p where p.oid = 'monitoring.read_member(text, text)'::regprocedure) then
+    grant create on schema monitoring to monitoring_members;
+    alter function monitoring.read_member(text, text) owner to monitoring_members;
+    revoke create on schema monitoring from monitoring_members;
+  end if;
+end
+$give$;
 
 -- Who is asking: 'service', 'admin', 'owner', 'developer', or null for nobody we know.
 -- Service is a database role (a superuser, our owner or agent, Supabase's service_role) or that claim; the other three
@@ -740,6 +781,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.caller_login()',
   'function monitoring.claims()',
   'function monitoring.caller_subject()',
+  'function monitoring.read_member(text, text)',
   'function monitoring.operator_role()',
   'function monitoring.caller_role()',
   'function monitoring.may(text)',
@@ -804,11 +846,12 @@ end
 $database$;
 
 -- Reading the operator organization's members takes a grant and, where that table has row-level security, a policy. Both
--- are for monitoring_owner alone, which cannot log in. Where the migrating role may not give them, nobody is admitted by
+-- are for monitoring_members alone, which cannot log in. Where the migrating role may not give them, nobody is admitted by
 -- membership; claims still work.
 do $members$
 declare
   v_table regclass := pg_catalog.to_regclass('public.organization_members');
+  v_roles oid[];
 begin
   if v_table is null or (
     select count(*) from pg_catalog.pg_attribute a
@@ -816,18 +859,25 @@ begin
   ) < 3 then
     return;
   end if;
-  grant select on public.organization_members to monitoring_owner;
-  if not (select relrowsecurity from pg_catalog.pg_class where oid = v_table) or exists (
-    select from pg_catalog.pg_policy where polrelid = v_table and polname = 'pgvigil reads operator members'
-  ) then
+  grant usage on schema public to monitoring_members;
+  grant select on public.organization_members to monitoring_members;
+  revoke all on public.organization_members from monitoring_owner; -- which read it once
+  v_roles := (select p.polroles from pg_catalog.pg_policy p where p.polrelid = v_table and p.polname = 'pgvigil reads operator members');
+  if v_roles = array['monitoring_members'::regrole]::oid[]
+    or v_roles is null and not (select c.relrowsecurity from pg_catalog.pg_class c where c.oid = v_table)
+  then
     return;
   end if;
   -- It is a busy table: better tried several times than everybody queued behind us.
   perform pg_catalog.set_config('lock_timeout', '100ms', true);
   for v_try in 1..10 loop
     begin
-      create policy "pgvigil reads operator members" on public.organization_members
-        for select to monitoring_owner using (true);
+      if v_roles is null then
+        create policy "pgvigil reads operator members" on public.organization_members
+          for select to monitoring_members using (true);
+      else
+        alter policy "pgvigil reads operator members" on public.organization_members to monitoring_members;
+      end if;
       exit;
     exception when lock_not_available then
       if v_try = 10 then
@@ -839,6 +889,6 @@ begin
   perform pg_catalog.set_config('lock_timeout', '5s', true);
 exception when insufficient_privilege then
   raise warning 'pgvigil may not read public.organization_members: membership admits nobody'
-    using hint = 'As the owner of that table: grant select on public.organization_members to monitoring_owner; and a select policy for it.';
+    using hint = 'As the owner of that table: grant select on public.organization_members to monitoring_members; and a select policy for it.';
 end
 $members$;

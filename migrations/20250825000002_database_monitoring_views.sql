@@ -141,7 +141,9 @@ begin
   return (
     select coalesce(array_agg(r.oid), '{}')
     from pg_auth_members m join pg_roles r on r.oid = m.member
-    where m.roleid = 'monitoring_agent'::regrole and not r.rolinherit and not r.rolsuper and not m.admin_option);
+    where m.roleid = 'monitoring_agent'::regrole and not r.rolinherit and not r.rolsuper
+      -- From 16 on each grantor's is a membership of its own.
+      and not exists (select from pg_auth_members a where a.roleid = m.roleid and a.member = m.member and a.admin_option));
 end
 $$;
 
@@ -151,7 +153,8 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return monitoring.own_logins() || array['monitoring_reader'::regrole::oid, 'monitoring_agent'::regrole::oid, 'monitoring_calendar'::regrole::oid];
+  return monitoring.own_logins() || array['monitoring_reader'::regrole::oid, 'monitoring_agent'::regrole::oid, 'monitoring_calendar'::regrole::oid,
+    'monitoring_members'::regrole::oid];
 end
 $$;
 

@@ -49,7 +49,7 @@ begin
   ), functions as materialized (
     select p.oid, p.oid::regprocedure::text as name, p.proowner, p.prosecdef, p.proconfig, coalesce(p.proacl, acldefault('f', p.proowner)) as acl
     from pg_proc p
-    where p.proowner = 'monitoring_owner'::regrole
+    where p.proowner in ('monitoring_owner'::regrole, 'monitoring_calendar'::regrole, 'monitoring_members'::regrole)
   ), open_to_all as (
     -- PUBLIC, anon, and what anon is a member of.
     select o.oid from (values (0::oid)) as o (oid)
@@ -72,7 +72,7 @@ begin
       from grants g where g.grantee in (select o.oid from open_to_all o)),
     'unpinned', (
       select jsonb_agg(f.name order by f.name) from functions f
-      where f.prosecdef and not coalesce(f.proconfig && '{"search_path=pg_catalog, pg_temp"}', false)),
+      where f.prosecdef and not coalesce(f.proconfig && array['search_path=pg_catalog, pg_temp', 'search_path="pg_catalog", "pg_temp"'], false)),
     'replaced', (
       select jsonb_agg(w.name order by w.name)
       from unnest('{get_database_monitoring_summary,record_monitoring_event,cleanup_old_monitoring_data}'::text[]) as w (name)
@@ -224,7 +224,7 @@ begin
   for v_role in
     select r.oid, r.rolname
     from pg_roles r
-    where not r.rolsuper and r.rolname not in ('monitoring_owner', 'monitoring_agent') and (
+    where not r.rolsuper and r.rolname not in ('monitoring_owner', 'monitoring_agent', 'monitoring_members') and (
       r.rolname in ('anon', 'authenticated', 'monitoring_reader')
       or r.oid in (select x.role_oid from unnest(v_tables.exposed_to) e (oids), unnest(e.oids::oid[]) as x (role_oid)))
     -- Those who come first matter most.

@@ -27,6 +27,9 @@ begin
       drop policy "pgvigil reads operator members" on public.organization_members;
     end if;
     revoke all on public.organization_members from monitoring_owner;
+    if exists (select from pg_catalog.pg_roles where rolname = 'monitoring_members') then
+      revoke all on public.organization_members from monitoring_members;
+    end if;
   end if;
 exception when insufficient_privilege then
   raise warning 'could not take back pgvigil''s access to public.organization_members'
@@ -59,7 +62,7 @@ drop function if exists
   monitoring.is_critical_time(),
   monitoring.window_effect(timestamptz), monitoring.windows_between(timestamptz, timestamptz), monitoring.known_windows(timestamptz, timestamptz),
   monitoring.moment(timestamp, text, boolean),
-  monitoring.authorize(text), monitoring.may(text), monitoring.caller_role(), monitoring.operator_role(),
+  monitoring.authorize(text), monitoring.may(text), monitoring.caller_role(), monitoring.operator_role(), monitoring.read_member(text, text),
   monitoring.caller_subject(), monitoring.claims(), monitoring.caller_login(),
   monitoring.setting_list(text), monitoring.setting(text), monitoring.make_private(text[]);
 drop table if exists monitoring.calendar_status, monitoring.calendar_windows, monitoring.window_rules, monitoring.critical_windows,
@@ -111,7 +114,7 @@ begin
   end loop;
   for v_role in
     select rolname from pg_catalog.pg_roles
-    where rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_owner')
+    where rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_members', 'monitoring_owner')
       and pg_catalog.shobj_description(oid, 'pg_authid') like 'pgvigil:%'
   loop
     execute pg_catalog.format('revoke all on schema public from %I', v_role);

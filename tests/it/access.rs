@@ -78,6 +78,102 @@ async fn any_tenants_own_owner_passes_no_admin_check() {
     }
 }
 
+/// Locks what it gains a number for: that is neither undone nor refused. Number 0 is that it ran at all.
+const TRIES: &str = "
+create function public.tries(p_seed text default '') returns boolean language plpgsql as $$
+declare
+  v_sql text;
+  v_number int := 0;
+begin
+  perform pg_advisory_lock_shared(7, 0);
+  perform set_config('request.jwt.claims', '{\"app_metadata\": {\"role\": \"owner\"}}', false);
+  perform set_config('search_path', 'nowhere', false);
+  foreach v_sql in array array['alter table public.monitoring_events disable row level security', 'select * from public.monitoring_events',
+    'update monitoring.settings set value = value', 'select monitoring.may(''read'')', 'select public.get_database_monitoring_summary()',
+    'set local role monitoring_owner', 'set role monitoring_reader', 'reset role', 'create temp table public_no_more (n int)',
+    'select 1 / pg_has_role(''pg_read_all_stats'', ''usage'')::int', 'select 1 / (current_user <> ''monitoring_members'')::int',
+    'insert into public.open_to_all values (1)', 'alter role monitoring_members login',
+    'drop function monitoring.read_member(text, text)', 'alter function monitoring.read_member(text, text) security invoker'] loop
+    v_number := v_number + 1;
+    begin
+      execute v_sql;
+      perform pg_advisory_lock_shared(7, v_number);
+    exception when others then
+      null;
+    end;
+  end loop;
+  return true;
+end $$;
+create table public.open_to_all (n int); grant all on public.open_to_all to public;";
+
+/// The table of members is the application's: whoever owns it decides what runs when it is read.
+#[tokio::test]
+async fn who_owns_the_table_of_members_gains_nothing_by_it() {
+    let organization = "11111111-1111-1111-1111-111111111111";
+    for hostile in [
+        "create policy m on organization_members as restrictive using (tries(role::text))",
+        // The planner runs it.
+        "create function tries_early(text) returns boolean language plpgsql immutable as 'begin return public.tries(); end';
+         drop policy \"pgvigil reads operator members\" on organization_members; drop policy members_see_themselves on organization_members;
+         create policy m on organization_members using (tries_early('x'))",
+        "alter table organization_members rename to members; alter table members owner to fresh_login;
+         create view organization_members as select * from members where tries(role::text); grant select on organization_members to public",
+        "create type rank as enum ('ADMIN');
+         create function as_text(rank) returns text language sql as 'select case when public.tries(enum_out($1)::text) then ''admin'' end';
+         create cast (rank as text) with function as_text(rank);
+         alter table organization_members drop column role; alter table organization_members add column role rank default 'ADMIN'",
+    ] {
+        let database = supabase().database();
+        let setup = format!(
+            "insert into organization_members values ('{organization}', '{SUBJECT}', 'ADMIN');
+             update monitoring.settings set value = to_jsonb('{organization}'::text) where key = 'operator_organization_id';
+             {TRIES}
+             {hostile}; alter table organization_members owner to fresh_login; grant usage on schema public to fresh_login"
+        );
+        database.psql(SUPERUSER, &setup).expect("laying the trap");
+        let member = database
+            .as_caller(Caller::Authenticated(json!({"sub": SUBJECT})))
+            .await;
+        let before = "select current_setting('request.jwt.claims') || current_setting('search_path')";
+        let before: String = member.query_one(before, &[]).await.expect("asking").get(0);
+        assert!(may(&member, READS[0]).await, "{hostile}");
+        let gained = "select string_agg(objid::text, ' ' order by objid), current_setting('request.jwt.claims') || current_setting('search_path'),
+            current_setting('transaction_read_only') from pg_locks where locktype = 'advisory' and classid = 7 and pid = pg_backend_pid()";
+        let row = member.query_one(gained, &[]).await.expect("asking");
+        assert_eq!(row.get::<_, Option<&str>>(0), Some("0"), "{hostile}");
+        assert_eq!((row.get::<_, String>(1), row.get(2)), (before, "off"));
+        // The trap is one: who reads the table in a role of power lends it that.
+        let owner = database.as_caller(Caller::Owner).await;
+        let read = "set search_path = pg_catalog, pg_temp; select role::text from public.organization_members";
+        let _ = owner.batch_execute(read).await;
+        let gained = "select count(*) from pg_locks where locktype = 'advisory' and classid = 7 and objid > 0 and pid = pg_backend_pid()";
+        let row = owner.query_one(gained, &[]).await.expect("asking");
+        assert!(row.get::<_, i64>(0) > 5, "{hostile}");
+    }
+}
+
+/// Restored by a role that may not give functions away it would be that role's, and read the table as it.
+#[tokio::test]
+async fn members_are_read_by_their_own_role_or_not_at_all() {
+    let database = supabase().database();
+    let organization = "11111111-1111-1111-1111-111111111111";
+    let setup = format!(
+        "insert into organization_members values ('{organization}', '{SUBJECT}', 'ADMIN');
+         update monitoring.settings set value = to_jsonb('{organization}'::text) where key = 'operator_organization_id'"
+    );
+    database.psql(SUPERUSER, &setup).expect("adding a member");
+    let member = database
+        .as_caller(Caller::Authenticated(json!({"sub": SUBJECT})))
+        .await;
+    assert!(may(&member, READS[0]).await);
+    let give = format!(
+        "alter function monitoring.read_member(text, text) owner to {SUPERUSER};
+         grant execute on function monitoring.read_member(text, text) to monitoring_owner"
+    );
+    database.psql(SUPERUSER, &give).expect("giving it away");
+    assert!(!may(&member, READS[0]).await);
+}
+
 #[tokio::test]
 async fn another_issuers_role_claim_can_be_configured() {
     let database = plain().database();

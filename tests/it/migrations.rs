@@ -78,7 +78,7 @@ async fn the_last_database_takes_the_roles_with_it() {
     apply(&one, &rollbacks());
     assert_eq!(
         other.psql(SUPERUSER, roles).as_deref(),
-        Ok("4\n"),
+        Ok("5\n"),
         "the other database needs them"
     );
     let accepted = other.psql(SUPERUSER, ACCEPT_SETTINGS);

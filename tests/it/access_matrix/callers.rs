@@ -153,6 +153,12 @@ pub(super) fn callers(flavour: Flavour) -> Vec<Asked> {
         "a superuser's session, set role monitoring_calendar (which cannot log in)",
         Caller::Calendar,
     ));
+    all.push(asked(
+        "members",
+        ["mem-", "bers"],
+        "a superuser's session, set role monitoring_members (which cannot log in)",
+        Caller::Members,
+    ));
     let means = "the monitor's login role, before it has become any other";
     all.push(asked("login", ["out-", "sider"], means, Caller::Login));
     let means = "the same, with an admin's claims";

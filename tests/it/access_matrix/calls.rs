@@ -244,6 +244,9 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ),
     ("monitoring.window_effect(timestamptz)", "now()"),
     ("monitoring.read_calendar(text)", "'business.hours'"),
+    ("monitoring.read_member(text, text)", "'a', 'b'"),
+    ("monitoring.integer_option(text)", "'10'"),
+    ("monitoring.is_constant_true(text)", "'{CONST '"),
     (
         "monitoring.judge_readiness(jsonb, jsonb, timestamptz)",
         "'{\"findings\": [], \"degraded\": []}', null, now()",

@@ -88,6 +88,7 @@ fn around_the_objects() -> Vec<Action> {
         "monitoring_reader",
         "monitoring_agent",
         "monitoring_calendar",
+        "monitoring_members",
     ];
     let mut actions: Vec<Action> = roles
         .iter()

@@ -21,6 +21,8 @@ pub(crate) enum Caller {
     Owner,
     /// What the calendar view is read as.
     Calendar,
+    /// What the operator organization's members are read as.
+    Members,
     Superuser,
     /// The role that ran the migrations.
     Migrator,
@@ -46,6 +48,7 @@ impl Caller {
             Self::Agent => (MONITOR, Some("monitoring_agent")),
             Self::Owner => (SUPERUSER, Some("monitoring_owner")),
             Self::Calendar => (SUPERUSER, Some("monitoring_calendar")),
+            Self::Members => (SUPERUSER, Some("monitoring_members")),
             Self::Superuser => (SUPERUSER, None),
             Self::Migrator => (database.migrator(), None),
             Self::Anon => ("authenticator", Some("anon")),

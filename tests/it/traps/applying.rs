@@ -136,6 +136,24 @@ async fn who_creates_a_role_may_not_set_role_to_it_nor_give_it_a_table_in_public
     );
 }
 
+/// A login that inherits nothing is how the monitor's own is known, and a master may be one.
+#[tokio::test]
+async fn who_migrates_without_inheriting_is_not_taken_for_the_monitor() {
+    let (cluster, database) = with_master(
+        "alter role master noinherit; grant pg_monitor to master with admin option; alter schema public owner to master",
+    );
+    migrate_as_master(&database);
+    let own = "select 'master'::regrole::oid = any (monitoring.own_logins())";
+    assert_eq!(database.psql(SUPERUSER, own).as_deref(), Ok("f\n"));
+    let become_it = if cluster.major_version() < 16 {
+        "set role monitoring_agent;"
+    } else {
+        ""
+    };
+    let read = format!("{become_it} select count(*) > 0 from monitoring_connections");
+    assert_eq!(as_master(&database, &read).as_deref(), Ok("t\n"));
+}
+
 /// From 16 on CREATEROLE alone may not pass on a predefined role. Of `pg_monitor` one part is needed.
 #[tokio::test]
 async fn grant_pg_monitor_fails_on_16_and_pg_read_all_stats_is_enough() {
