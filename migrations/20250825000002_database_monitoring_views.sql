@@ -924,25 +924,24 @@ begin
         end as insert_is_true
       from pg_policy p
     ), passages as materialized (
-      -- Whom a permissive policy lets through, and whom a restrictive one does not: PUBLIC, anon, authenticated.
-      select p.polrelid, p.polname, p.polpermissive, p.polcmd, f.is_insert, e.who
+      -- Whom a permissive policy lets through: everybody, or else anon or authenticated.
+      select p.polrelid, p.polname, f.is_insert, case when f.is_insert then 'a' else p.polcmd end as polcmd, e.roles
       from (
           select * from policies k
-          where case when k.polpermissive then k.using_is_true or k.insert_is_true else not k.using_is_true or not k.insert_is_true end
+          where k.polpermissive and (k.using_is_true or k.insert_is_true)
           offset 0 -- few
         ) p
         cross join lateral (values (false, p.using_is_true), (true, p.insert_is_true)) as f (is_insert, is_true)
-        cross join lateral (values ('PUBLIC', '{0}'::oid[]), ('anon', v_anonymous), ('authenticated', v_anyone)) as e (who, roles)
-      where f.is_true = p.polpermissive and p.polroles && e.roles
+        cross join (values (true, '{0}'::oid[]), (false, v_anonymous), (false, v_anyone)) as e (is_public, roles)
+      where f.is_true and p.polroles && e.roles and e.is_public = (0::oid = any (p.polroles))
     ), hollow as materialized (
       select p.polrelid, string_agg(distinct (p.polname::text collate "C"), ', ' order by (p.polname::text collate "C")) as names
       from passages p
-      where p.polpermissive
-        -- A restrictive policy narrows it only for whom and for what both are.
-        and not exists (
-          select from passages r
-          where r.polrelid = p.polrelid and not r.polpermissive and r.who = p.who and r.is_insert = p.is_insert
-            and r.polcmd in ('*', case when p.is_insert then 'a' else p.polcmd end))
+      -- A restrictive policy narrows it only for whom and for what both are, and where it is not constant true itself.
+      where not exists (
+        select from policies r
+        where r.polrelid = p.polrelid and not r.polpermissive and r.polroles && p.roles and r.polcmd in ('*', p.polcmd)
+          and not case when p.is_insert then r.insert_is_true else r.using_is_true end)
       group by p.polrelid
     ), bypasses as materialized (
       select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views
