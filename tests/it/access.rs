@@ -322,8 +322,13 @@ async fn an_event_is_resolved_now_and_once() {
 #[tokio::test]
 async fn a_sessions_settings_do_not_break_the_monitor() {
     let database = plain().database();
+    // What is read past its policies is known by its words.
+    let setup = "create table seen (id int); alter table seen enable row level security; create view past as select * from seen;
+        grant select on past to public";
+    database.psql(SUPERUSER, setup).expect("setting up");
     for setting in [
         "standard_conforming_strings = off",
+        "quote_all_identifiers = on",
         "row_security = off",
         "jit = on",
         "bytea_output = escape",
@@ -347,5 +352,14 @@ async fn a_sessions_settings_do_not_break_the_monitor() {
             let result = client.query(*sql, &[]).await;
             result.unwrap_or_else(|error| panic!("{setting}, {sql}: {error:?}"));
         }
+        let exposed = "select string_agg(f.object, ' ') from monitoring.findings() f where f.check_id in ('rls-exposed', 'check-failed')";
+        let row = client.query_one(exposed, &[]).await;
+        let row = row.unwrap_or_else(|error| panic!("{setting}: {error:?}"));
+        let exposed: Option<&str> = row.get(0);
+        assert!(
+            exposed
+                .is_some_and(|objects| objects.ends_with("seen") || objects.ends_with("\"seen\"")),
+            "{setting}: {exposed:?}"
+        );
     }
 }

@@ -509,6 +509,17 @@ async fn the_probe_holds_no_lock() {
     assert_eq!(held.as_deref(), Ok("t\n0\n"));
 }
 
+/// As a dump by `pg_dump --quote-all-identifiers` restores it.
+#[tokio::test]
+async fn a_search_path_whose_names_are_quoted_is_pinned() {
+    let database = plain().database();
+    let quoted = "set quote_all_identifiers = on; alter function monitoring.connections() set search_path = pg_catalog, pg_temp;
+        select proconfig::text ~ 'pg_catalog.*,.*\"pg_temp' from pg_proc where oid = 'monitoring.connections()'::regprocedure";
+    assert_eq!(database.psql(SUPERUSER, quoted).as_deref(), Ok("t\n"));
+    let security = "select pass from monitoring.validation() where check_id = 'security'";
+    assert_eq!(database.psql(SUPERUSER, security).as_deref(), Ok("t\n"));
+}
+
 #[tokio::test]
 async fn roles_that_the_caller_may_not_become_are_named() {
     let database = supabase().database();
