@@ -109,7 +109,8 @@ begin
   if regexp_replace(v_text, '[ ?]+', ' ', 'g') ~* (
     '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
     '|\mset (?:session |local )?\S+ ?\.'
-    '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*" ?\.') -- a quoted name needs no blank before it
+    '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*" ?\.' -- a quoted name needs no blank before it
+    '|\mset (?:(?:session|local) ?)?u&"') -- nor a dot that is seen
   then
     return '[REDACTED]';
   end if;

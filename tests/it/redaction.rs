@@ -104,6 +104,8 @@ async fn statements_that_carry_secrets_are_not_shown() {
         "set session\"app\".token = abc",
         "set/**/local\"app\" . token = abc",
         "set \"my app\".token = abc",
+        "set U&\"app\\002etoken\" to abc",
+        "set local u&\"app\" uescape '!' . token to abc",
     ] {
         assert_eq!(redact(&client, text).await, "[REDACTED]", "{text}");
     }
