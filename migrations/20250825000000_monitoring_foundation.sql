@@ -159,7 +159,7 @@ do $public$
 begin
   execute pg_catalog.format('grant create on database %I to monitoring_owner', pg_catalog.current_database());
   grant usage, create on schema public to monitoring_owner;
-  grant usage on schema public to monitoring_reader, monitoring_agent;
+  grant usage on schema public to monitoring_reader, monitoring_agent, monitoring_members;
   if not pg_catalog.has_schema_privilege('monitoring_owner', 'public', 'create')
     or not pg_catalog.has_database_privilege('monitoring_owner', pg_catalog.current_database(), 'create')
   then
@@ -608,7 +608,7 @@ comment on function monitoring.caller_subject() is 'The subject of the caller''s
 
 -- The table of members is the application's, and whoever may give it a policy, a cast, or make it a view, would run as whoever reads
 -- it. So it is read as monitoring_members, which may nothing else, inside a definer function, where SET ROLE is refused; read-only; and
--- all that the reading did to the session is undone before anybody else goes on.
+-- parameters and temporary tables are undone before anybody else goes on. (Locks of the session and prepared statements are not.)
 create or replace function monitoring.read_member(p_organization text, p_subject text) returns text
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -637,7 +637,7 @@ exception
 end
 $$;
 comment on function monitoring.read_member(text, text) is
-  'The role of a subject in an organization, read with no rights but those of monitoring_members; null: none. Changes nothing.';
+  'The role of a subject in an organization, read with no rights but those of monitoring_members; null: none. Writes nothing.';
 
 -- The role in the one organization that operates the platform. Any other organization's admins are tenants: their
 -- membership says nothing here.
@@ -859,7 +859,6 @@ begin
   ) < 3 then
     return;
   end if;
-  grant usage on schema public to monitoring_members;
   grant select on public.organization_members to monitoring_members;
   revoke all on public.organization_members from monitoring_owner; -- which read it once
   v_roles := (select p.polroles from pg_catalog.pg_policy p where p.polrelid = v_table and p.polname = 'pgvigil reads operator members');

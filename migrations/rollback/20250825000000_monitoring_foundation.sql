@@ -92,24 +92,23 @@ begin
   loop
     execute pg_catalog.format('revoke usage on schema %I from monitoring_owner', v_schema);
   end loop;
-  -- What monitoring_calendar was granted for the business's calendar view, by whoever may take it back.
-  for v_grant in
-    select g.object from (
+  -- What these were granted for the business's calendar view and table of members, by whoever may take it back.
+  for v_grant, v_role in
+    select g.object, r.rolname from (
       select 'schema ' || n.oid::regnamespace as object, n.nspacl as acl from pg_catalog.pg_namespace n
       union all
       select 'table ' || c.oid::regclass, c.relacl from pg_catalog.pg_class c where c.relkind in ('r', 'v', 'm', 'f', 'p')
       union all
       select 'function ' || p.oid::regprocedure, p.proacl from pg_catalog.pg_proc p
     ) g
-    where exists (
-      select from pg_catalog.aclexplode(g.acl) a
-      where a.grantee = (select r.oid from pg_catalog.pg_roles r where r.rolname = 'monitoring_calendar'))
+      join pg_catalog.pg_roles r on r.rolname in ('monitoring_calendar', 'monitoring_members')
+    where exists (select from pg_catalog.aclexplode(g.acl) a where a.grantee = r.oid)
   loop
     begin
-      execute pg_catalog.format('revoke all on %s from monitoring_calendar', v_grant);
+      execute pg_catalog.format('revoke all on %s from %I', v_grant, v_role);
     exception when insufficient_privilege then
-      raise warning 'monitoring_calendar keeps its rights on %', v_grant
-        using hint = pg_catalog.format('As its owner: revoke all on %s from monitoring_calendar', v_grant);
+      raise warning '% keeps its rights on %', v_role, v_grant
+        using hint = pg_catalog.format('As its owner: revoke all on %s from %I', v_grant, v_role);
     end;
   end loop;
   for v_role in
