@@ -814,24 +814,25 @@ begin
       where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
     ), dependencies as materialized (
-      select distinct v.oid as view_oid, w.oid as rule_oid, d.refclassid, d.refobjid
+      select distinct v.oid as view_oid, w.oid as rule_oid, d.refobjid as relation_oid
       from views v
         join pg_rewrite w on w.ev_class = v.oid
-        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refobjid <> v.oid
-          and d.refclassid in ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass)
-    ), named as materialized (
-      -- Who names a relation's row type, or calls a function that answers its rows (from 18 on), depends on its columns and need not read it.
-      select d.rule_oid, coalesce(nullif(y.typrelid, 0), (select e.typrelid from pg_type e where e.oid = y.typelem)) as relation_oid
-      from dependencies d
-        left join pg_proc f on d.refclassid = 'pg_proc'::regclass and f.oid = d.refobjid
-        join pg_type y on y.oid = coalesce(f.prorettype, d.refobjid)
-      where d.refclassid <> 'pg_class'::regclass
+        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+          and d.refobjid <> v.oid
+    ), typed as materialized (
+      -- Hardly any row type has a use of its own, as a column's, a function's, or named in a view. Where one has, who depends on its
+      -- columns need not read the relation.
+      select c.oid
+      from pg_class c join pg_type y on y.oid = c.reltype
+      where c.oid in (select d.relation_oid from dependencies d)
+        and exists (
+          select from pg_depend o
+          where o.refclassid = 'pg_type'::regclass and o.refobjid = any (array[y.oid, y.typarray]) and o.deptype = 'n')
     ), reads as materialized (
-      select distinct d.view_oid, d.refobjid as relation_oid
+      select distinct d.view_oid, d.relation_oid
       from dependencies d
-      where d.refclassid = 'pg_class'::regclass
-        and (not exists (select from named n where n.rule_oid = d.rule_oid and n.relation_oid = d.refobjid)
-          or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.refobjid) in w.ev_action::text) > 0))
+      where d.relation_oid not in (select t.oid from typed t)
+        or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.relation_oid) in w.ev_action::text) > 0)
     ), paths as (
       -- From each view down to tables; null: with the reader's own rights. A security_invoker view takes the rights of whoever runs
       -- the statement, also inside another view: for a materialized view who refreshes it, its owner.
@@ -894,6 +895,7 @@ declare
   v_authenticated oid := (select r.oid from pg_roles r where r.rolname = 'authenticated');
   v_anonymous oid[];
   v_anyone oid[];
+  v_anyones name[];
   v_all_data oid[];
   v_unbound oid[];
 begin
@@ -901,10 +903,13 @@ begin
       -- The roles an API gives to whoever comes. What one has, it has by its own name, by PUBLIC, or by a role it is a member of.
       coalesce(array_agg(r.oid) filter (where v_anon is not null and not r.rolsuper and pg_has_role(v_anon, r.oid, 'usage')), '{}') || 0::oid,
       coalesce(array_agg(r.oid) filter (where v_authenticated is not null and not r.rolsuper and pg_has_role(v_authenticated, r.oid, 'usage')), '{}') || 0::oid,
+      coalesce(array_agg(r.rolname) filter (where not r.rolsuper
+        and (v_anon is not null and pg_has_role(v_anon, r.oid, 'usage') or v_authenticated is not null and pg_has_role(v_authenticated, r.oid, 'usage'))), '{}')
+        || 'PUBLIC'::name,
       coalesce(array_agg(r.oid) filter (where r.oid >= 16384 and not r.rolsuper
         and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage'))), '{}'),
       coalesce(array_agg(r.oid) filter (where r.rolsuper or r.rolbypassrls), '{}')
-    into v_anonymous, v_anyone, v_all_data, v_unbound
+    into v_anonymous, v_anyone, v_anyones, v_all_data, v_unbound
   from pg_roles r;
   return query
     with namespaces as materialized (
@@ -926,43 +931,44 @@ begin
       from pg_policy p
     ), passages as materialized (
       -- Whom a permissive policy lets through: everybody, or else anon or authenticated.
-      select p.polrelid, p.polname, f.is_insert, case when f.is_insert then 'a' else p.polcmd end as polcmd, e.roles
+      select p.polrelid, p.polname, f.cmd, e.roles
       from (
           select * from policies k
           where k.polpermissive and (k.using_is_true or k.insert_is_true)
           offset 0 -- few
         ) p
-        cross join lateral (values (false, p.using_is_true), (true, p.insert_is_true)) as f (is_insert, is_true)
+        cross join (values ('r'::"char"), ('w'), ('d'), ('a')) as f (cmd)
         cross join (values (true, '{0}'::oid[]), (false, v_anonymous), (false, v_anyone)) as e (is_public, roles)
-      where f.is_true and p.polroles && e.roles and e.is_public = (0::oid = any (p.polroles))
+      where p.polcmd in ('*', f.cmd) and case f.cmd when 'a' then p.insert_is_true else p.using_is_true end and p.polroles && e.roles and e.is_public = (0::oid = any (p.polroles))
     ), hollow as materialized (
       select p.polrelid, string_agg(distinct (p.polname::text collate "C"), ', ' order by (p.polname::text collate "C")) as names
       from passages p
-      -- A restrictive policy narrows it only for whom and for what both are, and where it is not constant true itself.
+      -- A restrictive policy narrows it only for whom and for which command both are, and where it is not constant true itself.
       where not exists (
         select from policies r
-        where r.polrelid = p.polrelid and not r.polpermissive and r.polroles && p.roles and r.polcmd in ('*', p.polcmd)
-          and not case when p.is_insert then r.insert_is_true else r.using_is_true end)
+        where r.polrelid = p.polrelid and not r.polpermissive and r.polroles && p.roles and r.polcmd in ('*', p.cmd)
+          and not case p.cmd when 'a' then r.insert_is_true else r.using_is_true end)
       group by p.polrelid
     ), bypasses as materialized (
-      select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views
+      select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views,
+        bool_or(v.readers && v_anyones) as is_anyones
       from monitoring.look_at_bypassing_views() v
       group by v.table_oid
     ), marks as materialized (
       -- What sets a table apart from others of its schema, owner, access list and switches. Not what its policies are called:
       -- those names come back at the very end.
       select m.table_oid, string_agg(m.policy, ' ') as policies, count(m.policy) as policy_count,
-        string_agg(m.column_grant, ' ') as column_grants, max(m.hollow) as hollow, max(m.views) as views
+        string_agg(m.column_grant, ' ') as column_grants, max(m.hollow) as hollow, max(m.views) as views, bool_or(m.is_anyones) as is_anyones
       from (
         select p.polrelid as table_oid, (p.polcmd::text || p.polpermissive || p.polroles::text || coalesce(p.using_is_true::text, '') || '/' || coalesce(p.insert_is_true::text, '')) collate "C" as policy,
-          null as column_grant, null as hollow, null as views
+          null as column_grant, null as hollow, null as views, null::boolean as is_anyones
         from policies p
         union all
-        select g.table_oid, null, concat(g.grantee, g.privilege_type) collate "C", null, null from column_grants g
+        select g.table_oid, null, concat(g.grantee, g.privilege_type) collate "C", null, null, null from column_grants g
         union all
-        select h.polrelid, null, null, h.names, null from hollow h
+        select h.polrelid, null, null, h.names, null, null from hollow h
         union all
-        select b.table_oid, null, null, null, b.views from bypasses b
+        select b.table_oid, null, null, null, b.views, b.is_anyones from bypasses b
         -- In which order they were made is no difference. And each list begins with a kilobyte: tables are taken one after the other, or
         -- thousands would be kept and spill.
         order by 1, 2, 3
@@ -973,7 +979,7 @@ begin
       select k.*
       from (
         select min(c.oid) as kind, c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
-          m.column_grants, m.views, coalesce(min(m.policy_count), 0) as policies, array_agg(c.relname) as tables,
+          m.column_grants, m.views, bool_or(m.is_anyones) as is_anyones, coalesce(min(m.policy_count), 0) as policies, array_agg(c.relname) as tables,
           -- Of all its tables or of none.
           array_agg(m.hollow) filter (where m.hollow is not null and c.relrowsecurity) as hollow
         from (
@@ -1033,7 +1039,7 @@ begin
       from pg_roles r where r.rolbypassrls and not r.rolsuper
     ), unbound as materialized (
       -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, or as the owner.
-      select u.access, string_agg(u.rolname, ', ' order by u.rolname) as names
+      select u.access, string_agg(u.rolname, ', ' order by u.rolname) as names, bool_or(u.rolname in ('anon', 'authenticated')) as is_anyones
       from (
         select a.access, r.rolname
         from accesses a join unbound_roles r on a.relowner = any (r.member_of) and a.relnamespace = any (r.schemas)
@@ -1074,18 +1080,18 @@ begin
       where k.hollow is not null
       group by k.kind, t.hollow
     ), ranked as (
-      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, t.known_by, t.tables, t.hollow,
+      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_anyones, t.known_by, t.tables, t.hollow,
         n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
           select e.name from unnest(x.exposed_to) as e (name)
           union
           -- Who may read or write everything needs no grant.
           select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
-        u.names as unbound, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
+        u.names as unbound, o.is_unbound, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
         coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false) or o.is_anons) then 1
-          when k.relrowsecurity and (k.policies = 0 or t.hollow is not null) then 2
+          when k.relrowsecurity and (k.policies = 0 or t.hollow is not null or o.is_unbound) then 2
           when k.relrowsecurity then 3
           else 4
         end as risk_rank
@@ -1094,11 +1100,13 @@ begin
         join members m on m.kind = k.kind
         join named t on t.kind = k.kind
         left join exposures x on x.access = m.access
+        left join unbound u on u.access = m.access
         cross join lateral (
           -- Or as a member of its owner, or of a role that may read or write everything.
-          select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons
+          select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons,
+            k.relrowsecurity and (not k.relforcerowsecurity and (k.relowner = any (v_anonymous) or k.relowner = any (v_anyone))
+              or coalesce(u.is_anyones, false)) as is_unbound
         ) o
-        left join unbound u on u.access = m.access
         left join gaps g on g.kind = k.kind
     )
     select r.nspname, r.known_by, r.relrowsecurity, case when r.relrowsecurity then 'ENABLED' else 'DISABLED' end,
@@ -1114,6 +1122,9 @@ begin
         case when r.hollow is not null then format('lets everybody through: policy %s', r.hollow) end,
         case when r.relrowsecurity and r.gaps is not null then format('granted, but without a policy: %s', r.gaps) end,
         case when r.views is not null then format('read past its policies through %s', r.views) end,
+        -- Checks go by these words.
+        case when r.is_anyones then 'read past its policies by PUBLIC, anon or authenticated' end,
+        case when r.is_unbound then 'does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS' end,
         case when r.relrowsecurity and r.unbound is not null then format('not bound by it: %s (BYPASSRLS)', r.unbound) end,
         case when r.relrowsecurity and not r.relforcerowsecurity
           then format('not forced: its owner %s bypasses it', pg_get_userbyid(r.relowner)) end,

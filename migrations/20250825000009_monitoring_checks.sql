@@ -310,6 +310,8 @@ begin
       case
         when r.is_read_past and r.risk_rank = 3
           then format('alter view ... set (security_invoker = true) where a view reads past the policies of %I.%I (15 on), or revoke it: its readers see what its owner may.', r.schemaname, r.tablename)
+        when r.is_read_past and not r.reasons && '{"read past its policies by PUBLIC, anon or authenticated"}'
+          then format('Revoke the role that owns it from anon and authenticated, or alter table %I.%I force row level security; and alter role ... nobypassrls.', r.schemaname, r.tablename)
         when r.rls_enabled
         then format('Create a policy that restricts on %I.%I, then drop the one that lets everybody through.', r.schemaname, r.tablename)
         else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
@@ -1384,9 +1386,9 @@ begin
         select *
         from (
           -- Where everybody reads past the policies it does not matter how they restrict.
-          select k.*, position('read past' in r.text) > 0
-              and r.text ~ 'read past its policies through .*[(]open to ([^)]*, )?(PUBLIC|anon|authenticated)[,)]' as is_read_past
-          from monitoring.rls_kinds() k cross join lateral (select array_to_string(k.reasons, ';') as text) r
+          select k.*, k.reasons && '{"read past its policies by PUBLIC, anon or authenticated",
+            "does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS"}' as is_read_past
+          from monitoring.rls_kinds() k
         ) k
         where k.risk_rank <= 2 or k.is_read_past
       )

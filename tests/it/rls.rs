@@ -328,6 +328,18 @@ async fn using_true_lets_everybody_through() {
             "create policy p on t for insert with check (true); create policy r on t as restrictive using (id > 0) with check (true)",
             "MEDIUM_RISK",
         ),
+        // One for each command is as good as one for all of them.
+        (
+            "create policy p on t using (true); create policy r on t as restrictive for select using (id > 0);
+             create policy u on t as restrictive for update using (id > 0); create policy d on t as restrictive for delete using (id > 0);
+             create policy i on t as restrictive for insert with check (id > 0)",
+            "LOW_RISK",
+        ),
+        (
+            "create policy p on t using (true); create policy r on t as restrictive for select using (id > 0);
+             create policy u on t as restrictive for update using (id > 0); create policy d on t as restrictive for delete using (id > 0)",
+            "MEDIUM_RISK",
+        ),
         // New rows are bound by it, and those that are there are not.
         (
             "create policy p on t using (true); create policy r on t as restrictive with check (id > 0)",

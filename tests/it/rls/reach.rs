@@ -53,6 +53,84 @@ async fn what_anon_may_by_its_roles_alone_counts_as_open() {
     }
 }
 
+const FINDING: &str = "select coalesce((select json_agg(f)::text from monitoring.findings() f where f.check_id = 'rls-exposed' and f.object ~ 'diary'), '[]')";
+
+/// Whom policies do not bind, they do not restrict.
+#[tokio::test]
+async fn policies_that_do_not_bind_who_comes_are_no_protection() {
+    let (_cluster, database) = database(
+        "create role anon nologin; create role authenticated nologin; create role landlord nologin;
+        create table diary (id int); insert into diary values (1); alter table diary owner to landlord;
+        alter table diary enable row level security; create policy none on diary using (id = 99)",
+    );
+    let client = database.superuser().await;
+    for (before, seen, after) in [
+        ("select", None, "select"),
+        (
+            "grant landlord to anon",
+            Some(1),
+            "revoke landlord from anon",
+        ),
+        (
+            "grant landlord to anon; alter table diary force row level security",
+            Some(0),
+            "revoke landlord from anon; alter table diary no force row level security",
+        ),
+        (
+            "grant select on diary to anon; alter role anon bypassrls",
+            Some(1),
+            "revoke select on diary from anon; alter role anon nobypassrls",
+        ),
+        (
+            "grant select on diary to anon",
+            Some(0),
+            "revoke select on diary from anon",
+        ),
+    ] {
+        execute(&client, before).await;
+        assert_eq!(rows(&client, "anon", "diary").await, seen, "{before}");
+        let expected = if seen == Some(1) {
+            "MEDIUM_RISK"
+        } else {
+            "LOW_RISK"
+        };
+        assert_eq!(level(&client, "diary").await, expected, "{before}");
+        let said = reason(&client, "diary", "does not bind anon").await;
+        assert_eq!(said.is_some(), seen == Some(1), "{before}");
+        let found = client.query_one(FINDING, &[]).await.expect("asking");
+        let found: &str = found.get(0);
+        assert_eq!(found.contains("critical"), seen == Some(1), "{found}");
+        execute(&client, after).await;
+    }
+}
+
+/// Whatever the roles are called that a view is open to.
+#[tokio::test]
+async fn who_reads_past_the_policies_as_a_member_reads_past_them() {
+    let (_cluster, database) = database(
+        "create role anon nologin; create role authenticated nologin; create role readers nologin; create role \"a) (open to anon\" nologin;
+        grant readers to authenticated; create table diary (id int); insert into diary values (1);
+        alter table diary enable row level security; create policy none on diary using (id = 99); create view past as select * from diary",
+    );
+    let client = database.superuser().await;
+    for (grantees, past) in [
+        ("readers", true),
+        ("public", true),
+        ("\"a) (open to anon\"", false),
+        ("\"a) (open to anon\", anon", true),
+    ] {
+        execute(
+            &client,
+            &format!("begin; grant select on past to {grantees}"),
+        )
+        .await;
+        let found = client.query_one(FINDING, &[]).await.expect("asking");
+        let found: &str = found.get(0);
+        assert_eq!(found.contains("critical"), past, "{grantees}: {found}");
+        execute(&client, "rollback").await;
+    }
+}
+
 /// Each privilege that shows or changes rows counts, on the table or on one column; others do not.
 #[tokio::test]
 async fn exposed_to_is_who_was_granted_rows() {

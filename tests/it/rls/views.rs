@@ -158,11 +158,17 @@ async fn what_is_read_past_the_policies_is_really_read() {
 async fn who_names_the_row_type_does_not_read_the_table() {
     let (_cluster, database) = database(SETUP);
     let client = database.superuser().await;
+    let typed = "create table holder (held t);
+        create function answers() returns table (held t, id int) language sql as 'select null::public.t, 1'";
+    execute(&client, typed).await;
     for (view, seen) in [
         ("select (null::t).*", 1),
         ("select x.* from unnest(null::t[]) x", 0),
         ("select x.* from json_populate_record(null::t, '{}') x", 1),
         ("select * from rows_of_t()", 1),
+        ("select (h.held).id from holder h", 1),
+        ("select (f.held).id from answers() f", 1),
+        ("select (h.held).id from holder h, t", 2),
         ("select t from t where t is distinct from null::t", 2),
         (
             "select t.* from t, rows_of_t() x where t is distinct from x",
