@@ -482,7 +482,7 @@ language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_octal text := substring(p_written from '^[[:space:]]*[+-]?0([0-7]+)[[:space:]]*$');
+  v_octal text := substring(p_written from '^[[:space:]]*[+-]?0+([1-7][0-7]*)[[:space:]]*$');
 begin
   if v_octal is null then
     return round(p_written::float8); -- half a number goes to the even one, as there
@@ -776,7 +776,7 @@ as $$
     when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{CONST '
       then p_expression operator(pg_catalog.~~) '{CONST :consttype 16 %:constisnull false %:constvalue 1 [ 1 %'
     when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{OPEXPR'
-      then pg_catalog.strpos(p_expression, '{VAR ') operator(pg_catalog.=) 0 and pg_catalog.strpos(p_expression, '{FUNCEXPR ') operator(pg_catalog.=) 0
+      then pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 2000 and pg_catalog.strpos(p_expression, '{VAR ') operator(pg_catalog.=) 0 and pg_catalog.strpos(p_expression, '{FUNCEXPR ') operator(pg_catalog.=) 0
         and monitoring.compares_constant_with_itself(p_expression)
     else false
   end
@@ -833,26 +833,29 @@ begin
       from dependencies d
       where d.relation_oid not in (select t.oid from typed t)
         or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.relation_oid) in w.ev_action::text) > 0)
-    ), paths as (
-      -- From each view down to tables; null: with the reader's own rights. A security_invoker view takes the rights of whoever runs
-      -- the statement, also inside another view: for a materialized view who refreshes it, its owner.
-      select v.oid as view_oid, v.oid as at_oid, case when not v.is_invoker then v.relowner end as rights_of,
-        case v.relkind when 'm' then v.relowner end as runner
-      from views v
-      union
-      select p.view_oid, d.relation_oid,
-        case when n.oid is null then p.rights_of when n.is_invoker then p.runner else n.relowner end,
-        case n.relkind when 'm' then n.relowner else p.runner end
-      from paths p
-        join reads d on d.view_oid = p.at_oid
-        left join views n on n.oid = d.relation_oid
-    ), bypassing as materialized (
-      select distinct t.oid as table_oid, v.oid, v.view_name, v.relnamespace
-      from paths p
-        join pg_class t on t.oid = p.at_oid and t.relrowsecurity
-        join views v on v.oid = p.view_oid
-        join pg_roles o on o.oid = p.rights_of
+    ), tables as materialized (
+      select c.oid, c.relowner, c.relforcerowsecurity from pg_class c
+      where c.relrowsecurity and c.oid in (select r.relation_oid from reads r)
+    ), unbound as materialized (
+      -- Which owners of views a table's policies do not bind.
+      select t.oid as table_oid, o.oid as owner
+      from (select distinct v.relowner from views v) w join pg_roles o on o.oid = w.relowner cross join tables t
       where o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity
+    ), paths as (
+      -- From each table up, to each view once, or views on views on views would take for ever. With the rights of the first view's owner;
+      -- through a security_invoker view with those of whoever runs the statement, also inside another view: of a materialized view
+      -- that is who refreshes it, its owner, and else the reader, whom policies bind.
+      select t.oid as table_oid, v.oid as view_oid, not v.is_invoker as is_past
+      from reads r join tables t on t.oid = r.relation_oid join views v on v.oid = r.view_oid
+      where v.is_invoker or (t.oid, v.relowner) in (select u.table_oid, u.owner from unbound u)
+      union
+      select p.table_oid, v.oid, p.is_past or v.relkind = 'm'
+      from paths p join reads r on r.relation_oid = p.view_oid join views v on v.oid = r.view_oid
+      where p.is_past or v.relkind <> 'm' or (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u)
+    ), bypassing as materialized (
+      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace
+      from paths p join views v on v.oid = p.view_oid
+      where p.is_past
     ), namespaces as materialized (
       select n.relnamespace as oid, monitoring.schema_users(n.relnamespace) as users from (select distinct b.relnamespace from bypassing b) n
     ), grants as materialized (

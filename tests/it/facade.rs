@@ -349,6 +349,7 @@ async fn numbers_of_a_tables_options_are_read_as_the_server_reads_them() {
         ("01111740", 300_000),
         (" +300000 ", 300_000),
         ("00300000.4", 300_000),
+        (&format!("{}1111740", "0".repeat(150_000)), 300_000),
     ] {
         let create = format!(
             "create table told (id int) with (autovacuum_vacuum_threshold = '{written}', autovacuum_freeze_max_age = '{written}',
