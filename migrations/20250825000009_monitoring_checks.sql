@@ -173,10 +173,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-    select 'blocking-session', format('pid %s', b.pid), b.longest_wait_ms::numeric,
+    select 'blocking-session', case b.pid when 0 then 'prepared transaction' else format('pid %s', b.pid) end, b.longest_wait_ms::numeric,
       format('%s session(s) wait for it, the longest for %s ms; it is %s, in %s: %s', b.waiting, b.longest_wait_ms, b.state,
         coalesce(nullif(b.application_name, ''), 'an application without a name'), coalesce(b.query_preview, 'no statement')),
-      format('Commit or end its transaction sooner in the application; if it is stuck: select pg_terminate_backend(%s)', b.pid)
+      case b.pid when 0 then 'Ask its transaction manager; then commit prepared or rollback prepared: pg_prepared_xacts has them all.'
+        else format('Commit or end its transaction sooner in the application; if it is stuck: select pg_terminate_backend(%s)', b.pid) end
     from unnest(p_blockers) b;
 end
 $$;
@@ -351,6 +352,10 @@ begin
       and (c.kind <> 'role' or c.now ~ '(superuser|bypasses)' and coalesce(c.was, '') !~ '(superuser|bypasses)')
     order by 3 desc, c.kind = 'policy', 2
     limit 100;
+  -- Nobody looks for changes while the sampler's part fails.
+  return query
+    select 'rls-changed', 'changes', null::numeric, format('the sampler''s part changes fails: %s', p.problem), null
+    from monitoring.sampler_parts p where p.part = 'changes' and p.failures > 0;
 end
 $$;
 
@@ -368,7 +373,7 @@ begin
       format('Bring its consumer up to date, or, if that is gone for good: select pg_drop_replication_slot(%L). max_slot_wal_keep_size bounds what a slot may hold.',
         s.slot_name)
     from pg_replication_slots s
-    where s.restart_lsn is not null;
+    where s.restart_lsn is not null and s.wal_status is distinct from 'lost'; -- which keeps nothing any more
 end
 $$;
 
@@ -567,10 +572,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return array(
+    -- Byte by byte: a role's name may be of another database's encoding, and no text here.
     select r.oid from pg_roles r
-    where starts_with(r.rolname, 'pg_') or starts_with(r.rolname, 'rds') or starts_with(r.rolname, 'supabase_')
-      or starts_with(r.rolname, 'cloudsql') or starts_with(r.rolname, 'alloydb') or starts_with(r.rolname, 'azure')
-      or r.rolname = 'monitoring_owner');
+    where r.rolname >= 'pg_' and r.rolname < 'pg`' or r.rolname >= 'rds' and r.rolname < 'rdt' or r.rolname >= 'supabase_' and r.rolname < 'supabase`'
+      or r.rolname >= 'cloudsql' and r.rolname < 'cloudsqm' or r.rolname >= 'alloydb' and r.rolname < 'alloydc'
+      or r.rolname >= 'azure' and r.rolname < 'azurf' or r.rolname = 'monitoring_owner');
 end
 $$;
 
@@ -688,13 +694,20 @@ begin
           from sequences s
             left join lateral (
               select format('%I.%I', tn.nspname, t.relname) as table_name, a.attname as column_name,
-                case a.atttypid when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max
-              from pg_depend d
-                join pg_class t on t.oid = d.refobjid
+                case coalesce(nullif(y.typbasetype, 0), y.oid) when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max
+              from (
+                  select d.refobjid as relation_oid, d.refobjsubid as attnum from pg_depend d
+                  where d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
+                    and d.deptype in ('a', 'i')
+                  union all
+                  -- Or whose default it is, though nobody owns it.
+                  select f.adrelid, f.adnum from pg_depend d join pg_attrdef f on f.oid = d.objid
+                  where d.refclassid = 'pg_class'::regclass and d.refobjid = s.seqrelid and d.classid = 'pg_attrdef'::regclass
+                ) d
+                join pg_class t on t.oid = d.relation_oid
                 join pg_namespace tn on tn.oid = t.relnamespace
-                join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
-              where d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
-                and d.deptype in ('a', 'i')
+                join pg_attribute a on a.attrelid = t.oid and a.attnum = d.attnum
+                join pg_type y on y.oid = a.atttypid
               limit 1
             ) o on s.last_value > 300 or s.seqmax < 32767 or s.seqmin < 0 or s.seqincrement < 0
           where s.last_value is not null
@@ -803,8 +816,11 @@ begin
         i.indisunique or i.indisprimary or i.indisexclusion or i.indisreplident as is_needed,
         i.indnatts > i.indnkeyatts as includes,
         i.indkey::text as columns, i.indclass::text as classes, i.indcollation::text as collations, i.indoption::text as options,
-        case when i.indexprs is null then '' else regexp_replace(i.indexprs::text, ' :location -?[0-9]+', '', 'g') end as expressions,
-        case when i.indpred is null then '' else regexp_replace(i.indpred::text, ' :location -?[0-9]+', '', 'g') end as condition
+        -- Monstrous ones are like no other.
+        case when i.indexprs is null then '' when pg_column_size(i.indexprs) > 100000 then i.indexrelid::text
+          else regexp_replace(i.indexprs::text, ' :location -?[0-9]+', '', 'g') end as expressions,
+        case when i.indpred is null then '' when pg_column_size(i.indpred) > 100000 then i.indexrelid::text
+          else regexp_replace(i.indpred::text, ' :location -?[0-9]+', '', 'g') end as condition
       from alike a join pg_index i on i.indexrelid = a.indexrelid join pg_class c on c.oid = i.indexrelid
       where c.relkind = 'i' and not c.relispartition and c.relpersistence <> 't' and c.relowner <> all (v_platform)
     )
@@ -873,6 +889,7 @@ as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
   v_platform oid[] := monitoring.platform_roles();
+  v_may_be_unenforced boolean := current_setting('server_version_num')::int >= 180000;
 begin
   return query
     select 'foreign-key-without-index', format('%I.%I %I', k.nspname, k.relname, k.conname),
@@ -890,9 +907,15 @@ begin
         join pg_namespace pn on pn.oid = p.relnamespace
       where c.contype = 'f' and t.relkind = 'r' and t.relowner <> all (v_platform)
         and monitoring.is_application_schema(n.nspname, v_schemas)
+        -- One to a partitioned table has a copy for each of its partitions; from 18 on one need not be enforced.
+        and not exists (select from pg_constraint o where o.oid = c.conparentid and o.conrelid = c.conrelid)
+        and (not v_may_be_unenforced or (to_jsonb(c) ->> 'conenforced')::boolean)
         and not exists (
           select from pg_index i
-          where i.indrelid = c.conrelid and i.indisvalid and i.indpred is null and i.indnkeyatts >= cardinality(c.conkey)
+          where i.indrelid = c.conrelid and i.indisvalid and i.indnkeyatts >= cardinality(c.conkey)
+            -- Of what is looked for no part is null.
+            and (i.indpred is null or pg_column_size(i.indpred) < 1000 and substring(i.indpred::text
+              from '^[{]NULLTEST :arg [{]VAR [^{}]*:varattno ([0-9]+) [^{}]*[}] :nulltesttype 1 [^{}]*[}]$')::int2 = any (c.conkey))
             -- In any order.
             and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey)
       order by t.relpages desc
@@ -947,6 +970,7 @@ begin
       join pg_roles o on o.oid = p.proowner
       join pg_language l on l.oid = p.prolang
     where p.prosecdef and p.oid >= 16384 and p.proowner <> all (v_platform) and l.lanname not in ('c', 'internal')
+      and p.prosqlbody is null -- whose names were resolved when it was made
       and monitoring.is_application_schema(n.nspname, v_schemas)
       and not exists (select from unnest(p.proconfig) s where starts_with(s, 'search_path='))
       and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')

@@ -1,7 +1,7 @@
 //! Catalogs and settings are read the short way, and told as they are.
 
 use crate::support::database::TestDatabase;
-use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
 use crate::support::workload::Workload;
 
 /// What a check finds, and what could not be looked at.
@@ -95,4 +95,95 @@ async fn of_many_sequences_those_of_the_largest_tables_are_read() {
         select count(*) <= 60 from pg_locks l join pg_class c on c.oid = l.relation and c.relkind = 'S' where l.pid = pg_backend_pid()";
     let few = database.psql(SUPERUSER, read).expect("counting locks");
     assert_eq!(few.trim(), "t");
+}
+
+/// Nobody need own a sequence for a column to be filled by it, and a domain is as wide as its type.
+#[tokio::test]
+async fn a_sequence_that_is_a_columns_default_is_full_when_the_column_is() {
+    let database = plain().database();
+    let setup = "create sequence loose; create table guests (id int primary key default nextval('loose'));
+        create domain number as smallint; create table tables (id number); create sequence owned owned by tables.id;
+        create sequence free;
+        grant select on all sequences in schema public to monitoring_owner;
+        select setval('loose', 2147483000), setval('owned', 32000), setval('free', 2147483000)";
+    database.psql(SUPERUSER, setup).expect("creating sequences");
+    assert_eq!(
+        told(&database, "sequence-exhaustion", "select"),
+        "public.loose public.owned"
+    );
+}
+
+/// What a check makes candidates of, however small.
+fn candidates(database: &TestDatabase, check: &str) -> String {
+    let sql = format!("select string_agg(object, ' ' order by object) from monitoring.{check}()");
+    let found = database.psql(SUPERUSER, &sql);
+    found.expect("asking the check").trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_foreign_key_is_told_once_and_not_where_an_index_serves_it() {
+    let database = plain().database();
+    let setup = "create table halls (id int primary key) partition by range (id);
+        create table small_halls partition of halls for values from (0) to (50); create table large_halls partition of halls for values from (50) to (1000);
+        create table weddings (id int primary key, hall int references halls);
+        create table guests (id int primary key);
+        create table seats (guest int references guests); create index on seats (guest) where guest is not null;
+        create table gifts (id int, guest int references guests); create index on gifts (guest) where id is not null;
+        create table empties (guest int references guests); create index on empties (guest) where guest is null";
+    database.psql(SUPERUSER, setup).expect("creating tables");
+    assert_eq!(
+        candidates(&database, "check_foreign_key_without_index"),
+        "public.empties empties_guest_fkey public.gifts gifts_guest_fkey public.weddings weddings_hall_fkey"
+    );
+    let version = database.psql(SUPERUSER, "show server_version_num");
+    if version.is_ok_and(|version| version.as_str() >= "180000") {
+        let unenforced = "create table notes (guest int references guests not enforced); drop table empties, gifts";
+        database.psql(SUPERUSER, unenforced).expect("creating one");
+        assert_eq!(
+            candidates(&database, "check_foreign_key_without_index"),
+            "public.weddings weddings_hall_fkey"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_whose_names_are_resolved_trusts_no_search_path() {
+    let database = plain().database();
+    let setup = "create function resolved() returns int language sql security definer begin atomic select 1; end;
+        create function trusting() returns int language sql security definer as 'select 1'";
+    database.psql(SUPERUSER, setup).expect("creating functions");
+    assert_eq!(
+        candidates(&database, "check_definer_search_path"),
+        "public.trusting()"
+    );
+}
+
+/// Roles are the cluster's, and their names are of the encoding of whichever database they were made in.
+#[tokio::test]
+async fn a_role_whose_name_is_no_text_here_blinds_no_check() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let elsewhere = "create database latin encoding 'LATIN1' locale 'C' template template0";
+    database
+        .psql(SUPERUSER, elsewhere)
+        .expect("creating a database");
+    let make = "do $$ begin execute format('create role %I login', convert_from('\\x636166e9'::bytea, 'LATIN1')); end $$";
+    cluster
+        .existing_database("latin")
+        .psql(SUPERUSER, make)
+        .expect("creating a role");
+    let there = "select count(*) from pg_roles where rolname > 'caf' and rolname < 'cag'";
+    assert_eq!(database.psql(SUPERUSER, there).as_deref(), Ok("1\n"));
+    assert_eq!(told(&database, "check-failed", "select"), "");
+}
+
+/// An empty list must not look like health.
+#[tokio::test]
+async fn where_nobody_looks_for_changes_the_summary_says_so() {
+    let database = plain().database();
+    let fail = "update monitoring.sampler_parts set failures = 1, problem = 'it fails' where part = 'changes'";
+    assert!(
+        told(&database, "rls-changed", fail)
+            .contains("rls-changed: the sampler's part changes fails: it fails")
+    );
 }
