@@ -690,7 +690,9 @@ begin
           where c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
         ), owned as (
           -- The column it fills is asked for where one of the smallest type could be a hundredth full.
-          select s.*, o.table_name, o.column_name, o.column_max
+          select s.*, o.table_name, o.column_name, least(s.seqmax, coalesce(o.column_max, s.seqmax)) as highest,
+            -- Where it goes down.
+            greatest(s.seqmin, coalesce(-o.column_max - 1, s.seqmin)) as lowest
           from sequences s
             left join lateral (
               select format('%I.%I', tn.nspname, t.relname) as table_name, a.attname as column_name,
@@ -713,8 +715,8 @@ begin
           where s.last_value is not null
         ), used as (
           select o.*, round(case when o.seqincrement > 0
-              then 100 * (o.last_value::numeric - o.seqmin + 1) / nullif(least(o.seqmax, coalesce(o.column_max, o.seqmax))::numeric - o.seqmin + 1, 0)
-              else 100 * (o.seqmax::numeric - o.last_value + 1) / (o.seqmax::numeric - o.seqmin + 1) end, 2) as percent
+              then 100 * (o.last_value::numeric - o.seqmin + 1) / greatest(o.highest::numeric - o.seqmin + 1, 1)
+              else 100 * (o.seqmax::numeric - o.last_value + 1) / greatest(o.seqmax::numeric - o.lowest + 1, 1) end, 2) as percent
           from owned o
         )
         select 'sequence-exhaustion', 'unreadable', null::numeric,
@@ -724,10 +726,10 @@ begin
         having count(*) filter (where not s.is_readable) > 0
         union all
         (select 'sequence-exhaustion', format('%I.%I', u.nspname, u.relname), u.percent,
-          format('it stands at %s; %s takes values up to %s', u.last_value,
+          format('it stands at %s; %s takes values %s to %s', u.last_value,
             case when u.table_name is not null then format('column %I of %s', u.column_name, u.table_name) else 'it' end,
-            case when u.seqincrement > 0 then least(u.seqmax, coalesce(u.column_max, u.seqmax)) else u.seqmin end),
-          case when u.table_name is not null and coalesce(u.column_max, u.seqmax) <= 2147483647
+            case when u.seqincrement > 0 then 'up' else 'down' end, case when u.seqincrement > 0 then u.highest else u.lowest end),
+          case when u.table_name is not null and case when u.seqincrement > 0 then u.highest <= 2147483647 else u.lowest >= -2147483648 end
             then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
               u.table_name, u.column_name, u.nspname, u.relname)
             else format('alter sequence %I.%I with a wider range, or start it anew where its old values are no longer in use.', u.nspname, u.relname) end
@@ -872,8 +874,12 @@ begin
       join pg_namespace n on n.oid = c.relnamespace
     where not i.indisvalid and i.indrelid >= 16384 and c.relkind = 'i' and c.relowner <> all (v_platform)
       and monitoring.is_application_schema(n.nspname, v_schemas)
-      -- Not while somebody builds it.
+      -- Not while somebody builds it, or waits to drop it.
       and not exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid or p.relid = i.indrelid)
+      and not exists (
+        select from pg_locks l
+        where l.locktype = 'relation' and l.relation = i.indexrelid and l.mode = 'ShareUpdateExclusiveLock' and l.granted
+          and l.database = (select d.oid from pg_database d where d.datname = current_database()))
     order by c.oid
     limit 100;
 end
@@ -1539,7 +1545,7 @@ declare
     order by c.check_id);
   v_is_settled boolean;
   v_holds_while text;
-  v_is_building boolean;
+  v_is_half_there boolean;
   v_answers record;
 begin
   if v_due = '{}' then
@@ -1571,8 +1577,8 @@ begin
   if v_is_settled then
     -- Before they are made: what changes in between makes them old, never wrong.
     v_holds_while := monitoring.catalog_versions();
-    -- An index is not called invalid while it is built, which no catalog says.
-    v_is_building := exists (select from pg_stat_get_progress_info('CREATE INDEX'));
+    -- An index is not called invalid while it is built or dropped, which no catalog says.
+    v_is_half_there := exists (select from pg_index i where not i.indisvalid);
     perform monitoring.hear_of_changes();
   end if;
   select * into v_answers from monitoring.run_checks(v_due);
@@ -1584,7 +1590,7 @@ begin
       else '{}'
     end,
     case
-      when d = 'unsafe-setting' or d = 'invalid-index' and v_is_building then null -- not of the catalogs
+      when d = 'unsafe-setting' or d = 'invalid-index' and v_is_half_there then null -- not of the catalogs
       else v_holds_while
     end
   from unnest(v_due) d
@@ -1932,8 +1938,10 @@ declare
   v_counts jsonb;
 begin
   perform monitoring.authorize('operate');
-  if p_findings is null or jsonb_typeof(p_findings) <> 'array' or p_checks_run is null or p_at is null then
-    raise exception 'findings must be a JSON array, checks_run and at not null' using errcode = 'invalid_parameter_value';
+  if p_findings is null or jsonb_typeof(p_findings) <> 'array' or jsonb_path_exists(p_findings, '$[*] ? (@.type() != "object")')
+    or p_checks_run is null or p_at is null or not isfinite(p_at)
+  then
+    raise exception 'findings must be a JSON array of objects, checks_run a list and at a time' using errcode = 'invalid_parameter_value';
   end if;
   with told as materialized (
     select f.*

@@ -10,3 +10,11 @@ create unique index concurrently guests_key on guests (id);
 -- given: it is dropped
 drop index guests_key;
 -- then: none
+-- given: another, whose dropping waits for somebody who reads the table
+create index guests_name_idx on guests (name);
+-- session a: begin; select from guests
+-- session b: drop index concurrently guests_name_idx
+-- then: none
+-- given: who waited has given up, and it is left half dropped
+-- end: b
+-- then: warning public.guests_name_idx

@@ -16,3 +16,18 @@ create sequence tickets maxvalue 1000;
 grant select on all sequences in schema public to monitoring_owner;
 select setval('tickets', 800);
 -- then: warning public.tickets
+-- given: one that counts down, into a small column that takes no less than -32768
+drop sequence tickets;
+create sequence seats increment by -1 maxvalue -1 start with -1; create table places (seat smallint default nextval('seats'));
+grant select on all sequences in schema public to monitoring_owner;
+select setval('seats', -27000);
+-- then: warning public.seats
+-- given: one whose first number is too large for its column
+drop table places; drop sequence seats;
+create sequence seats minvalue 40000 start with 40000; create table places (seat smallint default nextval('seats'));
+grant select on all sequences in schema public to monitoring_owner;
+select setval('seats', 40000);
+-- then: critical public.seats
+-- given: one that begins again by itself
+alter sequence seats cycle;
+-- then: none
