@@ -186,6 +186,19 @@ end
 $$;
 comment on function monitoring.look_at_backends() is 'Every process of the server as pg_stat_get_activity() shows it to the caller; without the text where it idles.';
 
+create or replace function monitoring.checked_limit(p_limit int) returns int
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_limit < 0 then
+    raise exception 'limit must be 0 or more, or null for all' using errcode = 'invalid_parameter_value';
+  end if;
+  return p_limit;
+end
+$$;
+comment on function monitoring.checked_limit(int) is 'At most so many rows, null: all of them; an error where that is no number of rows.';
+
 -- Slow is what has run longer than slow_query_threshold_ms. With the texts as they are, so for the owner's own functions alone:
 -- to redact one takes longer than all the rest, and not everybody shows every one.
 create or replace function monitoring.slow_sessions(p_limit int, p_backends monitoring.seen_backend[]) returns table (
@@ -213,7 +226,7 @@ begin
         and a.pid <> pg_backend_pid()
         and a.usesysid <> all (v_own_logins)
       order by a.query_start
-      limit p_limit
+      limit monitoring.checked_limit(p_limit)
     )
     select s.query_start, s.state, s.query,
       (extract(epoch from s.seen_at - s.query_start) * 1000)::bigint,
@@ -340,7 +353,7 @@ begin
       left join lateral (select * from locks l where t.blocked_by <> '{}' and l.pid = t.pid and not l.granted order by l.waitstart limit 1) w on true
     order by max(t.waits_since) over (partition by t.root_pid) is null, min(t.waits_since) over (partition by t.root_pid), t.root_pid,
       t.pid <> t.root_pid, t.waits_since
-    limit p_limit;
+    limit monitoring.checked_limit(p_limit);
 end
 $$;
 comment on function monitoring.locks(int) is
@@ -645,7 +658,7 @@ begin
             pg_stat_get_numscans(c.oid) as sequential_scans
           from states c left join measured m on m.oid = c.oid
           order by bytes desc, c.oid
-          limit p_limit
+          limit monitoring.checked_limit(p_limit)
         )
         select s.schemaname, s.tablename, pg_size_pretty(s.bytes), s.bytes,
           pg_stat_get_tuples_inserted(s.oid), pg_stat_get_tuples_updated(s.oid), pg_stat_get_tuples_deleted(s.oid),
@@ -1158,14 +1171,14 @@ begin
         k.exposed_to, k.reasons
       from monitoring.remembered_rls_kinds k
       order by k.risk_rank, k.schemaname
-      fetch first (coalesce(p_limit, 2147483647)) rows with ties;
+      fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;
   else
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
         k.exposed_to, k.reasons
       from monitoring.look_at_rls_kinds() k
       order by k.risk_rank, k.schemaname
-      fetch first (coalesce(p_limit, 2147483647)) rows with ties;
+      fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;
   end if;
 end
 $$;
@@ -1192,7 +1205,7 @@ begin
       order by k.risk_rank, k.schemaname
     ) s
     order by s.risk_rank, s.schemaname, s.tablename
-    limit p_limit;
+    limit monitoring.checked_limit(p_limit);
 end
 $$;
 comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_status shows, worst first, then by name, at most p_limit rows.';
@@ -1288,7 +1301,7 @@ begin
       'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp, s.is_toplevel, s.since '
     'from shown s left join texts x on x.queryid = s.queryid order by s.total desc, s.queryid, s.is_toplevel desc',
     v_source.relation, v_source.time_column, v_source.toplevel, v_source.since)
-  using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), p_limit;
+  using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), monitoring.checked_limit(p_limit);
 exception when object_not_in_prerequisite_state then
   return; -- somebody set its parameter in this session only: it is not loaded
 end
@@ -1668,6 +1681,7 @@ do $private$ begin perform monitoring.make_private(
   'function public.cleanup_old_monitoring_data()',
   'function monitoring.redact(text)',
   'function monitoring.is_application_schema(name, name[])',
+  'function monitoring.checked_limit(int)',
   'function monitoring.own_logins()',
   'function monitoring.own_roles()',
   'type monitoring.seen_backend',
@@ -1722,7 +1736,7 @@ begin
     execute pg_catalog.format('grant execute on function public.get_database_monitoring_summary(), '
       'public.record_monitoring_event(text, jsonb, text, inet, text), public.cleanup_old_monitoring_data(), '
       'monitoring.slow_queries(int), '
-      'monitoring.connections(), monitoring.table_health(int), monitoring.rls_kinds(int), monitoring.rls_status(int) to %I', v_role);
+      'monitoring.connections(), monitoring.table_health(int), monitoring.rls_kinds(int), monitoring.rls_status(int), monitoring.checked_limit(int) to %I', v_role);
   end loop;
 end
 $grants$;

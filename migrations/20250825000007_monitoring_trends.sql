@@ -314,8 +314,10 @@ as $$
 #variable_conflict use_column
 declare
   v_interval_seconds bigint := (monitoring.setting('sample_interval_seconds') #>> '{}')::bigint;
-  v_range_seconds numeric := extract(epoch from p_range);
-  v_level int := case when p_range > interval '90 days' then 3 when p_range > interval '10 days' then 2 when p_range > interval '2 days' then 1
+  -- Nobody has samples of a thousand years, and there are times too long to be counted back.
+  v_range interval := greatest(least(coalesce(p_range, '0'), interval '1000 years'), '0');
+  v_range_seconds numeric := extract(epoch from v_range);
+  v_level int := case when v_range > interval '90 days' then 3 when v_range > interval '10 days' then 2 when v_range > interval '2 days' then 1
     else 0 end;
   -- A point stands for whole ticks, hours, half days or days, for one at least.
   v_unit_seconds bigint := case v_level when 3 then 86400 when 2 then 43200 when 1 then 3600 else v_interval_seconds end;
@@ -338,7 +340,7 @@ begin
       round(p.temp_bytes / nullif(p.seconds, 0)), round(p.wal_bytes::float8 / nullif(p.seconds, 0)), p.deadlocks,
       p.checkpoints_timed, p.checkpoints_requested, case when p.health_score is not null then monitoring.health_status(p.health_score) end
     from monitoring.sum_up(v_level,
-      greatest(now() - p_range, to_timestamp((v_newest - 299) * v_point_seconds)), now() + interval '1 second', v_point_seconds) p;
+      greatest(now() - v_range, to_timestamp((v_newest - 299) * v_point_seconds)), now() + interval '1 second', v_point_seconds) p;
 end
 $$;
 comment on function monitoring.trends(interval) is

@@ -66,7 +66,7 @@ begin
       w.starts_at > now() and w.starts_at - v_lead <= now(), w.source, w.rule_id
     from monitoring.coming_windows() w
     order by w.starts_at, w.ends_at, w.id
-    limit p_limit;
+    limit monitoring.checked_limit(p_limit);
 end
 $$;
 comment on function monitoring.windows(int) is

@@ -656,6 +656,33 @@ async fn a_lock_queue_is_one_finding_on_the_session_at_its_head() {
     );
 }
 
+/// Whoever asks for a number of rows that is none is told so, and not of a LIMIT that he did not write.
+#[tokio::test]
+async fn a_limit_is_a_number_of_rows() {
+    let database = plain().database();
+    for function in [
+        "slow_queries",
+        "locks",
+        "table_health",
+        "rls_kinds",
+        "rls_status",
+        "statements",
+        "windows",
+    ] {
+        let of = |limit: &str| {
+            let sql = format!("select count(*) from monitoring.{function}({limit})");
+            database.psql(SUPERUSER, &sql)
+        };
+        let error = of("-1").expect_err(function);
+        assert!(
+            error.contains("limit must be 0 or more, or null for all"),
+            "{function}: {error}"
+        );
+        assert_eq!(of("0").as_deref().map(str::trim), Ok("0"), "{function}");
+        of("null").expect(function);
+    }
+}
+
 #[tokio::test]
 async fn settings_are_whole_and_stay() {
     let database = plain().database();

@@ -200,6 +200,8 @@ async fn odd_ranges_are_answered_too() {
         ("-1 hour", "0"),
         ("1 second", "0|1"),
         ("1000 years", "1|2"),
+        ("100000 years", "1|2"),
+        ("-100000 years", "0"),
     ] {
         let sql = format!("select count(*) from monitoring.trends('{range}')");
         let found = database.psql(SUPERUSER, &sql).expect("asking");

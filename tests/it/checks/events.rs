@@ -452,7 +452,14 @@ async fn odd_findings_are_refused_or_left_out() {
     let unknown = r#"monitoring.reconcile('[{"check_id": "nobody-knows", "severity": "warning", "fingerprint": "f"},
         {"check_id": "dead-tuples", "severity": "warning"}]', '{}')"#;
     assert_eq!(json_of(&watch.client, unknown).await, counts(0, 0, 0, 0, 0));
-    for call in ["'{}', '{}'", "null, '{}'", "'[]', null", "'[]', '{}', null"] {
+    for call in [
+        "'{}', '{}'",
+        "'[1]', '{}'",
+        "null, '{}'",
+        "'[]', null",
+        "'[]', '{}', null",
+        "'[]', '{}', 'infinity'",
+    ] {
         let sql = format!("select monitoring.reconcile({call})");
         let refused = watch.database.psql(SUPERUSER, &sql).expect_err(call);
         assert!(refused.contains("must be a JSON array"), "{refused}");
