@@ -108,8 +108,8 @@ begin
   -- Statements whose very subject is a secret, or that may carry one outside a literal (SET app.token TO abc).
   if regexp_replace(v_text, '[ ?]+', ' ', 'g') ~* (
     '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
-    '|\mset (?:session |local )?\S+ ?\.'
-    '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*" ?\.' -- a quoted name needs no blank before it
+    '|\mset (?:session |local )?[^\s=,()]+ ?\.' -- a name, and not what a column is set to
+    '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*"? ?\.' -- a quoted name needs no blank before it, and may hold the dot
     '|\mset (?:(?:session|local) ?)?u&"') -- nor a dot that is seen
   then
     return '[REDACTED]';
@@ -779,6 +779,20 @@ begin
 end
 $$;
 
+-- Under which names somebody who comes through an API has what is granted: PUBLIC, anon, authenticated, and what these are members of.
+create or replace function monitoring.anyones() returns name[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select r.rolname from pg_roles r
+    where not r.rolsuper and exists (
+      select from pg_roles a where a.rolname in ('anon', 'authenticated') and pg_has_role(a.oid, r.oid, 'usage')))
+    || 'PUBLIC'::name;
+end
+$$;
+
 -- Hardly any expression is without a column or a function; they are long and compressed: how they begin is read without unpacking the
 -- rest. Constant true: boolean is type 16 and its only byte is 1. In SQL, so that it is inlined, and no less volatile than
 -- pg_column_size(), or it would not be: a call for each policy costs half of a whole look-up again.
@@ -854,7 +868,18 @@ begin
       -- Which owners of views a table's policies do not bind.
       select t.oid as table_oid, o.oid as owner
       from (select distinct v.relowner from views v) w join pg_roles o on o.oid = w.relowner cross join tables t
-      where o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity
+      where (o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity
+          -- Or lets have everything, by a policy of their own: who reads the view has none.
+          or exists (
+            select from pg_policy p
+            where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('*', 'r') and monitoring.is_constant_true(p.polqual::text)
+              and 0::oid <> all (p.polroles) and exists (select from unnest(p.polroles) r where pg_has_role(o.oid, r, 'usage')))
+            and not exists (
+              select from pg_policy p
+              where p.polrelid = t.oid and not p.polpermissive and p.polcmd in ('*', 'r') and not coalesce(monitoring.is_constant_true(p.polqual::text), true)
+                and exists (select from unnest(p.polroles) r where r = 0 or pg_has_role(o.oid, r, 'usage'))))
+        -- And may read at all.
+        and (has_any_column_privilege(o.oid, t.oid, 'select') or has_table_privilege(o.oid, t.oid, 'insert, update, delete'))
     ), paths as (
       -- From each table up, to each view once, or views on views on views would take for ever. With the rights of the first view's owner;
       -- through a security_invoker view with those of whoever runs the statement, also inside another view: of a materialized view
@@ -865,9 +890,10 @@ begin
       union
       select p.table_oid, v.oid, p.is_past or v.relkind = 'm'
       from paths p join reads r on r.relation_oid = p.view_oid join views v on v.oid = r.view_oid
-      where p.is_past or v.relkind <> 'm' or (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u)
+      where (p.is_past or v.relkind <> 'm' or (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u))
+        and (v.is_invoker or has_any_column_privilege(v.relowner, p.view_oid, 'select') or has_table_privilege(v.relowner, p.view_oid, 'insert, update, delete'))
     ), bypassing as materialized (
-      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace
+      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, v.relowner, v.is_invoker
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
     ), namespaces as materialized (
@@ -883,14 +909,46 @@ begin
       where v.oid in (select b.oid from bypassing b)
         and a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ), readers as materialized (
-      select g.oid, array_agg(distinct r.name) as names
-      from grants g join namespaces n on n.oid = g.relnamespace
+      select b.table_oid, b.view_name, array_agg(distinct r.name) as names
+      from bypassing b join grants g on g.oid = b.oid join namespaces n on n.oid = g.relnamespace
         cross join unnest(monitoring.reachers(g.grantee, g.relowner, n.users)) as r (name)
       where g.grantee <> g.relowner
-      group by g.oid
+        -- Through a security_invoker view to another: its reader needs to be granted that, too.
+        and (not b.is_invoker or exists (
+          select from reads d
+            join bypassing i on i.oid = d.relation_oid and i.table_oid = b.table_oid
+            left join grants a on a.oid = i.oid
+          where d.view_oid = b.oid
+            and (a.grantee = 0 or g.grantee = 0 and a.grantee <> a.relowner
+              or g.grantee <> 0 and (pg_has_role(g.grantee, i.relowner, 'usage')
+                or a.grantee <> 0 and (pg_has_role(g.grantee, a.grantee, 'usage') or pg_has_role(a.grantee, g.grantee, 'usage'))))))
+      group by b.table_oid, b.view_name
     )
     -- Who nobody may read lets nobody past.
-    select b.table_oid, b.view_name, r.names from bypassing b join readers r on r.oid = b.oid;
+    select r.table_oid, r.view_name, r.names from readers r;
+end
+$$;
+
+-- Tables that a security_invoker view reads (15 on): its reader needs to be granted the table, and nobody asks for its schema.
+create or replace function monitoring.look_at_invoked_tables() returns setof oid
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+begin
+  return query
+    select distinct d.refobjid
+    from (
+        select w.oid
+        from pg_rewrite w join pg_class v on v.oid = w.ev_class
+        where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and v.relacl is not null and v.reloptions is not null
+          and exists (
+            select from unnest(v.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean)
+        offset 0 -- few
+      ) w
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+    where d.refobjid >= 16384;
 end
 $$;
 
@@ -912,7 +970,7 @@ declare
   v_authenticated oid := (select r.oid from pg_roles r where r.rolname = 'authenticated');
   v_anonymous oid[];
   v_anyone oid[];
-  v_anyones name[];
+  v_anyones name[] := monitoring.anyones();
   v_all_data oid[];
   v_unbound oid[];
 begin
@@ -920,13 +978,10 @@ begin
       -- The roles an API gives to whoever comes. What one has, it has by its own name, by PUBLIC, or by a role it is a member of.
       coalesce(array_agg(r.oid) filter (where v_anon is not null and not r.rolsuper and pg_has_role(v_anon, r.oid, 'usage')), '{}') || 0::oid,
       coalesce(array_agg(r.oid) filter (where v_authenticated is not null and not r.rolsuper and pg_has_role(v_authenticated, r.oid, 'usage')), '{}') || 0::oid,
-      coalesce(array_agg(r.rolname) filter (where not r.rolsuper
-        and (v_anon is not null and pg_has_role(v_anon, r.oid, 'usage') or v_authenticated is not null and pg_has_role(v_authenticated, r.oid, 'usage'))), '{}')
-        || 'PUBLIC'::name,
       coalesce(array_agg(r.oid) filter (where r.oid >= 16384 and not r.rolsuper
         and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage'))), '{}'),
       coalesce(array_agg(r.oid) filter (where r.rolsuper or r.rolbypassrls), '{}')
-    into v_anonymous, v_anyone, v_anyones, v_all_data, v_unbound
+    into v_anonymous, v_anyone, v_all_data, v_unbound
   from pg_roles r;
   return query
     with namespaces as materialized (
@@ -986,6 +1041,8 @@ begin
         select h.polrelid, null, null, h.names, null, null from hollow h
         union all
         select b.table_oid, null, null, null, b.views, b.is_anyones from bypasses b
+        union all
+        select i.table_oid, null, 'invoked' collate "C", null, null, null from monitoring.look_at_invoked_tables() i (table_oid)
         -- In which order they were made is no difference. And each list begins with a kilobyte: tables are taken one after the other, or
         -- thousands would be kept and spill.
         order by 1, 2, 3
@@ -1016,7 +1073,8 @@ begin
       where k.relnamespace in (select n.oid from namespaces n)
     ), accesses as materialized (
       -- Who gets at a table does not depend on its switches and policies: there are fewer answers to that than kinds.
-      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, array_agg(k.kind) as kinds
+      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, coalesce(position('invoked' in k.column_grants) > 0, false) as is_invoked,
+        array_agg(k.kind) as kinds
       from kinds k
       group by k.relnamespace, k.relowner, k.relacl, k.column_grants
     ), members as materialized (
@@ -1025,26 +1083,28 @@ begin
       -- Who is granted what.
       select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name
       from (
-        select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
+        select a.access, a.relnamespace, a.relowner, a.is_invoked, a.grantee, array_agg(distinct a.privilege_type) as privileges
         from (
-          select x.access, x.relnamespace, x.relowner, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
+          select x.access, x.relnamespace, x.relowner, x.is_invoked, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
           union all
-          select x.access, x.relnamespace, x.relowner, c.grantee, c.privilege_type from accesses x join column_grants c on c.table_oid = x.access
+          select x.access, x.relnamespace, x.relowner, x.is_invoked, c.grantee, c.privilege_type
+          from accesses x join column_grants c on c.table_oid = x.access
         ) a
         where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-        group by 1, 2, 3, 4
+        group by 1, 2, 3, 4, 5
       ) g
     ), reach as materialized (
       -- And who gets there by it: once for all that have it.
-      select d.grantee, d.relowner, d.relnamespace, monitoring.reachers(d.grantee, d.relowner, n.users) as names
-      from (select distinct g.grantee, g.relowner, g.relnamespace from grants g) d join namespaces n on n.oid = d.relnamespace
+      select d.grantee, d.relowner, d.relnamespace, d.is_invoked,
+        monitoring.reachers(d.grantee, d.relowner, case when not d.is_invoked then n.users end) as names
+      from (select distinct g.grantee, g.relowner, g.relnamespace, g.is_invoked from grants g) d join namespaces n on n.oid = d.relnamespace
     ), reached as materialized (
       select g.*, r.names as reachers
-      from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace
+      from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace and r.is_invoked = g.is_invoked
     ), exposures as materialized (
       select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
         bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-        bool_or(g.grantee = any (v_anonymous) and (n.users is null or n.is_anons)) as is_anonymous_reachable
+        bool_or(g.grantee = any (v_anonymous) and (g.is_invoked or n.users is null or n.is_anons)) as is_anonymous_reachable
       from reached g
         join namespaces n on n.oid = g.relnamespace
         left join unnest(g.reachers) as e (name) on true
@@ -1059,10 +1119,10 @@ begin
       select u.access, string_agg(u.rolname, ', ' order by u.rolname) as names, bool_or(u.rolname in ('anon', 'authenticated')) as is_anyones
       from (
         select a.access, r.rolname
-        from accesses a join unbound_roles r on a.relowner = any (r.member_of) and a.relnamespace = any (r.schemas)
+        from accesses a join unbound_roles r on a.relowner = any (r.member_of) and (a.is_invoked or a.relnamespace = any (r.schemas))
         union
         select g.access, r.rolname
-        from grants g join unbound_roles r on g.grantee = any (r.member_of) and g.relnamespace = any (r.schemas)
+        from grants g join unbound_roles r on g.grantee = any (r.member_of) and (g.is_invoked or g.relnamespace = any (r.schemas))
       ) u
       group by u.access
     ), gaps as materialized (
@@ -1104,7 +1164,7 @@ begin
           -- Who may read or write everything needs no grant.
           select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
-        u.names as unbound, o.is_unbound, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
+        u.names as unbound, o.is_unbound, o.is_anyones_own, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
         coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false) or o.is_anons) then 1
@@ -1120,9 +1180,9 @@ begin
         left join unbound u on u.access = m.access
         cross join lateral (
           -- Or as a member of its owner, or of a role that may read or write everything.
-          select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons,
-            k.relrowsecurity and (not k.relforcerowsecurity and (k.relowner = any (v_anonymous) or k.relowner = any (v_anyone))
-              or coalesce(u.is_anyones, false)) as is_unbound
+          select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons, w.is_anyones_own,
+            k.relrowsecurity and (not k.relforcerowsecurity and w.is_anyones_own or coalesce(u.is_anyones, false)) as is_unbound
+          from (select k.relowner = any (v_anonymous) or k.relowner = any (v_anyone) as is_anyones_own) w
         ) o
         left join gaps g on g.kind = k.kind
     )
@@ -1141,6 +1201,7 @@ begin
         case when r.views is not null then format('read past its policies through %s', r.views) end,
         -- Checks go by these words.
         case when r.is_anyones then 'read past its policies by PUBLIC, anon or authenticated' end,
+        case when r.is_anyones_own then 'owned by anon or authenticated, or a role they are members of' end,
         case when r.is_unbound then 'does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS' end,
         case when r.relrowsecurity and r.unbound is not null then format('not bound by it: %s (BYPASSRLS)', r.unbound) end,
         case when r.relrowsecurity and not r.relforcerowsecurity
@@ -1699,6 +1760,8 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.is_constant_true(text)',
+  'function monitoring.anyones()',
+  'function monitoring.look_at_invoked_tables()',
   'function monitoring.look_at_bypassing_views()',
   'function monitoring.look_at_rls_kinds()',
   'function monitoring.rls_kinds(int)',

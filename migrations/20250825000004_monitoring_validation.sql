@@ -93,7 +93,32 @@ begin
     'missing_policies', (
       select jsonb_agg(w.name order by w.name)
       from unnest('{monitoring_events_owner,monitoring_events_read,monitoring_events_resolve}'::text[]) as w (name)
-      where not exists (select from pg_policy p where p.polrelid = 'public.monitoring_events'::regclass and p.polname = w.name)),
+      where not exists (select from pg_policy p where p.polrelid = to_regclass('public.monitoring_events') and p.polname = w.name)),
+    -- Without them what was resolved could be resolved again, and nobody would hear of it.
+    'missing_triggers', (
+      select jsonb_agg(w.name order by w.name)
+      from unnest('{monitoring_events_resolve_once,monitoring_events_announce_new,monitoring_events_announce_change}'::text[]) as w (name)
+      where not exists (
+        select from pg_trigger t
+        where t.tgrelid = to_regclass('public.monitoring_events') and t.tgname = w.name and t.tgenabled in ('O', 'A')
+          and t.tgfoid in (select f.oid from functions f))),
+    -- What runs as somebody else, or reads as him, is not ours.
+    'foreign', (
+      select jsonb_agg(format('%s (%s)', f.name, pg_get_userbyid(f.owner)) order by f.name)
+      from (
+        select format('function %s', p.oid::regprocedure) as name, p.proowner as owner
+        from pg_proc p
+        where (p.pronamespace = 'monitoring'::regnamespace
+            or p.pronamespace = 'public'::regnamespace and p.proname in ('get_database_monitoring_summary', 'record_monitoring_event', 'cleanup_old_monitoring_data'))
+          and p.oid not in (select f.oid from functions f)
+        union all
+        select format('%s %s', case c.relkind when 'v' then 'view' else 'table' end, c.oid::regclass), c.relowner
+        from pg_class c
+        where c.relkind in ('r', 'p', 'v', 'm') and c.relowner <> 'monitoring_owner'::regrole
+          and (c.relnamespace = 'monitoring'::regnamespace
+            or c.relnamespace = 'public'::regnamespace and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
+              'monitoring_rls_status', 'monitoring_events'))
+      ) f),
     'definers', (select count(*) from functions f where f.prosecdef),
     'objects', (select count(*) from relations) + (select count(*) from functions),
     'owner_is_privileged', (select r.rolsuper or r.rolbypassrls or r.rolcanlogin from pg_roles r where r.rolname = 'monitoring_owner'),
@@ -118,7 +143,7 @@ begin
               and p.polqual::text not like '%{CASE%' and p.polqual::text not like '%{COALESCE%'
               and (select count(*) from regexp_matches(p.polqual::text, '\{FUNCEXPR :funcid ([0-9]+) ', 'g')) = 1
               and substring(p.polqual::text from '\{FUNCEXPR :funcid ([0-9]+) ')::oid = 'monitoring.may(text)'::regprocedure)))
-      from relations r where r.oid = 'public.monitoring_events'::regclass),
+      from relations r where r.oid = to_regclass('public.monitoring_events')),
     'tables', (
       select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where c.relkind in ('r', 'm') and c.relpersistence <> 't'
@@ -333,7 +358,14 @@ declare
 begin
   perform set_config('transaction_read_only', 'on', true);
   perform monitoring.authorize('read');
-  v_facts := monitoring.validation_facts();
+  begin
+    v_facts := monitoring.validation_facts();
+  exception when undefined_table or undefined_function or undefined_column or undefined_object or invalid_schema_name then
+    -- Nothing can be said without it.
+    return query select c, false, format('something is gone that all of pgvigil rests on: %s', sqlerrm), 'Apply the migrations again: they make what is missing.'
+    from unnest('{extension,views,functions,row_level_security,performance,security}'::text[]) as c;
+    return;
+  end;
   v_is_service := monitoring.caller_role() = 'service';
 
   -- 1. Extension: created, loaded, and it answers.
@@ -379,14 +411,24 @@ begin
     v_problems := v_problems || format('monitoring_rls_status sees none of %s tables', v_facts ->> 'policed_tables');
   end if;
   v_remedy := case when v_problems <> '{}' then 'Apply the migrations again: they restore what was dropped or revoked. ' end;
-  v_blind := array(
-    select distinct d.reason from monitoring.degraded() d
-    where d.section in ('summary', 'slowQueries', 'connections') or d.section = 'tableHealth' and not pg_is_in_recovery()
-    order by 1);
-  v_notes := array(select d.reason from monitoring.degraded() d where d.section = 'tableHealth' and pg_is_in_recovery());
+  v_blind := '{}';
+  v_notes := '{}';
+  begin
+    v_blind := array(
+      select distinct d.reason from monitoring.degraded() d
+      where d.section in ('summary', 'slowQueries', 'connections') or d.section = 'tableHealth' and not pg_is_in_recovery()
+      order by 1);
+    v_notes := array(select d.reason from monitoring.degraded() d where d.section = 'tableHealth' and pg_is_in_recovery());
+  exception when others then
+    v_problems := v_problems || format('monitoring.degraded(): %s (SQLSTATE %s)', sqlerrm, sqlstate);
+    v_remedy := 'Apply the migrations again: they restore what was dropped or revoked. ';
+  end;
   v_problems := v_problems || v_blind || array(
     select g.name from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'not_granted') when 'array' then v_facts -> 'not_granted' else '[]' end) g (name));
-  v_remedy := concat(v_remedy, case when v_blind <> '{}' then 'As a superuser: grant pg_monitor to monitoring_owner; and leave track_activities and track_counts on. ' end,
+  v_remedy := concat(v_remedy, case
+      when array_to_string(v_blind, ' ') like '%track\_%' then 'Set what is named as off to on again; as a superuser: grant pg_monitor to monitoring_owner. '
+      when v_blind <> '{}' then 'As a superuser: grant pg_monitor to monitoring_owner. '
+    end,
     case when jsonb_typeof(v_facts -> 'not_granted') = 'array' then 'Apply the migrations again: they restore the grants.' end);
   return query select 'views', v_problems = '{}',
     concat_ws('; ', (select string_agg(format('%s: %s rows', v.key, v.value), ', ' order by v.key) from jsonb_each_text(v_views) v),
@@ -437,6 +479,9 @@ begin
 
   -- 4. Row-level security of monitoring_events: on, forced, with our policies alone.
   v_problems := array_remove(array[
+    case when v_facts ->> 'events' is null then 'it is gone, or another role''s' end,
+    case when jsonb_typeof(v_facts -> 'missing_triggers') = 'array'
+      then 'missing triggers: ' || (select string_agg(t.name, ', ') from jsonb_array_elements_text(v_facts -> 'missing_triggers') t (name)) end,
     case when not (v_facts #>> '{events,enabled}')::boolean then 'row-level security is off' end,
     case when not (v_facts #>> '{events,forced}')::boolean then 'it is not forced: the owner bypasses it' end,
     case when jsonb_typeof(v_facts -> 'missing_policies') = 'array'
@@ -448,8 +493,10 @@ begin
     concat_ws('; ', 'monitoring_events: '
       || case when v_problems = '{}' then 'row-level security is on and forced, policies: ' ||
         (select string_agg(p ->> 'name', ', ') from jsonb_array_elements(v_facts #> '{events,policies}') p) else array_to_string(v_problems, '; ') end),
-    case when v_problems <> '{}' then 'alter table public.monitoring_events enable row level security, force row level security; '
-      'drop the policies that are named as other than pgvigil''s, and apply 20250825000002 again: it makes those that are missing.' end;
+    case when v_facts ->> 'events' is null
+        then 'alter table public.monitoring_events owner to monitoring_owner, if it is there; then apply the migrations again.'
+      when v_problems <> '{}' then 'alter table public.monitoring_events enable row level security, force row level security; '
+      'drop the policies that are named as other than pgvigil''s, and apply the migrations again: they make what is missing.' end;
 
   -- 5. Performance: what the sampler takes of its interval, and what the views take. The share of all statements is told and not
   -- judged: in a database at rest it is nearly all of next to nothing.
@@ -473,6 +520,7 @@ begin
 
   -- 6. Security: nothing is open, the guard refuses who has no claims or invents some, and exposure is what it is said to be.
   v_problems := '{}';
+  v_remedy := '';
   v_notes := array[format('%s objects of which none is open to PUBLIC or anon', v_facts ->> 'objects'),
     format('%s security definer functions with a pinned search_path', v_facts ->> 'definers')];
   if jsonb_typeof(v_facts -> 'open_to_all') = 'array' then
@@ -482,7 +530,12 @@ begin
   if jsonb_typeof(v_facts -> 'unpinned') = 'array' then
     v_problems := v_problems || ('search_path not pinned: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'unpinned') o (name)));
   end if;
+  if jsonb_typeof(v_facts -> 'foreign') = 'array' then
+    v_problems := v_problems || ('owned by another role than pgvigil''s: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'foreign') o (name)));
+    v_remedy := v_remedy || 'alter ... owner to monitoring_owner what is another''s. ';
+  end if;
   if (v_facts ->> 'owner_is_privileged')::boolean then
+    v_remedy := v_remedy || 'alter role monitoring_owner nosuperuser nobypassrls nologin. ';
     v_problems := v_problems || 'monitoring_owner is a superuser, has BYPASSRLS or may log in'::text;
   end if;
   if jsonb_typeof(v_facts -> 'members_of_owner') = 'array' then
@@ -509,13 +562,13 @@ begin
         begin
           perform public.get_database_monitoring_summary();
           v_problems := v_problems || format('%s is let in by the summary', v_call.name);
-        exception when insufficient_privilege then
-          null;
+        exception when insufficient_privilege or undefined_function or undefined_table or undefined_column then
+          null; -- that it is gone is told above
         end;
         begin
           execute 'select from public.monitoring_connections limit 1';
           v_problems := v_problems || format('%s is let in by monitoring_connections', v_call.name);
-        exception when insufficient_privilege then
+        exception when insufficient_privilege or undefined_function or undefined_table or undefined_column then
           null;
         end;
         begin
@@ -527,6 +580,8 @@ begin
         exception
           when lock_not_available then
             v_notes := v_notes || format('%s was not tried on monitoring_events: it is locked', v_call.name);
+          when undefined_table then
+            null;
           when insufficient_privilege then
             v_problems := v_problems || 'monitoring_reader may not even ask for monitoring_events: its grant is gone'::text;
         end;
@@ -553,7 +608,7 @@ begin
       then ('not reached within 3 s: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'unreached') o (name))) end;
   return query select 'security', v_problems = '{}', concat_ws('. ', case when v_problems <> '{}' then 'FAILED: ' || array_to_string(v_problems, '; ') end,
       'OK: ' || array_to_string(array_remove(v_notes, null), '; ')),
-    case when v_problems <> '{}' then 'Revoke what is named, and apply the migrations again: they close what default privileges open.' end;
+    case when v_problems <> '{}' then concat(v_remedy, 'Revoke what is named as open, and apply the migrations again: they close what default privileges open.') end;
 exception when sqlstate 'PV000' then
   null; -- never raised: the clause makes this block a subtransaction, which takes its read-only mode with it when it ends
 end

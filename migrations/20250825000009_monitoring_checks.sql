@@ -302,14 +302,17 @@ create or replace function monitoring.check_rls_exposed(p_tables monitoring.seen
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_anyones name[] := monitoring.anyones();
 begin
   return query
     select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
-      case when r.is_read_past or r.exposed_to && '{PUBLIC,anon,authenticated}' then 2.0 else 1.0 end,
+      case when r.is_read_past or r.exposed_to && v_anyones or r.reasons && '{"owned by anon or authenticated, or a role they are members of"}' then 2.0 else 1.0 end,
       array_to_string(r.reasons || case when r.exposed_to <> '{}'
         then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
       case
-        when r.is_read_past and r.risk_rank = 3
+        when r.rls_enabled and r.reasons && '{"read past its policies by PUBLIC, anon or authenticated"}'
+            and not exists (select from unnest(r.reasons) w where w like 'lets everybody through: %')
           then format('alter view ... set (security_invoker = true) where a view reads past the policies of %I.%I (15 on), or revoke it: its readers see what its owner may.', r.schemaname, r.tablename)
         when r.is_read_past and not r.reasons && '{"read past its policies by PUBLIC, anon or authenticated"}'
           then format('Revoke the role that owns it from anon and authenticated, or alter table %I.%I force row level security; and alter role ... nobypassrls.', r.schemaname, r.tablename)
@@ -1268,6 +1271,7 @@ declare
   v_blocked_sessions bigint;
   v_needing_vacuum bigint;
   v_high_risk bigint;
+  v_anyones name[] := case when 'rls-exposed' = any (p_check_ids) then monitoring.anyones() end;
   v_total_connections bigint;
   v_active_connections bigint;
   v_idle_connections bigint;
@@ -1417,7 +1421,8 @@ begin
         from (
           -- Where everybody reads past the policies it does not matter how they restrict.
           select k.*, k.reasons && '{"read past its policies by PUBLIC, anon or authenticated",
-            "does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS"}' as is_read_past
+            "does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS"}' as is_read_past,
+            k.reasons && '{"owned by anon or authenticated, or a role they are members of"}' as is_anyones_own
           from monitoring.rls_kinds() k
         ) k
         where k.risk_rank <= 2 or k.is_read_past
@@ -1427,9 +1432,9 @@ begin
           select row(r.schemaname, r.tablename, r.risk_rank, r.rls_enabled, r.exposed_to, r.reasons, r.is_read_past)::monitoring.seen_protection
           from (
             select k.*, unnest(k.tablenames) as tablename from rls k
-            where k.risk_rank = 1 or k.is_read_past or k.policy_count > 0 and k.exposed_to <> '{}'
+            where k.risk_rank = 1 or k.is_read_past or k.policy_count > 0 and (k.exposed_to <> '{}' or k.is_anyones_own)
           ) r
-          order by r.risk_rank, r.exposed_to && '{PUBLIC,anon,authenticated}' desc, r.schemaname, r.tablename
+          order by r.risk_rank, (r.exposed_to && v_anyones or r.is_anyones_own) desc, r.schemaname, r.tablename
           limit 100)
         into v_high_risk, v_protections;
     exception when others then

@@ -102,12 +102,30 @@ async fn statements_that_carry_secrets_are_not_shown() {
         "set\"app\".token = abc",
         "select 1;set\"app\".\"token\" to abc",
         "set session\"app\".token = abc",
+        "set\"app.token\"to abc",
+        "set local \"my.token\" = abc",
+        "alter database d set\"app.token\"=abc",
+        "alter function f() set app.token=abc",
         "set/**/local\"app\" . token = abc",
         "set \"my app\".token = abc",
         "set U&\"app\\002etoken\" to abc",
         "set local u&\"app\" uescape '!' . token to abc",
     ] {
         assert_eq!(redact(&client, text).await, "[REDACTED]", "{text}");
+    }
+}
+
+/// What a column is set to may be another's column, also without a blank around it.
+#[tokio::test]
+async fn assignments_of_columns_are_shown() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    for text in [
+        "insert into t (id) values ($1) on conflict (id) do update set \"name\"=excluded.\"name\"",
+        "update t set a=s.b from s where s.id = t.id",
+        "update t set x=f(a.b), y = s.c from s",
+    ] {
+        assert_eq!(redact(&client, text).await, text);
     }
 }
 

@@ -201,6 +201,51 @@ async fn each_thing_broken_is_named_by_its_check() {
             "record_monitoring_event()",
         ),
         (
+            "drop view monitoring_connections",
+            "views",
+            "monitoring_connections: relation",
+        ),
+        (
+            "drop function get_database_monitoring_summary()",
+            "functions",
+            "get_database_monitoring_summary() is missing",
+        ),
+        (
+            "drop function monitoring.degraded(text) cascade",
+            "views",
+            "monitoring.degraded(): function",
+        ),
+        (
+            "drop table monitoring_events cascade",
+            "row_level_security",
+            "it is gone, or another role's",
+        ),
+        (
+            "drop table monitoring.samples cascade",
+            "performance",
+            "rests on: relation",
+        ),
+        (
+            "drop trigger monitoring_events_resolve_once on monitoring_events",
+            "row_level_security",
+            "missing triggers: monitoring_events_resolve_once",
+        ),
+        (
+            "alter table monitoring_events disable trigger monitoring_events_announce_new",
+            "row_level_security",
+            "missing triggers: monitoring_events_announce_new",
+        ),
+        (
+            "alter function monitoring.slow_queries(int) owner to current_user",
+            "security",
+            "function monitoring.slow_queries(integer) (",
+        ),
+        (
+            "alter view monitoring_connections owner to current_user",
+            "security",
+            "view public.monitoring_connections (",
+        ),
+        (
             "alter table monitoring_events disable row level security",
             "row_level_security",
             "row-level security is off",

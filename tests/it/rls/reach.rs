@@ -36,8 +36,13 @@ async fn what_anon_may_by_its_roles_alone_counts_as_open() {
     assert_eq!(rows(&client, "anon", "private.lists").await, None);
     execute(&client, "grant usage on schema private to anon").await;
     assert_eq!(rows(&client, "anon", "private.lists").await, Some(0));
-    let open = ["row-level security is off", "open to PUBLIC or anon"];
+    let mut open = vec![
+        "row-level security is off",
+        "open to PUBLIC or anon",
+        "owned by anon or authenticated, or a role they are members of",
+    ];
     assert_eq!(reasons(&client, "lists").await, open);
+    open.pop();
     assert_eq!(level(&client, "plans").await, "UNKNOWN");
     execute(&client, "grant pg_read_all_data to anon").await;
     assert_eq!(rows(&client, "anon", "business.plans").await, Some(0));
@@ -129,6 +134,75 @@ async fn who_reads_past_the_policies_as_a_member_reads_past_them() {
         assert_eq!(found.contains("critical"), past, "{grantees}: {found}");
         execute(&client, "rollback").await;
     }
+}
+
+/// Whoever comes through an API has what a role of his has, and what he owns: it is as open as if it were granted to him.
+#[tokio::test]
+async fn what_is_open_to_whoever_comes_is_critical() {
+    let (_cluster, database) = database(
+        "create role anon nologin; create role authenticated nologin; create role visitors nologin; grant visitors to authenticated;
+        create role app nologin; create table diary (id int); insert into diary values (1)",
+    );
+    let client = database.superuser().await;
+    for (given, seen, found) in [
+        ("grant select on diary to app", None, "warning"),
+        ("grant select on diary to visitors", Some(1), "critical"),
+        ("alter table diary owner to authenticated", Some(1), "critical"),
+        ("alter table diary owner to visitors", Some(1), "critical"),
+        (
+            "alter table diary enable row level security; alter table diary force row level security;
+             create policy all_of_it on diary using (true); alter table diary owner to visitors",
+            Some(1),
+            "critical",
+        ),
+        (
+            "alter table diary enable row level security; alter table diary force row level security;
+             create policy none on diary using (id = 99); alter table diary owner to visitors",
+            Some(0),
+            "[]",
+        ),
+    ] {
+        execute(&client, given).await;
+        assert_eq!(
+            rows(&client, "authenticated", "diary").await,
+            seen,
+            "{given}"
+        );
+        let severity = client.query_one(FINDING, &[]).await.expect("asking");
+        let severity: &str = severity.get(0);
+        assert!(severity.contains(found), "{given}: {severity}");
+        let undo = "alter table diary owner to current_user; revoke all on diary from app, visitors;
+            drop policy if exists all_of_it on diary; alter table diary disable row level security, no force row level security";
+        execute(&client, undo).await;
+    }
+}
+
+/// What a view asks of its reader is the right to the table, and not to its schema.
+#[tokio::test]
+async fn a_schema_keeps_nobody_out_of_a_view_that_reads_as_its_reader() {
+    let (cluster, database) = database(
+        "create role anon nologin; create role app nologin; create schema private; create table private.diary (id int);
+        insert into private.diary values (1); grant select on private.diary to anon, app;",
+    );
+    if cluster.major_version() < 15 {
+        return; // they come with 15
+    }
+    let client = database.superuser().await;
+    assert_eq!(judged(&client, "diary").await["exposed_to"], json!([]));
+    let view = "create view past with (security_invoker) as select * from private.diary; grant select on past to anon";
+    execute(&client, view).await;
+    assert_eq!(rows(&client, "anon", "private.diary").await, None);
+    assert_eq!(rows(&client, "anon", "past").await, Some(1));
+    assert_eq!(
+        judged(&client, "diary").await["exposed_to"],
+        json!(["anon", "app"])
+    );
+    assert_eq!(
+        reasons(&client, "diary").await,
+        ["row-level security is off", "open to PUBLIC or anon"]
+    );
+    let found = client.query_one(FINDING, &[]).await.expect("asking");
+    assert!(found.get::<_, &str>(0).contains("critical"));
 }
 
 /// Each privilege that shows or changes rows counts, on the table or on one column; others do not.

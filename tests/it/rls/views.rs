@@ -41,6 +41,27 @@ async fn a_view_that_reads_past_the_policies_is_named() {
             format!("create view w as select * from t; grant select on w to app; create view v {invoker} as select id from w; grant select on v to app"),
             Some("public.v (open to app), public.w (open to app)"),
         ),
+        (
+            "as the reader, on one that is not and that the reader was not granted",
+            format!("create view w as select * from t; create view v {invoker} as select id from w; grant select on v to app"),
+            invoked,
+        ),
+        (
+            "as one whom a policy lets have everything",
+            "create policy all_of_it on t for select to tenant using (true); create view v as select * from t; alter view v owner to tenant; grant select on v to app".into(),
+            Some(v),
+        ),
+        (
+            "as one whom a policy lets have everything and another does not",
+            "create policy all_of_it on t for select to tenant using (true); create policy less on t as restrictive using (id = 1); \
+             create view v as select * from t; alter view v owner to tenant; grant select on v to app".into(),
+            None,
+        ),
+        (
+            "as BYPASSRLS without a grant",
+            "revoke all on t from public; set role past_it; create view v as select * from t; grant select on v to app; reset role".into(),
+            None,
+        ),
         ("in a subquery", "create view v as select 1 as id where exists (select from t where id = 2); grant select on v to app".into(), Some(v)),
         (
             "of another table, by a rule that writes",
@@ -106,6 +127,10 @@ async fn what_is_read_past_the_policies_is_really_read() {
             2,
         ),
         (
+            "create policy all_of_it on t for select to tenant using (true); set role tenant; create view v as select * from t; grant select on v to app; reset role",
+            2,
+        ),
+        (
             "create view w as select * from t; create view v as select * from w; grant select on v to app",
             2,
         ),
@@ -126,7 +151,7 @@ async fn what_is_read_past_the_policies_is_really_read() {
         execute(
             &client,
             &format!(
-                "drop {kind} v; drop view if exists w; alter table t no force row level security"
+                "drop {kind} v; drop view if exists w; alter table t no force row level security; drop policy if exists all_of_it on t"
             ),
         )
         .await;
