@@ -589,7 +589,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
-exception when invalid_text_representation or untranslatable_character or program_limit_exceeded then
+exception when invalid_text_representation or untranslatable_character or program_limit_exceeded or numeric_value_out_of_range then
   return null;
 end
 $$;

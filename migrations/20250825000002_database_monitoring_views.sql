@@ -623,7 +623,7 @@ declare
   v_block_bytes bigint := current_setting('block_size')::bigint;
   -- With thousands of tables the largest stand out; with a few dozen the catalog cannot tell which they are.
   v_is_remembered boolean := monitoring.is_remembered('companions');
-  v_most_measured int := greatest(case when p_limit is not null then 2 * least(p_limit, 100) end, case when v_is_remembered then 40 else 100 end);
+  v_most_measured int := greatest(case when p_limit is not null then 2 * least(greatest(p_limit, 0), 100) end, case when v_is_remembered then 40 else 100 end);
   v_measured_tables int;
   -- There are no more than so many. Not counted where they are thousands.
   v_tables bigint := case when not v_is_remembered then (
@@ -1403,6 +1403,8 @@ begin
       return query select 'statements', 'pg_stat_statements is not loaded: it must be in shared_preload_libraries when the server starts';
     elsif current_setting('pg_stat_statements.track', true) = 'none' then
       return query select 'statements', 'pg_stat_statements.track is none: statements are not counted';
+    elsif current_setting('compute_query_id', true) = 'off' then
+      return query select 'statements', 'compute_query_id is off: statements are not counted, unless another module identifies them';
     end if;
   end if;
   if pg_is_in_recovery() then

@@ -371,8 +371,11 @@ begin
   -- 1. Extension: created, loaded, and it answers.
   begin
     select o.statements, o.own_percent into v_statements, v_own_percent from monitoring.own_time_percent() o;
-    return query select 'extension', true,
-      format('pg_stat_statements %s answers: %s statements counted', v_facts ->> 'extension_version', v_statements), null::text;
+    v_problems := array(select d.reason from monitoring.degraded() d where d.section = 'statements' and d.reason like '%statements are not counted%');
+    return query select 'extension', v_problems = '{}',
+      concat_ws('; ', format('pg_stat_statements %s answers: %s statements counted', v_facts ->> 'extension_version', v_statements),
+        nullif(array_to_string(v_problems, '; '), '')),
+      case when v_problems <> '{}' then 'alter system reset what is named, then reload; on RDS and Aurora in the parameter group.' end;
   exception
     when undefined_object then
       return query select 'extension', false, 'pg_stat_statements is not created in this database', 'create extension pg_stat_statements;';
@@ -382,6 +385,8 @@ begin
     when object_not_in_prerequisite_state then
       return query select 'extension', false, format('pg_stat_statements %s is created, but not loaded by the server', v_facts ->> 'extension_version'),
         'Add it to shared_preload_libraries (on RDS and Aurora in the parameter group) and restart the server.';
+    when undefined_function then
+      return query select 'extension', false, sqlerrm, 'Apply the migrations again: they restore what was dropped.';
   end;
 
   -- 2. Views: each is read, twice: the second time says what it costs once it is warm.

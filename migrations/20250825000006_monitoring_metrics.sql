@@ -34,6 +34,7 @@ create or replace function monitoring.metrics() returns table (
   metric text, kind text, help text, labels jsonb, value numeric)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 set jit = off
 as $$
 #variable_conflict use_column

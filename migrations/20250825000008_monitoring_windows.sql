@@ -702,6 +702,7 @@ $$;
 create or replace function monitoring.readiness(p_window_id uuid default null) returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set row_security = on
 set jit = off
 as $$
 declare

@@ -693,13 +693,16 @@ begin
           where c.relpersistence <> 't' and monitoring.is_application_schema(n.nspname, v_schemas)
         ), owned as (
           -- The column it fills is asked for where one of the smallest type could be a hundredth full.
-          select s.*, o.table_name, o.column_name, least(s.seqmax, coalesce(o.column_max, s.seqmax)) as highest,
+          select s.*, o.table_name, o.column_name,
+            -- Else by what it was made to count to.
+            coalesce(case when s.seqincrement > 0 then o.column_max <= s.seqmax else -o.column_max - 1 >= s.seqmin end, false) as is_full_by_column, least(s.seqmax, coalesce(o.column_max, s.seqmax)) as highest,
             -- Where it goes down.
             greatest(s.seqmin, coalesce(-o.column_max - 1, s.seqmin)) as lowest
           from sequences s
             left join lateral (
               select format('%I.%I', tn.nspname, t.relname) as table_name, a.attname as column_name,
-                case coalesce(nullif(y.typbasetype, 0), y.oid) when 'int2'::regtype then 32767 when 'int4'::regtype then 2147483647 end as column_max
+                -- A domain, also one over another, is written as its type is.
+                case y.typoutput::oid when 'int2out'::regproc then 32767 when 'int4out'::regproc then 2147483647 end as column_max
               from (
                   select d.refobjid as relation_oid, d.refobjsubid as attnum from pg_depend d
                   where d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.refclassid = 'pg_class'::regclass
@@ -713,6 +716,7 @@ begin
                 join pg_namespace tn on tn.oid = t.relnamespace
                 join pg_attribute a on a.attrelid = t.oid and a.attnum = d.attnum
                 join pg_type y on y.oid = a.atttypid
+              order by column_max nulls last, a.attrelid, a.attnum
               limit 1
             ) o on s.last_value > 300 or s.seqmax < 32767 or s.seqmin < 0 or s.seqincrement < 0
           where s.last_value is not null
@@ -730,12 +734,13 @@ begin
         union all
         (select 'sequence-exhaustion', format('%I.%I', u.nspname, u.relname), u.percent,
           format('it stands at %s; %s takes values %s to %s', u.last_value,
-            case when u.table_name is not null then format('column %I of %s', u.column_name, u.table_name) else 'it' end,
+            case when u.is_full_by_column then format('column %I of %s', u.column_name, u.table_name) else 'it' end,
             case when u.seqincrement > 0 then 'up' else 'down' end, case when u.seqincrement > 0 then u.highest else u.lowest end),
-          case when u.table_name is not null and case when u.seqincrement > 0 then u.highest <= 2147483647 else u.lowest >= -2147483648 end
+          case when u.is_full_by_column
             then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
               u.table_name, u.column_name, u.nspname, u.relname)
-            else format('alter sequence %I.%I with a wider range, or start it anew where its old values are no longer in use.', u.nspname, u.relname) end
+            else format('alter sequence %I.%I as bigint no %s; or start it anew where its old values are no longer in use.', u.nspname, u.relname,
+              case when u.seqincrement > 0 then 'maxvalue' else 'minvalue' end) end
         from used u
         where u.percent >= 1
         order by u.percent desc
@@ -1026,9 +1031,13 @@ begin
       from s
       where s.name in ('work_mem', 'max_connections', 'effective_cache_size')
     )
-    select 'unsafe-setting', w.name, w.level, w.detail, w.remediation
+    select 'unsafe-setting', w.name, w.level, w.detail, case
+        when o.is_databases then format('alter database %I reset %I', current_database(), w.name)
+        when o.is_everybodys then format('alter role all reset %I', w.name)
+        else w.remediation
+      end
     from (
-      select s.name, w.level, w.detail, coalesce(w.remediation, format('alter system reset %I, then reload', s.name)) as remediation
+      select s.name, w.level, w.detail, coalesce(w.remediation, format('alter system reset %I, and in its file if it is set there; then reload', s.name)) as remediation
       from s join (values
         ('fsync', 'off', 2.0, 'a crash of the machine can destroy the database', null),
         ('full_page_writes', 'off', 2.0, 'a crash in the middle of a write can destroy a page', null),
@@ -1058,7 +1067,15 @@ begin
           round(n.work_mb, 1), n.connections, round(n.work_mb * n.connections / n.cache_mb, 1), round(n.cache_mb)),
         'Lower work_mem or max_connections, and set work_mem higher only where a statement needs it; or say how much memory there is: effective_cache_size.'
       from numbers n where n.work_mb * n.connections > 4 * n.cache_mb
-    ) w;
+    ) w
+      cross join lateral (
+        select bool_or(d.setrole <> 0) as is_own, bool_or(d.setrole = 0 and d.setdatabase <> 0) as is_databases, bool_or(d.setrole = 0) as is_everybodys
+        from pg_db_role_setting d
+        where (d.setrole = 0 or d.setrole = (select r.oid from pg_roles r where r.rolname = session_user))
+          and (d.setdatabase = 0 or d.setdatabase = (select b.oid from pg_database b where b.datname = current_database()))
+          and exists (select from unnest(d.setconfig) c where split_part(c, '=', 1) = w.name)
+      ) o
+    where o.is_own is not true; -- that is of whoever asks, and tells nothing of the server
 end
 $$;
 
@@ -1338,7 +1355,9 @@ begin
           where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
             and a.datid = (select d.oid from pg_database d where d.datname = current_database())
             and a.usesysid <> all (v_own_logins)
-            and (a.state like 'idle in transaction%' or a.xact_start < clock_timestamp() - interval '1 second')
+            -- Who waits for a lock is told as waiting, with who keeps him.
+            and (a.state like 'idle in transaction%'
+              or a.xact_start < clock_timestamp() - interval '1 second' and a.wait_event_type is distinct from 'Lock')
           order by a.xact_start
           limit 200
         ) s);

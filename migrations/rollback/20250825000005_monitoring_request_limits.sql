@@ -32,6 +32,7 @@ begin
   if pg_catalog.to_regclass('public.monitoring_events') is not null
     and lower(coalesce(pg_catalog.current_setting('pgvigil.discard_events', true), '')) <> 'yes'
   then
+    perform pg_catalog.set_config('row_security', 'on', true); -- its policies let the owner count
     select count(*) into v_critical from public.monitoring_events where severity = 'critical' and resolved_at is null;
   end if;
   if v_critical > 0 then

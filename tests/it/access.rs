@@ -348,6 +348,8 @@ async fn a_sessions_settings_do_not_break_the_monitor() {
             &CLEAN_UP,
             &SAMPLE,
             &"select monitoring.redact('x')",
+            &"select monitoring.readiness()",
+            &"select count(*) from monitoring.metrics()",
         ]) {
             let result = client.query(*sql, &[]).await;
             result.unwrap_or_else(|error| panic!("{setting}, {sql}: {error:?}"));

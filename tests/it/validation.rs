@@ -176,6 +176,16 @@ async fn each_thing_broken_is_named_by_its_check() {
             "is not created",
         ),
         (
+            "alter system set compute_query_id = off; select pg_reload_conf(), pg_sleep(0.5)",
+            "extension",
+            "compute_query_id is off",
+        ),
+        (
+            "alter system reset compute_query_id; select pg_reload_conf(), pg_sleep(0.5)",
+            "",
+            "",
+        ),
+        (
             "drop view monitoring_rls_status",
             "views",
             "monitoring_rls_status: relation",

@@ -28,6 +28,25 @@ create sequence seats minvalue 40000 start with 40000; create table places (seat
 grant select on all sequences in schema public to monitoring_owner;
 select setval('seats', 40000);
 -- then: critical public.seats
+-- given: one that was made to count to a thousand, for a column that takes more
+alter sequence seats owned by none; drop table places; drop sequence seats;
+create table places (seat bigint generated always as identity (maxvalue 1000));
+grant select on all sequences in schema public to monitoring_owner;
+select setval('places_seat_seq', 950);
+-- then: critical public.places_seat_seq
+-- given: what the remedy says
+do $$ declare v_remedy text;
+begin
+  select split_part(remediation, ';', 1) into v_remedy from monitoring.findings() where check_id = 'sequence-exhaustion';
+  execute v_remedy;
+end $$;
+-- then: none
+-- given: one that fills two columns, the narrower a domain over a domain
+create sequence seats; create domain small as smallint; create domain smaller as small;
+create table rows (wide bigint default nextval('seats'), narrow smaller default nextval('seats'));
+grant select on all sequences in schema public to monitoring_owner;
+select setval('seats', 32000);
+-- then: critical public.seats
 -- given: one that begins again by itself
 alter sequence seats cycle;
 -- then: none

@@ -49,6 +49,15 @@ async fn a_session_keeps_its_settings_and_they_are_no_findings() {
         told(&database, "unsafe-setting", own),
         "enable_seqscan work_mem"
     );
+    let remedies = "select remediation from monitoring.findings() where check_id = 'unsafe-setting' order by object";
+    let remedies = database.psql(SUPERUSER, remedies).expect("asking");
+    database
+        .psql(
+            SUPERUSER,
+            remedies.trim().lines().next().unwrap_or_default(),
+        )
+        .expect(&remedies);
+    assert_eq!(told(&database, "unsafe-setting", own), "work_mem");
 }
 
 /// To read a sequence is to lock it as if it were written, and who alters it may take long.
