@@ -822,7 +822,7 @@ begin
       where d.indrelid >= 16384 and d.indisvalid and o.indisvalid
         and not (d.indisunique or d.indisprimary or d.indisexclusion or d.indisreplident)
     ), indexes as materialized (
-      select i.indexrelid, i.indrelid, c.relname, c.relnamespace, c.relam, c.relpages,
+      select i.indexrelid, i.indrelid, c.relname, c.relnamespace, c.relam, c.relkind, c.relpages,
         i.indisunique or i.indisprimary or i.indisexclusion or i.indisreplident as is_needed,
         i.indnatts > i.indnkeyatts as includes,
         i.indkey::text as columns, i.indclass::text as classes, i.indcollation::text as collations, i.indoption::text as options,
@@ -832,15 +832,15 @@ begin
         case when i.indpred is null then '' when pg_column_size(i.indpred) > 100000 then i.indexrelid::text
           else regexp_replace(i.indpred::text, ' :location -?[0-9]+', '', 'g') end as condition
       from alike a join pg_index i on i.indexrelid = a.indexrelid join pg_class c on c.oid = i.indexrelid
-      where c.relkind = 'i' and not c.relispartition and c.relpersistence <> 't' and c.relowner <> all (v_platform)
+      where (c.relkind = 'i' or c.relkind = 'I') and not c.relispartition and c.relpersistence <> 't' and c.relowner <> all (v_platform)
     )
     select 'duplicate-index', format('%I.%I', n.nspname, d.relname),
-      round(d.relpages * current_setting('block_size')::numeric / 1048576, 2),
+      round(s.pages * current_setting('block_size')::numeric / 1048576, 2),
       case when d.is_same then format('%I has the same columns in the same order', d.other)
         else format('%I begins with the same columns', d.other) end,
-      format('drop index concurrently %I.%I', n.nspname, d.relname)
+      format('drop index %s%I.%I', case when d.relkind <> 'I' then 'concurrently ' end, n.nspname, d.relname)
     from (
-      select distinct on (d.indexrelid) d.relname, d.relnamespace, d.relpages, o.relname as other, o.columns = d.columns as is_same
+      select distinct on (d.indexrelid) d.indexrelid, d.relname, d.relnamespace, d.relkind, d.relpages, o.relname as other, o.columns = d.columns as is_same
       from indexes d
         join indexes o on o.indrelid = d.indrelid and o.indexrelid <> d.indexrelid and o.relam = d.relam
           and o.expressions = d.expressions and o.condition = d.condition
@@ -856,8 +856,18 @@ begin
       order by d.indexrelid, o.indexrelid
     ) d
       join pg_namespace n on n.oid = d.relnamespace
+      cross join lateral (
+        -- A partitioned table's has no pages but its partitions'.
+        select case when d.relkind <> 'I' then d.relpages else (
+          with recursive parts as (
+            select h.inhrelid as oid from pg_inherits h where h.inhparent = d.indexrelid
+            union all
+            select h.inhrelid from parts p join pg_inherits h on h.inhparent = p.oid
+          )
+          select coalesce(sum(c.relpages), 0) from parts p join pg_class c on c.oid = p.oid) end as pages
+      ) s
     where monitoring.is_application_schema(n.nspname, v_schemas)
-    order by d.relpages desc
+    order by s.pages desc
     limit 100;
 end
 $$;
@@ -906,14 +916,10 @@ declare
   v_may_be_unenforced boolean := current_setting('server_version_num')::int >= 180000;
 begin
   return query
-    select 'foreign-key-without-index', format('%I.%I %I', k.nspname, k.relname, k.conname),
-      round(k.relpages * current_setting('block_size')::numeric / 1048576, 2),
-      format('no index begins with (%s): a DELETE in %I.%I reads all of this table', k.columns, k.parent_schema, k.parent),
-      format('create index concurrently on %I.%I (%s)', k.nspname, k.relname, k.columns)
-    from (
-      select n.nspname, t.relname, t.relpages, c.conname, pn.nspname as parent_schema, p.relname as parent,
-        (select string_agg(quote_ident(a.attname), ', ' order by o.place)
-          from unnest(c.conkey) with ordinality o (attnum, place) join pg_attribute a on a.attrelid = c.conrelid and a.attnum = o.attnum) as columns
+    with found as materialized (
+      -- Of several by the same columns one index serves all.
+      select distinct on (c.conrelid, c.conkey) n.nspname, t.relname, t.relpages, c.conname, pn.nspname as parent_schema, p.relname as parent,
+        c.conrelid, c.conkey
       from pg_constraint c
         join pg_class t on t.oid = c.conrelid
         join pg_namespace n on n.oid = t.relnamespace
@@ -931,9 +937,20 @@ begin
             and (i.indpred is null or pg_column_size(i.indpred) < 1000 and substring(i.indpred::text
               from '^[{]NULLTEST :arg [{]VAR [^{}]*:varattno ([0-9]+) [^{}]*[}] :nulltesttype 1 [^{}]*[}]$')::int2 = any (c.conkey))
             -- In any order.
-            and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey)
-      order by t.relpages desc
-      limit 100
+            and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey
+            -- A BRIN index finds parts of the table and no row.
+            and (select x.relam from pg_class x where x.oid = i.indexrelid) <> (select m.oid from pg_am m where m.amname = 'brin'))
+      order by c.conrelid, c.conkey, c.oid
+    )
+    select 'foreign-key-without-index', format('%I.%I %I', k.nspname, k.relname, k.conname),
+      round(k.relpages * current_setting('block_size')::numeric / 1048576, 2),
+      format('no index begins with (%s): a DELETE in %I.%I reads all of this table', k.columns, k.parent_schema, k.parent),
+      format('create index concurrently on %I.%I (%s)', k.nspname, k.relname, k.columns)
+    from (
+      select f.*, (
+          select string_agg(quote_ident(a.attname), ', ' order by o.place)
+          from unnest(f.conkey) with ordinality o (attnum, place) join pg_attribute a on a.attrelid = f.conrelid and a.attnum = o.attnum) as columns
+      from (select * from found order by relpages desc limit 100) f
     ) k;
 end
 $$;

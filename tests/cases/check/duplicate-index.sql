@@ -27,3 +27,18 @@ create index guests_id_idx on guests (id);
 -- given: it is dropped
 drop index guests_id_idx;
 -- then: none
+-- given: a partitioned table with the same twice
+drop table guests;
+create table guests (wedding int, name text) partition by range (wedding);
+create table small_guests partition of guests for values from (0) to (1000); create table large_guests partition of guests for values from (1000) to (9000);
+insert into guests select n, md5(n::text) from generate_series(1, 2000) n;
+create index guests_name_idx on guests (name); create index guests_name_again_idx on guests (name);
+vacuum analyze guests;
+-- then: warning public.guests_name_again_idx
+-- given: what the remedy says
+do $$ declare v_remedy text;
+begin
+  select remediation into v_remedy from monitoring.findings() where check_id = 'duplicate-index';
+  execute v_remedy;
+end $$;
+-- then: none

@@ -12,3 +12,10 @@ drop index guests_wedding_idx;
 -- given: an index
 create index on guests (wedding, day);
 -- then: none
+-- given: one that finds parts of the table and no rows, and another key by the same columns
+drop index guests_wedding_day_idx; create index on guests using brin (wedding, day);
+alter table guests add constraint at_it foreign key (wedding, day) references weddings;
+-- then: warning public.guests at_wedding
+-- given: what the remedy says
+create index on guests (wedding, day);
+-- then: none
