@@ -526,6 +526,9 @@ declare
   v_window record;
   v_others int := -1;
 begin
+  if p_at is null or p_at not between timestamptz '0001-01-02 00:00+00' and timestamptz '9999-12-31 00:00+00' then
+    raise exception 'at must be a time of the years 1 to 9999' using errcode = 'invalid_parameter_value';
+  end if;
   v_lead := make_interval(mins => (monitoring.setting('window_lead_minutes') #>> '{}')::int);
   for v_window in
     select w.starts_at, w.ends_at, w.label

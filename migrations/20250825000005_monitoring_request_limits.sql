@@ -84,6 +84,9 @@ declare
   v_wait interval;
 begin
   perform monitoring.authorize('read');
+  if p_method is null or p_method not in ('GET', 'POST') or p_request is null then
+    raise exception 'method must be GET or POST, and request a name' using errcode = 'invalid_parameter_value';
+  end if;
   if monitoring.counts_nothing() then
     return null;
   end if;

@@ -1896,7 +1896,7 @@ begin
   perform monitoring.authorize('configure');
   -- NaN is greater than every number.
   if p_warning is null or p_critical is null or p_warning < 0 or p_critical < p_warning or p_critical > 1e18 then
-    raise exception 'warning must be 0 or more, and critical not less than warning' using errcode = 'invalid_parameter_value';
+    raise exception 'warning must be 0 or more, and critical not less than warning, nor more than 1e18' using errcode = 'invalid_parameter_value';
   end if;
   update monitoring.thresholds t set warning = p_warning, critical = p_critical where t.check_id = p_check_id;
   if not found then
@@ -2215,7 +2215,7 @@ declare
   v_counts jsonb;
 begin
   perform monitoring.authorize('operate');
-  if p_results is null or jsonb_typeof(p_results) <> 'array' then
+  if p_results is null or jsonb_typeof(p_results) <> 'array' or jsonb_path_exists(p_results, '$[*] ? (@.type() != "object")') then
     raise exception 'results must be a JSON array of objects with id and error' using errcode = 'invalid_parameter_value';
   end if;
   with results as (

@@ -942,6 +942,8 @@ set jit = off
 as $$
 declare
   v_is_critical boolean;
+  -- There are times too long to be counted back.
+  v_from timestamptz := now() - greatest(least(coalesce(p_range, '0'), interval '1000 years'), '0');
 begin
   perform monitoring.authorize('read');
   v_is_critical := monitoring.is_critical_time();
@@ -958,11 +960,11 @@ begin
         from monitoring.lighthouse_builds b
           join monitoring.lighthouse_runs r on r.build_id = b.id
           join monitoring.lighthouse_projects p on p.id = b.project_id
-        where b.created_at >= now() - p_range and b.sealed_at is not null and r.is_representative
+        where b.created_at >= v_from and b.sealed_at is not null and r.is_representative
         order by r.created_at desc
         limit 500
       ) r),
-    'vitals', (select coalesce(jsonb_agg(to_jsonb(v)), '[]') from monitoring.vitals_between(now() - p_range) v));
+    'vitals', (select coalesce(jsonb_agg(to_jsonb(v)), '[]') from monitoring.vitals_between(v_from) v));
 end
 $$;
 comment on function monitoring.lighthouse(interval) is

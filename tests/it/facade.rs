@@ -683,6 +683,37 @@ async fn a_limit_is_a_number_of_rows() {
     }
 }
 
+/// An error names what was wrong with it, in the caller's words.
+#[tokio::test]
+async fn bad_input_is_named() {
+    let database = plain().database();
+    for (call, words) in [
+        ("window_effect(null)", "at must be a time"),
+        ("window_effect('infinity')", "at must be a time"),
+        ("window_effect('294276-12-31')", "at must be a time"),
+        (
+            "outbox_mark('[1]')",
+            "results must be a JSON array of objects",
+        ),
+        (
+            "take_turn(null, 'a')",
+            "method must be GET or POST, and request a name",
+        ),
+        (
+            "take_turn('PUT', 'a')",
+            "method must be GET or POST, and request a name",
+        ),
+    ] {
+        let sql = format!("select monitoring.{call}");
+        let error = database.psql(SUPERUSER, &sql).expect_err(call);
+        assert!(error.contains(words), "{call}: {error}");
+    }
+    for range in ["178000000 years", "-178000000 years"] {
+        let sql = format!("select monitoring.lighthouse('{range}') ->> 'builds'");
+        assert_eq!(database.psql(SUPERUSER, &sql).as_deref(), Ok("[]\n"));
+    }
+}
+
 #[tokio::test]
 async fn settings_are_whole_and_stay() {
     let database = plain().database();
