@@ -785,10 +785,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return array(
-    select r.rolname from pg_roles r
-    where not r.rolsuper and exists (
-      select from pg_roles a where a.rolname in ('anon', 'authenticated') and pg_has_role(a.oid, r.oid, 'usage')))
+  -- One after the other: the server keeps only the last role's memberships.
+  return array(select r.rolname from pg_roles a cross join lateral (select * from pg_roles r where not r.rolsuper and pg_has_role(a.oid, r.oid, 'usage') offset 0) r
+    where a.rolname = 'anon')
+    || array(select r.rolname from pg_roles a cross join lateral (select * from pg_roles r where not r.rolsuper and pg_has_role(a.oid, r.oid, 'usage') offset 0) r
+    where a.rolname = 'authenticated')
     || 'PUBLIC'::name;
 end
 $$;
@@ -869,16 +870,16 @@ begin
       select t.oid as table_oid, o.oid as owner
       from (select distinct v.relowner from views v) w join pg_roles o on o.oid = w.relowner cross join tables t
       where (o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity
-          -- Or lets have everything, by a policy of their own: who reads the view has none.
-          or exists (
+          -- Or lets have everything, by a policy: others may be for whoever reads the view.
+          or has_any_column_privilege(o.oid, t.oid, 'select') and exists (
             select from pg_policy p
             where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('*', 'r') and monitoring.is_constant_true(p.polqual::text)
-              and 0::oid <> all (p.polroles) and exists (select from unnest(p.polroles) r where pg_has_role(o.oid, r, 'usage')))
+              and exists (select from unnest(p.polroles) r where r = 0 or pg_has_role(o.oid, r, 'usage')))
             and not exists (
               select from pg_policy p
               where p.polrelid = t.oid and not p.polpermissive and p.polcmd in ('*', 'r') and not coalesce(monitoring.is_constant_true(p.polqual::text), true)
                 and exists (select from unnest(p.polroles) r where r = 0 or pg_has_role(o.oid, r, 'usage'))))
-        -- And may read at all.
+        -- And may get at it at all.
         and (has_any_column_privilege(o.oid, t.oid, 'select') or has_table_privilege(o.oid, t.oid, 'insert, update, delete'))
     ), paths as (
       -- From each table up, to each view once, or views on views on views would take for ever. With the rights of the first view's owner;
@@ -893,7 +894,7 @@ begin
       where (p.is_past or v.relkind <> 'm' or (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u))
         and (v.is_invoker or has_any_column_privilege(v.relowner, p.view_oid, 'select') or has_table_privilege(v.relowner, p.view_oid, 'insert, update, delete'))
     ), bypassing as materialized (
-      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, v.relowner, v.is_invoker
+      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
     ), namespaces as materialized (
@@ -909,28 +910,19 @@ begin
       where v.oid in (select b.oid from bypassing b)
         and a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ), readers as materialized (
-      select b.table_oid, b.view_name, array_agg(distinct r.name) as names
-      from bypassing b join grants g on g.oid = b.oid join namespaces n on n.oid = g.relnamespace
+      select g.oid, array_agg(distinct r.name) as names
+      from grants g join namespaces n on n.oid = g.relnamespace
         cross join unnest(monitoring.reachers(g.grantee, g.relowner, n.users)) as r (name)
       where g.grantee <> g.relowner
-        -- Through a security_invoker view to another: its reader needs to be granted that, too.
-        and (not b.is_invoker or exists (
-          select from reads d
-            join bypassing i on i.oid = d.relation_oid and i.table_oid = b.table_oid
-            left join grants a on a.oid = i.oid
-          where d.view_oid = b.oid
-            and (a.grantee = 0 or g.grantee = 0 and a.grantee <> a.relowner
-              or g.grantee <> 0 and (pg_has_role(g.grantee, i.relowner, 'usage')
-                or a.grantee <> 0 and (pg_has_role(g.grantee, a.grantee, 'usage') or pg_has_role(a.grantee, g.grantee, 'usage'))))))
-      group by b.table_oid, b.view_name
+      group by g.oid
     )
-    -- Who nobody may read lets nobody past.
-    select r.table_oid, r.view_name, r.names from readers r;
+    -- Who nobody may read lets nobody past. Whether who reads a security_invoker view may read the view that it reads is not asked.
+    select b.table_oid, b.view_name, r.names from bypassing b join readers r on r.oid = b.oid;
 end
 $$;
 
--- Tables that a security_invoker view reads (15 on): its reader needs to be granted the table, and nobody asks for its schema.
-create or replace function monitoring.look_at_invoked_tables() returns setof oid
+-- Tables that a role reads through a security_invoker view (15 on), where it is granted them: nobody asks for their schema.
+create or replace function monitoring.look_at_invoked_tables(p_reader oid) returns setof oid
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -942,9 +934,10 @@ begin
     from (
         select w.oid
         from pg_rewrite w join pg_class v on v.oid = w.ev_class
-        where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and v.relacl is not null and v.reloptions is not null
+        where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and v.reloptions is not null
           and exists (
             select from unnest(v.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean)
+          and has_any_column_privilege(p_reader, v.oid, 'select') and has_schema_privilege(p_reader, v.relnamespace, 'usage')
         offset 0 -- few
       ) w
       join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
@@ -986,7 +979,8 @@ begin
   return query
     with namespaces as materialized (
       select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, monitoring.schema_users(n.oid) as users,
-        v_anon is not null and has_schema_privilege(v_anon, n.oid, 'usage') as is_anons
+        v_anon is not null and has_schema_privilege(v_anon, n.oid, 'usage') as is_anons,
+        v_authenticated is not null and has_schema_privilege(v_authenticated, n.oid, 'usage') as is_authenticateds
       from pg_namespace n
       where monitoring.is_application_schema(n.nspname, v_schemas)
     ), column_grants as materialized (
@@ -1042,7 +1036,9 @@ begin
         union all
         select b.table_oid, null, null, null, b.views, b.is_anyones from bypasses b
         union all
-        select i.table_oid, null, 'invoked' collate "C", null, null, null from monitoring.look_at_invoked_tables() i (table_oid)
+        select i.table_oid, null, 'read as anon' collate "C", null, null, null from monitoring.look_at_invoked_tables(v_anon) i (table_oid)
+        union all
+        select i.table_oid, null, 'read as authenticated' collate "C", null, null, null from monitoring.look_at_invoked_tables(v_authenticated) i (table_oid)
         -- In which order they were made is no difference. And each list begins with a kilobyte: tables are taken one after the other, or
         -- thousands would be kept and spill.
         order by 1, 2, 3
@@ -1073,8 +1069,8 @@ begin
       where k.relnamespace in (select n.oid from namespaces n)
     ), accesses as materialized (
       -- Who gets at a table does not depend on its switches and policies: there are fewer answers to that than kinds.
-      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, coalesce(position('invoked' in k.column_grants) > 0, false) as is_invoked,
-        array_agg(k.kind) as kinds
+      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, coalesce(position('read as anon' in k.column_grants) > 0, false) as is_read_as_anon,
+        coalesce(position('read as authenticated' in k.column_grants) > 0, false) as is_read_as_authenticated, array_agg(k.kind) as kinds
       from kinds k
       group by k.relnamespace, k.relowner, k.relacl, k.column_grants
     ), members as materialized (
@@ -1083,31 +1079,32 @@ begin
       -- Who is granted what.
       select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name
       from (
-        select a.access, a.relnamespace, a.relowner, a.is_invoked, a.grantee, array_agg(distinct a.privilege_type) as privileges
+        select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
         from (
-          select x.access, x.relnamespace, x.relowner, x.is_invoked, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
+          select x.access, x.relnamespace, x.relowner, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
           union all
-          select x.access, x.relnamespace, x.relowner, x.is_invoked, c.grantee, c.privilege_type
-          from accesses x join column_grants c on c.table_oid = x.access
+          select x.access, x.relnamespace, x.relowner, c.grantee, c.privilege_type from accesses x join column_grants c on c.table_oid = x.access
         ) a
         where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-        group by 1, 2, 3, 4, 5
+        group by 1, 2, 3, 4
       ) g
     ), reach as materialized (
       -- And who gets there by it: once for all that have it.
-      select d.grantee, d.relowner, d.relnamespace, d.is_invoked,
-        monitoring.reachers(d.grantee, d.relowner, case when not d.is_invoked then n.users end) as names
-      from (select distinct g.grantee, g.relowner, g.relnamespace, g.is_invoked from grants g) d join namespaces n on n.oid = d.relnamespace
+      select d.grantee, d.relowner, d.relnamespace, monitoring.reachers(d.grantee, d.relowner, n.users) as names
+      from (select distinct g.grantee, g.relowner, g.relnamespace from grants g) d join namespaces n on n.oid = d.relnamespace
     ), reached as materialized (
       select g.*, r.names as reachers
-      from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace and r.is_invoked = g.is_invoked
+      from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace
     ), exposures as materialized (
       select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
         bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-        bool_or(g.grantee = any (v_anonymous) and (g.is_invoked or n.users is null or n.is_anons)) as is_anonymous_reachable
+        bool_or(g.grantee = any (v_anonymous) and (a.is_read_as_anon or n.users is null or n.is_anons)) as is_anonymous_reachable
       from reached g
+        join accesses a on a.access = g.access
         join namespaces n on n.oid = g.relnamespace
-        left join unnest(g.reachers) as e (name) on true
+        left join unnest(g.reachers
+          || case when a.is_read_as_anon and g.grantee = any (v_anonymous) then '{anon}'::name[] end
+          || case when a.is_read_as_authenticated and g.grantee = any (v_anyone) then '{authenticated}'::name[] end) as e (name) on true
       group by g.access
     ), unbound_roles as materialized (
       select r.oid, r.rolname,
@@ -1119,10 +1116,10 @@ begin
       select u.access, string_agg(u.rolname, ', ' order by u.rolname) as names, bool_or(u.rolname in ('anon', 'authenticated')) as is_anyones
       from (
         select a.access, r.rolname
-        from accesses a join unbound_roles r on a.relowner = any (r.member_of) and (a.is_invoked or a.relnamespace = any (r.schemas))
+        from accesses a join unbound_roles r on a.relowner = any (r.member_of) and a.relnamespace = any (r.schemas)
         union
         select g.access, r.rolname
-        from grants g join unbound_roles r on g.grantee = any (r.member_of) and (g.is_invoked or g.relnamespace = any (r.schemas))
+        from grants g join unbound_roles r on g.grantee = any (r.member_of) and g.relnamespace = any (r.schemas)
       ) u
       group by u.access
     ), gaps as materialized (
@@ -1180,9 +1177,10 @@ begin
         left join unbound u on u.access = m.access
         cross join lateral (
           -- Or as a member of its owner, or of a role that may read or write everything.
-          select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons, w.is_anyones_own,
-            k.relrowsecurity and (not k.relforcerowsecurity and w.is_anyones_own or coalesce(u.is_anyones, false)) as is_unbound
-          from (select k.relowner = any (v_anonymous) or k.relowner = any (v_anyone) as is_anyones_own) w
+          select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons,
+            k.relowner = any (v_anonymous) and (n.users is null or n.is_anons) or k.relowner = any (v_anyone) and (n.users is null or n.is_authenticateds) as is_anyones_own,
+            k.relrowsecurity and (not k.relforcerowsecurity and (k.relowner = any (v_anonymous) or k.relowner = any (v_anyone))
+              or coalesce(u.is_anyones, false)) as is_unbound
         ) o
         left join gaps g on g.kind = k.kind
     )
@@ -1763,7 +1761,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.is_constant_true(text)',
   'function monitoring.anyones()',
-  'function monitoring.look_at_invoked_tables()',
+  'function monitoring.look_at_invoked_tables(oid)',
   'function monitoring.look_at_bypassing_views()',
   'function monitoring.look_at_rls_kinds()',
   'function monitoring.rls_kinds(int)',

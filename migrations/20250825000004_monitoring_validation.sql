@@ -109,12 +109,15 @@ begin
         select format('function %s', p.oid::regprocedure) as name, p.proowner as owner
         from pg_proc p
         where (p.pronamespace = 'monitoring'::regnamespace
-            or p.pronamespace = 'public'::regnamespace and p.proname in ('get_database_monitoring_summary', 'record_monitoring_event', 'cleanup_old_monitoring_data'))
+            or p.oid in (to_regprocedure('public.get_database_monitoring_summary()'), to_regprocedure('public.record_monitoring_event(text, jsonb, text, inet, text)'),
+              to_regprocedure('public.cleanup_old_monitoring_data()')))
           and p.oid not in (select f.oid from functions f)
+          and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
         union all
         select format('%s %s', case c.relkind when 'v' then 'view' else 'table' end, c.oid::regclass), c.relowner
         from pg_class c
         where c.relkind in ('r', 'p', 'v', 'm') and c.relowner <> 'monitoring_owner'::regrole
+          and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
           and (c.relnamespace = 'monitoring'::regnamespace
             or c.relnamespace = 'public'::regnamespace and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
               'monitoring_rls_status', 'monitoring_events'))
@@ -537,7 +540,8 @@ begin
   end if;
   if jsonb_typeof(v_facts -> 'foreign') = 'array' then
     v_problems := v_problems || ('owned by another role than pgvigil''s: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'foreign') o (name)));
-    v_remedy := v_remedy || 'alter ... owner to monitoring_owner what is another''s. ';
+    -- Never to give it a new owner as it is: whoever wrote it would have that owner's rights.
+    v_remedy := v_remedy || 'Drop the functions and views that are another''s; a table, if it is pgvigil''s: alter table ... owner to monitoring_owner. ';
   end if;
   if (v_facts ->> 'owner_is_privileged')::boolean then
     v_remedy := v_remedy || 'alter role monitoring_owner nosuperuser nobypassrls nologin. ';
@@ -597,7 +601,12 @@ begin
       null;
     end;
   end loop;
-  v_probe := coalesce(p_probe, monitoring.probe_exposure());
+  begin
+    v_probe := coalesce(p_probe, monitoring.probe_exposure());
+  exception when undefined_function or undefined_table or undefined_column then
+    v_probe := '{"roles": {}, "unseen": [], "closed": [], "untried": [], "unreached": []}';
+    v_problems := v_problems || format('exposure was not tried: %s', sqlerrm);
+  end;
   if jsonb_array_length(v_probe -> 'unseen') > 0 then
     v_problems := v_problems || ('readable, though not in exposed_to: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'unseen') o (name)));
   end if;

@@ -716,7 +716,7 @@ begin
                 join pg_namespace tn on tn.oid = t.relnamespace
                 join pg_attribute a on a.attrelid = t.oid and a.attnum = d.attnum
                 join pg_type y on y.oid = a.atttypid
-              order by column_max nulls last, a.attrelid, a.attnum
+              order by column_max nulls last, a.attinhcount, a.attrelid, a.attnum -- an inherited one cannot be altered
               limit 1
             ) o on s.last_value > 300 or s.seqmax < 32767 or s.seqmin < 0 or s.seqincrement < 0
           where s.last_value is not null
@@ -737,8 +737,8 @@ begin
             case when u.is_full_by_column then format('column %I of %s', u.column_name, u.table_name) else 'it' end,
             case when u.seqincrement > 0 then 'up' else 'down' end, case when u.seqincrement > 0 then u.highest else u.lowest end),
           case when u.is_full_by_column
-            then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint.',
-              u.table_name, u.column_name, u.nspname, u.relname)
+            then format('alter table %s alter column %I type bigint (and the columns that refer to it), in a quiet hour: it rewrites the table. Then alter sequence %I.%I as bigint no %s.',
+              u.table_name, u.column_name, u.nspname, u.relname, case when u.seqincrement > 0 then 'maxvalue' else 'minvalue' end)
             else format('alter sequence %I.%I as bigint no %s; or start it anew where its old values are no longer in use.', u.nspname, u.relname,
               case when u.seqincrement > 0 then 'maxvalue' else 'minvalue' end) end
         from used u

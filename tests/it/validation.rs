@@ -251,6 +251,11 @@ async fn each_thing_broken_is_named_by_its_check() {
             "function monitoring.slow_queries(integer) (",
         ),
         (
+            "create function cleanup_old_monitoring_data(text) returns void language sql as ''; drop function monitoring.anyones()",
+            "security",
+            "exposure was not tried: function monitoring.anyones()",
+        ),
+        (
             "alter view monitoring_connections owner to current_user",
             "security",
             "view public.monitoring_connections (",

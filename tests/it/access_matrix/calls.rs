@@ -247,6 +247,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.read_member(text, text)", "'a', 'b'"),
     ("monitoring.integer_option(text)", "'10'"),
     ("monitoring.checked_limit(integer)", "10"),
+    ("monitoring.look_at_invoked_tables(oid)", "0"),
     ("monitoring.is_constant_true(text)", "'{CONST '"),
     (
         "monitoring.judge_readiness(jsonb, jsonb, timestamptz)",

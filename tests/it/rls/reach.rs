@@ -181,28 +181,70 @@ async fn what_is_open_to_whoever_comes_is_critical() {
 #[tokio::test]
 async fn a_schema_keeps_nobody_out_of_a_view_that_reads_as_its_reader() {
     let (cluster, database) = database(
-        "create role anon nologin; create role app nologin; create schema private; create table private.diary (id int);
-        insert into private.diary values (1); grant select on private.diary to anon, app;",
+        "create role anon nologin; create role authenticated nologin; create role app nologin; create schema private; create schema closed;
+        create table private.diary (id int); insert into private.diary values (1); grant select on private.diary to anon, authenticated, app;",
     );
     if cluster.major_version() < 15 {
         return; // they come with 15
     }
     let client = database.superuser().await;
-    assert_eq!(judged(&client, "diary").await["exposed_to"], json!([]));
-    let view = "create view past with (security_invoker) as select * from private.diary; grant select on past to anon";
-    execute(&client, view).await;
-    assert_eq!(rows(&client, "anon", "private.diary").await, None);
-    assert_eq!(rows(&client, "anon", "past").await, Some(1));
-    assert_eq!(
-        judged(&client, "diary").await["exposed_to"],
-        json!(["anon", "app"])
-    );
-    assert_eq!(
-        reasons(&client, "diary").await,
-        ["row-level security is off", "open to PUBLIC or anon"]
-    );
-    let found = client.query_one(FINDING, &[]).await.expect("asking");
-    assert!(found.get::<_, &str>(0).contains("critical"));
+    let closed =
+        "granted to PUBLIC or anon: only its schema, which they may not use, keeps them out";
+    for (grant, seen, exposed) in [
+        ("select on past to app", None, json!([])),
+        ("select (id) on past to anon", Some(1), json!(["anon"])),
+        (
+            "select on past to authenticated",
+            None,
+            json!(["authenticated"]),
+        ),
+        (
+            "select on past to public",
+            Some(1),
+            json!(["anon", "authenticated"]),
+        ),
+        (
+            "select on past to public; alter view past set schema closed",
+            None,
+            json!([]),
+        ),
+    ] {
+        let view = format!(
+            "create view past with (security_invoker) as select id from private.diary; grant {grant}"
+        );
+        execute(&client, &view).await;
+        let schema = if grant.contains("closed") {
+            "closed"
+        } else {
+            "public"
+        };
+        assert_eq!(rows(&client, "anon", "private.diary").await, None);
+        assert_eq!(
+            rows(&client, "anon", &format!("{schema}.past")).await,
+            seen,
+            "{grant}"
+        );
+        let judged = judged(&client, "diary").await;
+        assert_eq!(judged["exposed_to"], exposed, "{grant}");
+        let open = if seen.is_some() {
+            "open to PUBLIC or anon"
+        } else {
+            closed
+        };
+        assert_eq!(
+            judged["reasons"],
+            json!(["row-level security is off", open]),
+            "{grant}"
+        );
+        let found = client.query_one(FINDING, &[]).await.expect("asking");
+        let found: &str = found.get(0);
+        assert_eq!(
+            found.contains("critical"),
+            exposed != json!([]),
+            "{grant}: {found}"
+        );
+        execute(&client, &format!("drop view {schema}.past")).await;
+    }
 }
 
 /// Each privilege that shows or changes rows counts, on the table or on one column; others do not.

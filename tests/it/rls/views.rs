@@ -42,11 +42,6 @@ async fn a_view_that_reads_past_the_policies_is_named() {
             Some("public.v (open to app), public.w (open to app)"),
         ),
         (
-            "as the reader, on one that is not and that the reader was not granted",
-            format!("create view w as select * from t; create view v {invoker} as select id from w; grant select on v to app"),
-            invoked,
-        ),
-        (
             "as one whom a policy lets have everything",
             "create policy all_of_it on t for select to tenant using (true); create view v as select * from t; alter view v owner to tenant; grant select on v to app".into(),
             Some(v),
