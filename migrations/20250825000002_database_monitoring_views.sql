@@ -104,11 +104,12 @@ begin
   v_text := regexp_replace(v_text, '(' || v_kept || ')(?:(\u0001)|' || v_literal || ')', '\1?\2', 'g');
   v_text := replace(replace(v_text, E'?\x01', ''), E'\x01', '');
   v_text := regexp_replace(v_text, '\m(?:[eEbBxXnN]|[uU]&)\?', '?', 'g'); -- the prefix of a string
-  v_text := btrim(regexp_replace(v_text, '\s+', ' ', 'g'));
+  -- What the lexer takes for a blank: others are letters of a name.
+  v_text := btrim(regexp_replace(v_text, '[ \t\n\r\f\v]+', ' ', 'g'));
   -- Statements whose very subject is a secret, or that may carry one outside a literal (SET app.token TO abc).
   if regexp_replace(v_text, '[ ?]+', ' ', 'g') ~* (
     '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
-    '|\mset (?:session |local )?[^\s=,()]+ ?\.' -- a name, and not what a column is set to
+    '|\mset (?:session |local )?[^ =,()]* ?\.' -- a name, if it was not taken for the prefix of a string, and not what a column is set to
     '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*"? ?\.' -- a quoted name needs no blank before it, and may hold the dot
     '|\mset (?:(?:session|local) ?)?u&"') -- nor a dot that is seen
   then
