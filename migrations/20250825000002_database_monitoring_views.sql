@@ -786,12 +786,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- One after the other: the server keeps only the last role's memberships.
-  return array(select r.rolname from pg_roles a cross join lateral (select * from pg_roles r where not r.rolsuper and pg_has_role(a.oid, r.oid, 'usage') offset 0) r
-    where a.rolname = 'anon')
-    || array(select r.rolname from pg_roles a cross join lateral (select * from pg_roles r where not r.rolsuper and pg_has_role(a.oid, r.oid, 'usage') offset 0) r
-    where a.rolname = 'authenticated')
-    || 'PUBLIC'::name;
+  -- First the one, then the other: the server keeps only the last role's memberships.
+  return array(
+    select r.rolname
+    from pg_roles a cross join lateral (select o.rolname from pg_roles o where not o.rolsuper and pg_has_role(a.oid, o.oid, 'usage') offset 0) r
+    where a.rolname in ('anon', 'authenticated')) || 'PUBLIC'::name;
 end
 $$;
 
@@ -812,6 +811,15 @@ as $$
   end
 $$;
 comment on function monitoring.is_constant_true(text) is 'Whether a policy''s expression, as the catalog keeps it, lets everything through; null: there is none.';
+
+create or replace function monitoring.is_security_invoker(p_options text[]) returns boolean
+language sql stable
+as $$
+  select exists (
+    select from pg_catalog.unnest(p_options) o
+    where pg_catalog.split_part(o, '=', 1) operator(pg_catalog.=) 'security_invoker' and pg_catalog.split_part(o, '=', 2)::boolean)
+$$;
+comment on function monitoring.is_security_invoker(text[]) is 'Whether a view with these options (pg_class.reloptions) reads as its reader; from 15 on there are such.';
 
 -- Tables that a view reads with rights to which row-level security does not apply: the view's owner's, unless it is a
 -- security_invoker view (15 on), whose own reader's rights count. A materialized view is read by nobody's policies at all.
@@ -836,8 +844,7 @@ begin
   return query
     with recursive views as materialized (
       select c.oid, c.relowner, c.relkind, c.relnamespace, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
-        c.relkind = 'v' and exists (
-          select from unnest(c.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean) as is_invoker
+        c.relkind = 'v' and monitoring.is_security_invoker(c.reloptions) as is_invoker
       from pg_rewrite w -- few rows, where pg_class has many
         join pg_class c on c.oid = w.ev_class
         join pg_namespace n on n.oid = c.relnamespace
@@ -935,9 +942,7 @@ begin
     from (
         select w.oid
         from pg_rewrite w join pg_class v on v.oid = w.ev_class
-        where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and v.reloptions is not null
-          and exists (
-            select from unnest(v.reloptions) o where split_part(o, '=', 1) = 'security_invoker' and split_part(o, '=', 2)::boolean)
+        where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and monitoring.is_security_invoker(v.reloptions)
           and has_any_column_privilege(p_reader, v.oid, 'select') and has_schema_privilege(p_reader, v.relnamespace, 'usage')
         offset 0 -- few
       ) w
@@ -1037,6 +1042,7 @@ begin
         union all
         select b.table_oid, null, null, null, b.views, b.is_anyones from bypasses b
         union all
+        -- As a grant does, it parts tables: who may read them past their schema.
         select i.table_oid, null, 'read as anon' collate "C", null, null, null from monitoring.look_at_invoked_tables(v_anon) i (table_oid)
         union all
         select i.table_oid, null, 'read as authenticated' collate "C", null, null, null from monitoring.look_at_invoked_tables(v_authenticated) i (table_oid)
@@ -1762,6 +1768,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.is_constant_true(text)',
   'function monitoring.anyones()',
+  'function monitoring.is_security_invoker(text[])',
   'function monitoring.look_at_invoked_tables(oid)',
   'function monitoring.look_at_bypassing_views()',
   'function monitoring.look_at_rls_kinds()',

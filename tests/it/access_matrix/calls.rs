@@ -248,6 +248,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.integer_option(text)", "'10'"),
     ("monitoring.checked_limit(integer)", "10"),
     ("monitoring.look_at_invoked_tables(oid)", "0"),
+    ("monitoring.is_security_invoker(text[])", "null"),
     ("monitoring.is_constant_true(text)", "'{CONST '"),
     (
         "monitoring.judge_readiness(jsonb, jsonb, timestamptz)",
