@@ -994,13 +994,15 @@ begin
     ), policies as materialized (
       -- USING decides of the rows there are, for every command but INSERT; of new ones WITH CHECK, or USING where a policy for ALL has no
       -- other. Null: none, which lets nobody through where the policy is permissive, and everybody where it is restrictive.
-      select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive,
-        case when p.polcmd <> 'a' then monitoring.is_constant_true(p.polqual::text) end as using_is_true,
-        case p.polcmd
-          when '*' then case when p.polwithcheck is null then monitoring.is_constant_true(p.polqual::text) else monitoring.is_constant_true(p.polwithcheck::text) end
-          when 'a' then monitoring.is_constant_true(p.polwithcheck::text)
-        end as insert_is_true
-      from pg_policy p
+      select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive, p.using_is_true,
+        case when p.polcmd = 'a' or p.polcmd = '*' and p.polwithcheck is not null then monitoring.is_constant_true(p.polwithcheck::text)
+          when p.polcmd = '*' then p.using_is_true end as insert_is_true
+      from (
+        select p.polrelid, p.polname, p.polcmd, p.polroles, p.polpermissive, p.polwithcheck,
+          case when p.polcmd <> 'a' then monitoring.is_constant_true(p.polqual::text) end as using_is_true
+        from pg_policy p
+        offset 0 -- looked at once
+      ) p
     ), passages as materialized (
       -- Whom a permissive policy lets through: everybody, or else anon or authenticated.
       select p.polrelid, p.polname, f.cmd, e.roles
@@ -1029,23 +1031,25 @@ begin
     ), marks as materialized (
       -- What sets a table apart from others of its schema, owner, access list and switches. Not what its policies are called:
       -- those names come back at the very end.
-      select m.table_oid, string_agg(m.policy, ' ') as policies, count(m.policy) as policy_count,
-        string_agg(m.column_grant, ' ') as column_grants, max(m.hollow) as hollow, max(m.views) as views, bool_or(m.is_anyones) as is_anyones
+      select m.table_oid, string_agg(m.mark, ' ') filter (where m.what <> 'hollow') as mark, count(*) filter (where m.what = 'policy') as policies,
+        string_agg(m.mark, ' ') filter (where m.what = 'grant') as column_grants, bool_or(m.what = 'anon') as is_read_as_anon,
+        bool_or(m.what = 'authenticated') as is_read_as_authenticated, max(m.mark) filter (where m.what = 'hollow') as hollow,
+        max(m.mark) filter (where m.what in ('view', 'open view')) as views, bool_or(m.what = 'open view') as is_read_past
       from (
-        select p.polrelid as table_oid, (p.polcmd::text || p.polpermissive || p.polroles::text || coalesce(p.using_is_true::text, '') || '/' || coalesce(p.insert_is_true::text, '')) collate "C" as policy,
-          null as column_grant, null as hollow, null as views, null::boolean as is_anyones
+        select p.polrelid as table_oid, 'policy' collate "C" as what,
+          concat(p.polcmd, p.polpermissive, p.polroles, p.using_is_true, '/', p.insert_is_true) collate "C" as mark
         from policies p
         union all
-        select g.table_oid, null, concat(g.grantee, g.privilege_type) collate "C", null, null, null from column_grants g
+        select g.table_oid, 'grant', concat(g.grantee, g.privilege_type) collate "C" from column_grants g
         union all
-        select h.polrelid, null, null, h.names, null, null from hollow h
+        select h.polrelid, 'hollow', h.names from hollow h
         union all
-        select b.table_oid, null, null, null, b.views, b.is_anyones from bypasses b
+        select b.table_oid, case when b.is_anyones then 'open view' else 'view' end, b.views collate "C" from bypasses b
         union all
         -- As a grant does, it parts tables: who may read them past their schema.
-        select i.table_oid, null, 'read as anon' collate "C", null, null, null from monitoring.look_at_invoked_tables(v_anon) i (table_oid)
+        select i.table_oid, 'anon', 'anon' from monitoring.look_at_invoked_tables(v_anon) i (table_oid)
         union all
-        select i.table_oid, null, 'read as authenticated' collate "C", null, null, null from monitoring.look_at_invoked_tables(v_authenticated) i (table_oid)
+        select i.table_oid, 'authenticated', 'authenticated' from monitoring.look_at_invoked_tables(v_authenticated) i (table_oid)
         -- In which order they were made is no difference. And each list begins with a kilobyte: tables are taken one after the other, or
         -- thousands would be kept and spill.
         order by 1, 2, 3
@@ -1053,10 +1057,12 @@ begin
       group by m.table_oid
     ), kinds as materialized (
       -- Each known by one of its tables.
-      select k.*
+      select k.kind, k.relnamespace, k.relowner, k.relacl, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.tables, k.hollow,
+        coalesce(m.policies, 0) as policies, m.column_grants, coalesce(m.is_read_as_anon, false) as is_read_as_anon,
+        coalesce(m.is_read_as_authenticated, false) as is_read_as_authenticated, m.views, coalesce(m.is_read_past, false) as is_read_past
       from (
         select min(c.oid) as kind, c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
-          m.column_grants, m.views, bool_or(m.is_anyones) as is_anyones, coalesce(min(m.policy_count), 0) as policies, array_agg(c.relname) as tables,
+          array_agg(c.relname) as tables,
           -- Of all its tables or of none.
           array_agg(m.hollow) filter (where m.hollow is not null and c.relrowsecurity) as hollow
         from (
@@ -1070,16 +1076,15 @@ begin
           left join marks m on m.table_oid = c.oid
         -- The system's and our own are no kinds of the application's.
         where (c.relkind = 'r' or c.relkind = 'p') and c.relpersistence <> 't' and c.relnamespace <> 'monitoring'::regnamespace
-        group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
-          m.policies, m.column_grants, m.views
+        group by c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition, m.mark
       ) k
+        left join marks m on m.table_oid = k.kind
       where k.relnamespace in (select n.oid from namespaces n)
     ), accesses as materialized (
       -- Who gets at a table does not depend on its switches and policies: there are fewer answers to that than kinds.
-      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, coalesce(position('read as anon' in k.column_grants) > 0, false) as is_read_as_anon,
-        coalesce(position('read as authenticated' in k.column_grants) > 0, false) as is_read_as_authenticated, array_agg(k.kind) as kinds
+      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, k.is_read_as_anon, k.is_read_as_authenticated, array_agg(k.kind) as kinds
       from kinds k
-      group by k.relnamespace, k.relowner, k.relacl, k.column_grants
+      group by k.relnamespace, k.relowner, k.relacl, k.column_grants, k.is_read_as_anon, k.is_read_as_authenticated
     ), members as materialized (
       select a.access, unnest(a.kinds) as kind from accesses a
     ), grants as materialized (
@@ -1161,7 +1166,7 @@ begin
       where k.hollow is not null
       group by k.kind, t.hollow
     ), ranked as (
-      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_anyones, t.known_by, t.tables, t.hollow,
+      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_read_past, t.known_by, t.tables, t.hollow,
         n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
           select e.name from unnest(x.exposed_to) as e (name)
           union
@@ -1204,8 +1209,7 @@ begin
         case when r.hollow is not null then format('lets everybody through: policy %s', r.hollow) end,
         case when r.relrowsecurity and r.gaps is not null then format('granted, but without a policy: %s', r.gaps) end,
         case when r.views is not null then format('read past its policies through %s', r.views) end,
-        -- Checks go by these words.
-        case when r.is_anyones then 'read past its policies by PUBLIC, anon or authenticated' end,
+        case when r.is_read_past then 'read past its policies by PUBLIC, anon or authenticated' end,
         case when r.is_anyones_own then 'owned by anon or authenticated, or a role they are members of' end,
         case when r.is_unbound then 'does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS' end,
         case when r.relrowsecurity and r.unbound is not null then format('not bound by it: %s (BYPASSRLS)', r.unbound) end,
@@ -1213,7 +1217,7 @@ begin
           then format('not forced: its owner %s bypasses it', pg_get_userbyid(r.relowner)) end,
         case when r.relispartition then 'a partition: readable past the policies of its parent' end
       ], null),
-      r.tables
+      r.hollow is not null, r.is_read_past, r.is_anyones_own, r.is_unbound, r.tables
     from ranked r;
 end
 $$;
@@ -1224,7 +1228,8 @@ comment on function monitoring.look_at_rls_kinds() is
 -- so many tables are all in the first so many kinds and in those of the same risk and schema.
 create or replace function monitoring.rls_kinds(p_limit int default null) returns table (
   schemaname name, tablenames name[], rls_enabled boolean, rls_status text, policy_count bigint,
-  security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[])
+  security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[],
+  is_hollow boolean, is_read_past boolean, is_anyones_own boolean, is_unbound boolean)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1234,14 +1239,14 @@ begin
   if monitoring.is_remembered('rls_status') then
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
-        k.exposed_to, k.reasons
+        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones_own, k.is_unbound
       from monitoring.remembered_rls_kinds k
       order by k.risk_rank, k.schemaname
       fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;
   else
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
-        k.exposed_to, k.reasons
+        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones_own, k.is_unbound
       from monitoring.look_at_rls_kinds() k
       order by k.risk_rank, k.schemaname
       fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;

@@ -136,7 +136,7 @@ begin
       ('seen_table', 'schemaname name, tablename name, live_tuples bigint, dead_tuples bigint, xid_age int, needs_vacuum boolean'),
       ('seen_scanned', 'schemaname name, tablename name, live_tuples bigint, index_scans bigint, scans bigint, rows_read bigint'),
       ('seen_hour', 'seconds float8, temp_files bigint, temp_bytes bigint, blocks_read bigint, blocks_hit bigint, deadlocks bigint, checkpoints_timed bigint, checkpoints_requested bigint, missed_percent float8'),
-      ('seen_protection', 'schemaname name, tablename name, risk_rank int, rls_enabled boolean, exposed_to name[], reasons text[], is_read_past boolean')
+      ('seen_protection', 'schemaname name, tablename name, rls_enabled boolean, exposed_to name[], reasons text[], is_anyones boolean, is_hollow boolean, is_read_past boolean, is_unbound boolean')
     ) as wanted (name, columns)
   loop
     if pg_catalog.to_regtype('monitoring.' || v_type.name) is null then
@@ -302,22 +302,19 @@ create or replace function monitoring.check_rls_exposed(p_tables monitoring.seen
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_anyones name[] := monitoring.anyones();
 begin
   return query
     select 'rls-exposed', format('%I.%I', r.schemaname, r.tablename),
-      case when r.is_read_past or r.exposed_to && v_anyones or r.reasons && '{"owned by anon or authenticated, or a role they are members of"}' then 2.0 else 1.0 end,
+      case when r.is_anyones then 2.0 else 1.0 end,
       array_to_string(r.reasons || case when r.exposed_to <> '{}'
         then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
       case
-        when r.rls_enabled and r.reasons && '{"read past its policies by PUBLIC, anon or authenticated"}'
-            and not exists (select from unnest(r.reasons) w where w like 'lets everybody through: %')
+        when r.is_read_past and not r.is_hollow
           then format('alter view ... set (security_invoker = true) where a view reads past the policies of %I.%I (15 on), or revoke it: its readers see what its owner may.', r.schemaname, r.tablename)
-        when r.is_read_past and not r.reasons && '{"read past its policies by PUBLIC, anon or authenticated"}'
+        when r.is_unbound and not r.is_read_past
           then format('Revoke the role that owns it from anon and authenticated, or alter table %I.%I force row level security; and alter role ... nobypassrls.', r.schemaname, r.tablename)
         when r.rls_enabled
-        then format('Create a policy that restricts on %I.%I, then drop the one that lets everybody through.', r.schemaname, r.tablename)
+          then format('Create a policy that restricts on %I.%I, then drop the one that lets everybody through.', r.schemaname, r.tablename)
         else format('alter table %I.%I enable row level security, with a policy for each role that needs rows.', r.schemaname, r.tablename)
       end
     from unnest(p_tables) r;
@@ -1453,24 +1450,19 @@ begin
   if 'rls-exposed' = any (p_check_ids) then
     begin
       with rls as materialized (
-        select *
-        from (
-          -- Where everybody reads past the policies it does not matter how they restrict.
-          select k.*, k.reasons && '{"read past its policies by PUBLIC, anon or authenticated",
-            "does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS"}' as is_read_past,
-            k.reasons && '{"owned by anon or authenticated, or a role they are members of"}' as is_anyones_own
-          from monitoring.rls_kinds() k
-        ) k
-        where k.risk_rank <= 2 or k.is_read_past
+        select k.*, k.is_read_past or k.is_unbound or k.is_anyones_own or k.exposed_to && v_anyones as is_anyones
+        from monitoring.rls_kinds() k
+        -- Where everybody reads past the policies it does not matter how they restrict.
+        where k.risk_rank <= 2 or k.is_read_past or k.is_unbound
       )
       select (select coalesce(sum(cardinality(k.tablenames)), 0) from rls k where k.risk_rank = 1),
         array(
-          select row(r.schemaname, r.tablename, r.risk_rank, r.rls_enabled, r.exposed_to, r.reasons, r.is_read_past)::monitoring.seen_protection
+          select row(r.schemaname, r.tablename, r.rls_enabled, r.exposed_to, r.reasons, r.is_anyones, r.is_hollow, r.is_read_past, r.is_unbound)::monitoring.seen_protection
           from (
             select k.*, unnest(k.tablenames) as tablename from rls k
-            where k.risk_rank = 1 or k.is_read_past or k.policy_count > 0 and (k.exposed_to <> '{}' or k.is_anyones_own)
+            where k.risk_rank = 1 or k.is_read_past or k.is_unbound or k.policy_count > 0 and (k.exposed_to <> '{}' or k.is_anyones_own)
           ) r
-          order by r.risk_rank, (r.exposed_to && v_anyones or r.is_anyones_own) desc, r.schemaname, r.tablename
+          order by r.risk_rank, r.is_anyones desc, r.schemaname, r.tablename
           limit 100)
         into v_high_risk, v_protections;
     exception when others then

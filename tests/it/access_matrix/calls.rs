@@ -393,7 +393,7 @@ insert into monitoring.readiness_reports values
   ('00000000-0000-4000-8000-000000000003', 'hour', now(), now(), now() + interval '1 hour', 'a wedding', 'go', '[]');
 insert into monitoring.request_turns values ('nobody', 'GET', array[now()], array[gen_random_uuid()]);
 insert into monitoring.remembered_column_grants values (1, 0, 'SELECT');
-insert into monitoring.remembered_rls_kinds values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}', '{guests}');
+insert into monitoring.remembered_rls_kinds values ('public', 'guests', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}', false, false, false, false, '{guests}');
 insert into monitoring.suppressions (fingerprint, reason, until) values ('00000000000000000000000000000000', 'a reason', now() + interval '1 day');
 insert into monitoring.remembered_checks values ('dead-tuples', now(), '{}');
 insert into monitoring.event_states values ('a fingerprint', 'dead-tuples', gen_random_uuid(), now());

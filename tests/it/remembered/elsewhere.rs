@@ -14,7 +14,7 @@ use crate::support::scratch::unique;
 use crate::support::wait::wait_until;
 
 const LIE: &str = "insert into monitoring.remembered_rls_kinds
-      select 'public', 'no_such_table', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}', '{no_such_table}';
+      select 'public', 'no_such_table', true, 'ENABLED', 1, 'LOW_RISK', true, 3, '{}', '{}', false, false, false, false, '{no_such_table}';
     insert into monitoring.remembered_column_grants values ('keyed'::regclass, 0, 'SELECT');
     update monitoring.remembered_companions set index_scans = 123456789;
     update monitoring.remembered_tables set index_scans = 123456789;";
