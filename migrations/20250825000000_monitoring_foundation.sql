@@ -4,8 +4,23 @@
 -- Runs on PostgreSQL 14 to 18, by psql, `supabase db push` or the task `migrate`; a second run changes nothing.
 -- Needs: a superuser, or a role with CREATEROLE that owns the database (an RDS master user, Supabase's `postgres`).
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 -- A role or schema of the same name that is not ours is never taken over: it may have members or objects we know nothing of.
 do $refuse$
@@ -31,6 +46,10 @@ begin
     raise exception 'schema "monitoring" already exists and is not pgvigil''s'
       using errcode = 'duplicate_schema',
             hint = 'Rename it (alter schema monitoring rename to ...), then run the migration again.';
+  end if;
+  if pg_catalog.to_regnamespace('public') is null then
+    raise exception 'schema "public" is not there: what applications and people ask is made in it'
+      using errcode = 'invalid_schema_name', hint = 'create schema public, then run the migration again.';
   end if;
 end
 $refuse$;
@@ -125,10 +144,11 @@ begin
   if not pg_catalog.pg_has_role('monitoring_owner', 'pg_read_all_stats', 'usage') then
     begin
       grant pg_monitor to monitoring_owner;
-    exception when insufficient_privilege then
+    -- Internal: who has it by a membership that does not inherit is no possible grantor (16 on).
+    exception when insufficient_privilege or internal_error then
       begin
         grant pg_read_all_stats to monitoring_owner;
-      exception when insufficient_privilege then
+      exception when insufficient_privilege or internal_error then
         raise warning 'pgvigil cannot see other sessions: % may not grant pg_monitor', current_user
           using hint = 'As a superuser: grant pg_monitor to monitoring_owner';
       end;
@@ -165,7 +185,10 @@ begin
   then
     raise exception 'role "%" may not grant CREATE on the database and on schema public', current_user
       using errcode = 'insufficient_privilege',
-            hint = 'Run the migration as the owner of the database and of schema public, or as a superuser.';
+            hint = case when (select r.rolinherit from pg_catalog.pg_roles r where r.rolname = current_user)
+              then 'Run the migration as the owner of the database and of schema public, or as a superuser.'
+              -- Who owns the database has schema public by a membership.
+              else pg_catalog.format('It inherits nothing: alter role %I inherit, or run the migration as a superuser.', current_user) end;
   end if;
 end
 $public$;
@@ -212,53 +235,54 @@ create table if not exists monitoring.settings (
   value       jsonb not null,
   description text not null,
   constraint settings_value_is_valid check (
+    -- Whole numbers are written as such: 60.0 is none to who casts its text.
     case key
       when 'slow_query_threshold_ms' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 86400000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 86400000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'sample_interval_seconds' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'sample_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'hourly_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'daily_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 36500 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 36500 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'unused_index_after_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 3650 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 3650 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'sample_budget_ms' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'resolved_event_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'unresolved_event_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'remember_from_relations' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1000000000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1000000000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'gets_per_minute' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'posts_per_minute' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'lighthouse_requests_per_minute' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 10000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'lighthouse_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 3650 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'vitals_beacons_per_minute' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 20 and 100000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 20 and 100000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'vitals_total_beacons_per_minute' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 20 and 100000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 20 and 100000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'vitals_paths' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 200 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 200 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'vitals_minimum_samples' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 100000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 100000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'vitals_retention_days' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 30 and 3650 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 30 and 3650 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'window_lead_minutes' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1440 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 0 and 1440 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'window_sample_interval_seconds' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 10 and 3600 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'calendar_time_limit_ms' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 100 and 10000 and value::numeric % 1 = 0 else false end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 100 and 10000 and pg_catalog.scale(value::numeric) = 0 else false end
       when 'database_size_limit_bytes' then
-        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 1e18 and value::numeric % 1 = 0 else value = 'null' end
+        case when pg_catalog.jsonb_typeof(value) = 'number' then value::numeric between 1 and 1e18 and pg_catalog.scale(value::numeric) = 0 else value = 'null' end
       when 'calendar_view' then
         -- With its schema: what a name without one means is for a search path to say.
         case when pg_catalog.jsonb_typeof(value) = 'string' then pg_catalog.cardinality(pg_catalog.parse_ident(value #>> '{}')) = 2 else value = 'null' end
@@ -592,7 +616,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
-exception when invalid_text_representation or untranslatable_character or program_limit_exceeded or numeric_value_out_of_range then
+exception when invalid_text_representation or untranslatable_character or feature_not_supported or program_limit_exceeded or numeric_value_out_of_range then
   return null;
 end
 $$;
@@ -894,3 +918,10 @@ exception when insufficient_privilege then
     using hint = 'As the owner of that table: grant select on public.organization_members to monitoring_members; and a select policy for it.';
 end
 $members$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

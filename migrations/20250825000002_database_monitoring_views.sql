@@ -7,8 +7,23 @@
 -- ten times as long as running. Plans are generic, so that a session plans each once: planning costs more than a small
 -- database's answers. What thousands of tables have to say fits into 16 MB, not into the usual 4: it would go through a file.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 do $refuse$
 declare
@@ -960,6 +975,7 @@ set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 set standard_conforming_strings = on
 set jit = off
+set quote_all_identifiers = off
 as $$
 #variable_conflict use_column
 declare
@@ -1345,34 +1361,46 @@ as $$
 #variable_conflict use_column
 declare
   v_source record;
+  v_unreadable text; -- what is told in place of a text
 begin
   perform monitoring.authorize('read');
   select * into v_source from monitoring.statement_source();
   if not (v_source.is_created and v_source.is_usable and v_source.is_loaded) then
     return; -- monitoring.degraded() says so
   end if;
-  return query execute format(
-    'with totals as materialized ('
-      'select s.queryid, s.userid, s.calls, s.total_%2$s as total, s.max_%2$s as max, s.rows, s.shared_blks_hit as hit, '
-        's.shared_blks_read as read, s.temp_blks_written as temp, %3$s as is_toplevel, %4$s as since '
-      'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null and s.calls > 0'
-    '), shown as materialized ('
-      'select t.*, k.query_preview from (select * from totals order by total desc limit $3) t '
-        'left join monitoring.statement_texts k on k.query_id = t.queryid'
-    '), unknown as materialized ('
-      'select array_agg(s.queryid) as ids from shown s where s.query_preview is null'
-    '), texts as materialized ('
-      'select q.queryid, monitoring.redact(min(q.query)) as query_preview from %1$s(true) q '
-      'where (select u.ids is not null from unknown u) and q.dbid = $1 and q.queryid = any ((select u.ids from unknown u)::bigint[]) '
-      'group by q.queryid'
-    ') '
-    'select s.queryid, coalesce(s.query_preview, x.query_preview), pg_get_userbyid(s.userid), s.calls, round(s.total::numeric, 3), '
-      'round((s.total / s.calls)::numeric, 3), round(s.max::numeric, 3), '
-      'round((100 * s.total / nullif((select sum(t.total) from totals t), 0))::numeric, 2), s.rows, '
-      'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp, s.is_toplevel, s.since '
-    'from shown s left join texts x on x.queryid = s.queryid order by s.total desc, s.queryid, s.is_toplevel desc',
-    v_source.relation, v_source.time_column, v_source.toplevel, v_source.since)
-  using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), monitoring.checked_limit(p_limit);
+  -- The texts come of all databases at once, and one that is none in this database's encoding ends it, before the first row.
+  foreach v_unreadable in array array[null, '[not readable: a statement of another database is in another encoding]'] loop
+    begin
+      return query execute format(
+        'with totals as materialized ('
+          'select s.queryid, s.userid, s.calls, s.total_%2$s as total, s.max_%2$s as max, s.rows, s.shared_blks_hit as hit, '
+            's.shared_blks_read as read, s.temp_blks_written as temp, %3$s as is_toplevel, %4$s as since '
+          'from %1$s(false) s where s.dbid = $1 and s.userid <> all ($2) and s.queryid is not null and s.calls > 0'
+        '), shown as materialized ('
+          'select t.*, k.query_preview from (select * from totals order by total desc limit $3) t '
+            'left join monitoring.statement_texts k on k.query_id = t.queryid'
+        '), unknown as materialized ('
+          'select array_agg(s.queryid) as ids from shown s where s.query_preview is null'
+        '), texts as materialized ('
+          'select q.queryid, monitoring.redact(min(q.query)) as query_preview from %5$s q '
+          'where (select u.ids is not null from unknown u) and q.dbid = $1 and q.queryid = any ((select u.ids from unknown u)::bigint[]) '
+          'group by q.queryid'
+        ') '
+        'select s.queryid, coalesce(s.query_preview, x.query_preview, $4), pg_get_userbyid(s.userid), s.calls, round(s.total::numeric, 3), '
+          'round((s.total / s.calls)::numeric, 3), round(s.max::numeric, 3), '
+          'round((100 * s.total / nullif((select sum(t.total) from totals t), 0))::numeric, 2), s.rows, '
+          'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp, s.is_toplevel, s.since '
+        'from shown s left join texts x on x.queryid = s.queryid order by s.total desc, s.queryid, s.is_toplevel desc',
+        v_source.relation, v_source.time_column, v_source.toplevel, v_source.since,
+        case when v_unreadable is null then v_source.relation || '(true)' else '(select null::oid as dbid, null::bigint as queryid, null::text as query where false)' end)
+      using (select d.oid from pg_database d where d.datname = current_database()), monitoring.own_roles(), monitoring.checked_limit(p_limit), v_unreadable;
+      return;
+    exception when untranslatable_character or character_not_in_repertoire or undefined_function then
+      if v_unreadable is not null then
+        raise;
+      end if;
+    end;
+  end loop;
 exception when object_not_in_prerequisite_state then
   return; -- somebody set its parameter in this session only: it is not loaded
 end
@@ -1834,3 +1862,10 @@ begin
 end
 $return$;
 revoke create on schema public from monitoring_owner;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

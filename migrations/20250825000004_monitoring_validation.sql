@@ -1,7 +1,22 @@
 -- pgvigil: the checks to make after a migration, and any day after.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 -- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
 -- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
@@ -122,6 +137,20 @@ begin
             or c.relnamespace = 'public'::regnamespace and c.relname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
               'monitoring_rls_status', 'monitoring_events'))
       ) f),
+    -- What is evaluated with every use of our tables and views, as whoever uses them: the system's and our own is pinned or ours.
+    'borrowed', (
+      select jsonb_agg(distinct format('%s of %s', pg_describe_object(d.refclassid, d.refobjid, 0), u.name))
+      from (
+        select 'pg_constraint'::regclass as class, k.oid, r.name from pg_constraint k join relations r on r.oid = k.conrelid
+        union all
+        select 'pg_rewrite'::regclass, w.oid, r.name from pg_rewrite w join relations r on r.oid = w.ev_class
+        union all
+        select 'pg_attrdef'::regclass, f.oid, r.name from pg_attrdef f join relations r on r.oid = f.adrelid
+        union all
+        select 'pg_class'::regclass, i.indexrelid, r.name from pg_index i join relations r on r.oid = i.indrelid
+      ) u
+        join pg_depend d on d.classid = u.class and d.objid = u.oid and d.refobjid >= 16384
+          and (d.refclassid = 'pg_operator'::regclass or d.refclassid = 'pg_proc'::regclass and d.refobjid not in (select f.oid from functions f))),
     'definers', (select count(*) from functions f where f.prosecdef),
     'objects', (select count(*) from relations) + (select count(*) from functions),
     'owner_is_privileged', (select r.rolsuper or r.rolbypassrls or r.rolcanlogin from pg_roles r where r.rolname = 'monitoring_owner'),
@@ -434,7 +463,7 @@ begin
   v_problems := v_problems || v_blind || array(
     select g.name from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'not_granted') when 'array' then v_facts -> 'not_granted' else '[]' end) g (name));
   v_remedy := concat(v_remedy, case
-      when array_to_string(v_blind, ' ') like '%track\_%' then 'Set what is named as off to on again; as a superuser: grant pg_monitor to monitoring_owner. '
+      when position('track_' in array_to_string(v_blind, ' ')) > 0 then 'Set what is named as off to on again; as a superuser: grant pg_monitor to monitoring_owner. '
       when v_blind <> '{}' then 'As a superuser: grant pg_monitor to monitoring_owner. '
     end,
     case when jsonb_typeof(v_facts -> 'not_granted') = 'array' then 'Apply the migrations again: they restore the grants.' end);
@@ -537,6 +566,9 @@ begin
   end if;
   if jsonb_typeof(v_facts -> 'unpinned') = 'array' then
     v_problems := v_problems || ('search_path not pinned: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'unpinned') o (name)));
+  end if;
+  if jsonb_typeof(v_facts -> 'borrowed') = 'array' then
+    v_problems := v_problems || ('made with what is not the system''s: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'borrowed') o (name)));
   end if;
   if jsonb_typeof(v_facts -> 'foreign') = 'array' then
     v_problems := v_problems || ('owned by another role than pgvigil''s: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_facts -> 'foreign') o (name)));
@@ -654,3 +686,10 @@ begin
   end if;
 end
 $return$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

@@ -1,7 +1,22 @@
 -- pgvigil: what a time-series database scrapes.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 -- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
 -- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
@@ -138,3 +153,10 @@ begin
   end if;
 end
 $return$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

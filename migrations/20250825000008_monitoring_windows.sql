@@ -1,7 +1,22 @@
 -- pgvigil: the hours that matter, and whether the database is ready for them.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 -- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
 -- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
@@ -150,12 +165,12 @@ begin
     raise exception 'label must have 1 to 200 characters' using errcode = 'invalid_parameter_value';
   end if;
   if coalesce(cardinality(p_weekdays), 0) = 0 or exists (
-    select from unnest(p_weekdays) as d (name) where lower(btrim(d.name)) = any (monitoring.weekday_names()) is not true)
+    select from unnest(p_weekdays) as d (name) where lower(btrim(d.name) collate "C") = any (monitoring.weekday_names()) is not true)
   then
     raise exception 'weekdays must name days: %', array_to_string(monitoring.weekday_names(), ', ') using errcode = 'invalid_parameter_value';
   end if;
   v_weekdays := array(
-    select distinct array_position(monitoring.weekday_names(), lower(btrim(d.name))) as day from unnest(p_weekdays) as d (name) order by day);
+    select distinct array_position(monitoring.weekday_names(), lower(btrim(d.name) collate "C")) as day from unnest(p_weekdays) as d (name) order by day);
   if p_starts is null or p_starts !~ '^([01][0-9]|2[0-3]):[0-5][0-9]$' then
     raise exception 'starts must be a local time like 10:00' using errcode = 'invalid_parameter_value';
   end if;
@@ -938,3 +953,10 @@ begin
   end if;
 end
 $return$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

@@ -6,8 +6,23 @@
 -- is read once, by the runner, and handed to them; so they are pure where they can be, and cheap. One that fails is named by
 -- a finding of its own and costs no other check its findings.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 -- Everything below is done by monitoring_owner. The migrating role becomes a member for as long as this takes: from 16 on
 -- even the creator of a role is none until it grants itself that. Afterwards it may only what the agent may.
@@ -1274,6 +1289,20 @@ $$;
 
 -- Makes these checks. What several need is read once, what fails costs only those that need it: its id is then in
 -- p_failed with the SQLSTATE, and not in p_run. A cancelled statement is no failure and ends everything.
+-- The names of roles and databases are the cluster's, each in the encoding in which it was given: here it may be no text at all, which
+-- nobody could keep or send. Bytes that are none are told as such, in octal.
+create or replace function monitoring.legible(p_text text) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform convert_to(p_text, getdatabaseencoding());
+  return p_text;
+exception when character_not_in_repertoire or untranslatable_character then
+  return encode(replace(p_text, e'\\', e'\\\\')::bytea, 'escape');
+end
+$$;
+
 create or replace function monitoring.run_checks(p_check_ids text[], p_backends monitoring.seen_backend[] default null, p_sample monitoring.samples default null,
   out p_run text[], out p_failed jsonb, out p_found monitoring.candidate[], out p_blind text[], out p_metrics jsonb)
 language plpgsql stable
@@ -1281,6 +1310,7 @@ set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 set jit = off
+set quote_all_identifiers = off -- what a finding is of is half of its fingerprint
 as $$
 declare
   v_xid_age_warning numeric := (select t.warning from monitoring.thresholds t where t.check_id = 'transaction-id-age');
@@ -1536,6 +1566,13 @@ begin
         when 'statement-regression' then v_candidates := array(select c from monitoring.check_statement_regression() c);
       end case;
       if cardinality(v_candidates) > 0 then
+        begin
+          perform convert_to(v_candidates::text, getdatabaseencoding());
+        exception when character_not_in_repertoire or untranslatable_character then
+          v_candidates := array(
+            select row(c.check_id, monitoring.legible(c.object), c.value, monitoring.legible(c.detail), monitoring.legible(c.remediation))::monitoring.candidate
+            from unnest(v_candidates) c);
+        end;
         p_found := p_found || v_candidates;
       end if;
       p_run := p_run || v_check_id;
@@ -2314,6 +2351,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.counters_now()',
   'function monitoring.last_hour(monitoring.samples)',
   'function monitoring.maintaining(monitoring.seen_backend[])',
+  'function monitoring.legible(text)',
   'function monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples)',
   'function monitoring.catalog_versions()',
   'function monitoring.remember_checks(text)',
@@ -2366,3 +2404,10 @@ begin
   end if;
 end
 $return$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

@@ -1,8 +1,23 @@
 -- Undoes 20250825000000_monitoring_foundation.sql: everything in schema monitoring, the schema, and the roles where no
 -- other database of this cluster still uses them.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 do $refuse$
 begin
@@ -92,23 +107,43 @@ begin
   loop
     execute pg_catalog.format('revoke usage on schema %I from monitoring_owner', v_schema);
   end loop;
-  -- What these were granted for the business's calendar view and table of members, by whoever may take it back.
+  -- What these were granted for the business's calendar view, table of members and sequences, by whoever may take it back.
   for v_grant, v_role in
     select g.object, r.rolname from (
       select 'schema ' || n.oid::regnamespace as object, n.nspacl as acl from pg_catalog.pg_namespace n
       union all
-      select 'table ' || c.oid::regclass, c.relacl from pg_catalog.pg_class c where c.relkind in ('r', 'v', 'm', 'f', 'p')
+      select case c.relkind when 'S' then 'sequence ' else 'table ' end || c.oid::regclass, c.relacl
+      from pg_catalog.pg_class c where c.relkind in ('r', 'v', 'm', 'f', 'p', 'S')
+      union all
+      select distinct 'table ' || t.attrelid::regclass, t.attacl from pg_catalog.pg_attribute t where t.attacl is not null
       union all
       select 'function ' || p.oid::regprocedure, p.proacl from pg_catalog.pg_proc p
     ) g
-      join pg_catalog.pg_roles r on r.rolname in ('monitoring_calendar', 'monitoring_members')
+      join pg_catalog.pg_roles r on r.rolname in ('monitoring_calendar', 'monitoring_members', 'monitoring_owner')
     where exists (select from pg_catalog.aclexplode(g.acl) a where a.grantee = r.oid)
+    order by g.object like 'schema %' -- what is in it first
   loop
     begin
       execute pg_catalog.format('revoke all on %s from %I', v_grant, v_role);
     exception when insufficient_privilege then
       raise warning '% keeps its rights on %', v_role, v_grant
         using hint = pg_catalog.format('As its owner: revoke all on %s from %I', v_grant, v_role);
+    end;
+  end loop;
+  -- And what they would be granted of whatever is made later.
+  for v_grant, v_role in
+    select pg_catalog.format('alter default privileges for role %I %s revoke all on %s from %I', d.defaclrole::regrole,
+        case when d.defaclnamespace <> 0 then 'in schema ' || d.defaclnamespace::regnamespace end,
+        case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' else 'schemas' end,
+        r.rolname), r.rolname
+    from pg_catalog.pg_default_acl d
+      join pg_catalog.pg_roles r on r.rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_members', 'monitoring_owner')
+    where exists (select from pg_catalog.aclexplode(d.defaclacl) a where a.grantee = r.oid)
+  loop
+    begin
+      execute v_grant;
+    exception when insufficient_privilege then
+      raise warning '% keeps what default privileges grant it', v_role using hint = 'As the role that they are of: ' || v_grant;
     end;
   end loop;
   for v_role in
@@ -120,8 +155,15 @@ begin
     begin
       execute pg_catalog.format('drop role %I', v_role);
     exception when dependent_objects_still_exist or insufficient_privilege then
-      raise notice 'role % stays: another database of this cluster uses it, or % may not drop it', v_role, current_user;
+      raise notice 'role % stays: something here or in another database of this cluster is its, or granted to it, or % may not drop it', v_role, current_user;
     end;
   end loop;
 end
 $roles$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

@@ -1,7 +1,22 @@
 -- Undoes 20250825000003_monitoring_sampler.sql. Samples taken so far stay until the history is rolled back.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 -- Undone by who did it: the rolling back role becomes a member of monitoring_owner for as long as this takes.
 do $become$
@@ -76,3 +91,10 @@ begin
   end if;
 end
 $return$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

@@ -1,7 +1,22 @@
 -- Undoes 20250825000009_monitoring_checks.sql: checks, thresholds, suppressions, and what was to be announced.
 
--- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it.
-do $patience$ begin perform pg_catalog.set_config('lock_timeout', '5s', true); end $patience$;
+-- A migration waits at most this long for anybody's lock; it is better run again than everybody queued behind it. And what is not
+-- qualified here is the system's: operators and functions that others have made in public would run as whoever migrates. For
+-- the transaction where there is one, as there should be, or else for the session.
+do $begin$
+begin
+  perform pg_catalog.set_config('lock_timeout', '5s', true);
+  perform pg_catalog.set_config('pgvigil.in_transaction', 'yes', true);
+end
+$begin$;
+do $path$
+declare
+  v_is_local boolean := coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) operator(pg_catalog.=) 'yes', false);
+begin
+  perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+end
+$path$;
 
 -- Undone by who did it: the rolling back role becomes a member of monitoring_owner for as long as this takes.
 do $become$
@@ -56,7 +71,7 @@ drop function if exists
   monitoring.reconcile(jsonb, text[], timestamptz), monitoring.severity_rank(text), monitoring.event_type_of(text),
   monitoring.thresholds_list(), monitoring.set_threshold(text, numeric, numeric), monitoring.suppressions(),
   monitoring.unsuppress(text), monitoring.suppress(text, text, timestamptz), monitoring.health_score(jsonb),
-  monitoring.findings(), monitoring.assess(text, monitoring.seen_backend[], monitoring.samples), monitoring.remember_checks(text), monitoring.catalog_versions(), monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples), monitoring.maintaining(monitoring.seen_backend[]), monitoring.last_hour(monitoring.samples), monitoring.counters_now(),
+  monitoring.findings(), monitoring.assess(text, monitoring.seen_backend[], monitoring.samples), monitoring.remember_checks(text), monitoring.catalog_versions(), monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples), monitoring.legible(text), monitoring.maintaining(monitoring.seen_backend[]), monitoring.last_hour(monitoring.samples), monitoring.counters_now(),
   monitoring.check_unsafe_setting(), monitoring.check_definer_search_path(), monitoring.check_privileged_login(),
   monitoring.check_foreign_key_without_index(), monitoring.check_invalid_index(), monitoring.check_duplicate_index(),
   monitoring.check_unused_index(), monitoring.check_sequence_exhaustion(), monitoring.check_sequential_scans(monitoring.seen_scanned[]),
@@ -92,3 +107,10 @@ begin
   end if;
 end
 $return$;
+
+do $end$
+begin
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+end
+$end$;

@@ -127,7 +127,7 @@ impl Difference {
 }
 
 /// Every applied version.
-const APPLIED: &str = "select coalesce(pg_catalog.json_agg(m.version order by m.version), '[]')::text from monitoring.migrations m";
+const APPLIED: &str = "select coalesce(pg_catalog.json_agg(m.version order by m.version), '[]')::pg_catalog.text from monitoring.migrations m";
 
 /// An answer to that.
 fn applied(text: &str) -> Result<Vec<String>, DbError> {
@@ -250,17 +250,12 @@ async fn rollback(
     request: &Rollback,
     statement_timeout: Duration,
 ) -> Result<Outcome, MigrateError> {
-    let name = scalar(
-        client,
-        "database name",
-        "select current_database()::text",
-        &[],
-    )
-    .await?;
+    begin(client, statement_timeout).await?;
+    let sql = "select pg_catalog.current_database()::pg_catalog.text";
+    let name = scalar(client, "database name", sql, &[]).await?;
     if name.as_deref() != Some(request.confirm.as_str()) {
         return Err(MigrateError::NotConfirmed);
     }
-    begin(client, statement_timeout).await?;
     if !try_lock(client).await? {
         command(client, "rollback", "rollback").await?;
         return Ok(Outcome::Skipped);
@@ -296,7 +291,10 @@ async fn rollback(
     })
 }
 
-/// Statements of a migration may take a while; its locks may not be waited for long; and if the function is stopped in the middle, the transaction must not stay open.
+/// Statements of a migration may take a while; its locks may not be waited for long; and if the function is stopped in the middle, the
+/// transaction must not stay open.
+///
+/// The search path is the files' to set. What is asked here says itself that it is the system's: others may have made functions in `public`.
 async fn begin(client: &Client, statement_timeout: Duration) -> Result<(), DbError> {
     let limit_ms = statement_timeout.as_millis();
     let sql = format!(
@@ -307,10 +305,11 @@ async fn begin(client: &Client, statement_timeout: Duration) -> Result<(), DbErr
 }
 
 /// One run at a time; the lock ends with the transaction, so no pooler can lose it.
-const WAIT_FOR_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended('pgvigil.migrate', 0))";
+const WAIT_FOR_LOCK: &str =
+    "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pgvigil.migrate', 0))";
 
 async fn try_lock(client: &Client) -> Result<bool, DbError> {
-    let sql = "select pg_try_advisory_xact_lock(hashtextextended('pgvigil.migrate', 0))::text";
+    let sql = "select pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pgvigil.migrate', 0))::pg_catalog.text";
     Ok(scalar(client, "migration lock", sql, &[]).await?.as_deref() == Some("true"))
 }
 
@@ -321,7 +320,7 @@ enum Known {
 
 /// Whether anything was ever applied.
 async fn exists(client: &Client) -> Result<bool, DbError> {
-    let sql = "select to_regclass('monitoring.migrations')::text";
+    let sql = "select pg_catalog.to_regclass('monitoring.migrations')::pg_catalog.text";
     let table = scalar(client, "migrations table", sql, &[]).await?;
     Ok(table.is_some())
 }
@@ -330,7 +329,7 @@ async fn known_hash(client: &Client, version: &str) -> Result<Known, DbError> {
     if !exists(client).await? {
         return Ok(Known::Missing);
     }
-    let sql = "select coalesce(sha256, '') from monitoring.migrations where version = $1";
+    let sql = "select coalesce(sha256, '') from monitoring.migrations where version operator(pg_catalog.=) $1";
     Ok(
         match scalar(client, "migration state", sql, &[version]).await? {
             None => Known::Missing,

@@ -176,7 +176,7 @@ impl Session {
             "begin isolation level read committed{access}; \
              set local statement_timeout = {}; set local lock_timeout = {}; \
              set local idle_in_transaction_session_timeout = 10000; set local timezone = 'UTC'; \
-             set local role {}",
+             set local search_path = pg_catalog, pg_temp; set local role {}",
             self.statement_timeout.as_millis(),
             LOCK_TIMEOUT.as_millis(),
             self.role,

@@ -172,6 +172,7 @@ async fn the_slow_query_threshold_is_a_setting() {
     for (key, value) in [
         ("slow_query_threshold_ms", "\"fast\""),
         ("slow_query_threshold_ms", "0"),
+        ("sample_interval_seconds", "60.0"),
         ("no_such_key", "1"),
     ] {
         let sql = format!(

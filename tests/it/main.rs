@@ -13,6 +13,7 @@ mod access_matrix;
 mod checks;
 // The binary under AWS's emulator, with every event file.
 mod emulator;
+mod encodings;
 // Metrics in the log, by the format's specification.
 mod cloudwatch;
 // A task ends before Lambda would end it.

@@ -55,6 +55,33 @@ async fn up_up_down_up_leaves_the_same_schema() {
     }
 }
 
+/// What is unqualified could be somebody else's before that, and after it the session's path is its own again.
+#[test]
+fn each_file_begins_with_the_systems_own_search_path_and_ends_as_it_was() {
+    let first = read(&migrations()[0]);
+    let beginning = first.find("do $begin$").expect("beginning");
+    let end = first.find("$path$;\n").expect("setting the path");
+    let beginning = &first[beginning..end];
+    assert!(beginning.contains("set_config('search_path', 'pg_catalog, pg_temp'"));
+    let end = &first[first.rfind("do $end$").expect("ending")..];
+    assert!(end.contains(
+        "set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path')"
+    ));
+    for file in migrations().into_iter().chain(rollbacks()) {
+        let text = read(&file);
+        let (comments, statements) = text
+            .split_once(beginning)
+            .unwrap_or_else(|| panic!("{} begins otherwise", file.display()));
+        let mut comments = comments.lines();
+        assert!(
+            comments.all(|line| line.is_empty() || line.starts_with("--")),
+            "{}",
+            file.display()
+        );
+        assert!(statements.ends_with(end), "{}", file.display());
+    }
+}
+
 /// The same file again, alone: a person who repairs one object runs just that.
 #[tokio::test]
 async fn each_file_alone_can_run_again() {
@@ -194,6 +221,70 @@ async fn an_rds_like_master_can_migrate_and_roll_back() {
     run(migrations());
     run(rollbacks());
     assert_eq!(before, database.dump_schema());
+}
+
+/// An RDS master has `pg_monitor` by a role that has it, and such a membership need not inherit: then he is no possible grantor.
+#[tokio::test]
+async fn without_a_right_to_grant_pg_monitor_the_migration_warns_and_goes_on() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.empty_database();
+    let version = database.psql(SUPERUSER, "show server_version_num");
+    let version: u32 = version
+        .expect("asking")
+        .trim()
+        .parse()
+        .expect("reading a version");
+    let (inherits, by) = if version >= 160_000 {
+        ("", " with inherit false")
+    } else {
+        (" noinherit", "")
+    };
+    let master = format!(
+        "create role platform; grant pg_monitor to platform with admin option;
+         create role master login createrole createdb password 'x'{inherits}; grant platform to master{by};
+         alter database {} owner to master",
+        database.name
+    );
+    database
+        .psql(SUPERUSER, &master)
+        .expect("creating a master");
+    let run = |file: PathBuf| {
+        let as_master = format!("set session authorization master;\n{}", read(&file));
+        database.psql(SUPERUSER, &as_master)
+    };
+    if (150_000..160_000).contains(&version) {
+        // There public is its by a membership, too.
+        let error = run(migrations().remove(0)).expect_err("who inherits nothing");
+        assert!(error.contains("alter role master inherit"), "{error}");
+        database
+            .psql(SUPERUSER, "alter role master inherit")
+            .expect("letting it inherit");
+    }
+    for file in migrations() {
+        run(file).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let summary = "select get_database_monitoring_summary() ->> 'health_score' is not null";
+    assert_eq!(database.psql(SUPERUSER, summary).as_deref(), Ok("t\n"));
+}
+
+/// docs/checks.md, "sequence-exhaustion", says what to grant.
+#[tokio::test]
+async fn what_the_owner_was_granted_by_hand_goes_with_it() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.empty_database();
+    let tables = "create schema shop; create table shop.t (id serial, name text)";
+    database.psql(SUPERUSER, tables).expect("creating tables");
+    let before = database.dump_schema();
+    apply(&database, &migrations());
+    let grants = "grant usage on schema shop to monitoring_owner; grant select on all sequences in schema shop to monitoring_owner;
+        grant select (name) on shop.t to monitoring_calendar;
+        alter default privileges in schema shop grant select on sequences to monitoring_owner;
+        alter default privileges grant select on tables to monitoring_reader";
+    database.psql(SUPERUSER, grants).expect("granting");
+    apply(&database, &rollbacks());
+    assert_eq!(before, database.dump_schema());
+    let left = "select count(*) from pg_roles where rolname ~ '^monitoring_'";
+    assert_eq!(database.psql(SUPERUSER, left).as_deref(), Ok("0\n"));
 }
 
 fn read(file: &Path) -> String {

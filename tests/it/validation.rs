@@ -326,6 +326,12 @@ async fn each_thing_broken_is_named_by_its_check() {
             "search_path not pinned: monitoring.connections()",
         ),
         (
+            "create function public.is_small(numeric) returns boolean language sql immutable as 'select true';
+             alter table monitoring.samples add check (public.is_small(duration_ms))",
+            "security",
+            "function public.is_small(numeric) of monitoring.samples",
+        ),
+        (
             "create or replace function monitoring.may(p_action text) returns boolean language sql as 'select true'",
             "security",
             "is let in by the summary",
