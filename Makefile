@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-api test-lighthouse sam test-sam test-web test-matrix bench-sql bench-sample bench-http bench-alerts bench-size check audit check-format fmt lint doc build package setup clean
 
+# At least three at once, also on two processors: many tests wait for a server or a clock.
+export RUST_TEST_THREADS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 3 ? n : 3)))
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
