@@ -136,6 +136,31 @@ $$;
 comment on function monitoring.redact(text) is
   'A preview of a statement that holds no literal and no comment, at most 200 characters; [REDACTED] for a statement that carries a secret.';
 
+-- The names of roles and databases are the cluster's, each in the encoding in which it was given, and so are the statements of other
+-- databases: here they may be no text at all, which nobody could keep or send.
+create or replace function monitoring.is_legible(p_text text) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform convert_to(p_text, getdatabaseencoding());
+  return true;
+exception when character_not_in_repertoire or untranslatable_character then
+  return false;
+end
+$$;
+comment on function monitoring.is_legible(text) is 'Whether this is text in the encoding of this database.';
+
+create or replace function monitoring.legible(p_text text) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case when monitoring.is_legible(p_text) then p_text else encode(replace(p_text, e'\\', e'\\\\')::bytea, 'escape') end;
+end
+$$;
+comment on function monitoring.legible(text) is 'The text, or, where it is none in the encoding of this database, its bytes: those that are no ASCII in octal.';
+
 -- What is watched -----------------------------------------------------------------------------------------------------
 
 create or replace function monitoring.is_application_schema(p_schema name, p_configured name[]) returns boolean
@@ -287,10 +312,11 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  v_database oid := (select d.oid from pg_database d where d.datname = current_database());
   v_waiting int[] := array(
     select a.pid from unnest(p_backends) a
     where a.wait_event_type = 'Lock' and a.backend_type = 'client backend'
-      and a.datid = (select d.oid from pg_database d where d.datname = current_database()));
+      and a.datid = v_database);
 begin
   if v_waiting = '{}' then
     return;
@@ -315,10 +341,14 @@ begin
       -- Process 0 is a prepared transaction.
       coalesce(a.state, a.backend_type, 'prepared transaction'), a.usesysid, a.application_name,
       -- Who idles can hold a lock, too.
-      case when a.state = 'idle' then (select g.query from pg_stat_get_activity(a.pid) g) else a.query end
+      -- Who is in another database keeps its encoding.
+      case when a.datid is not distinct from v_database or monitoring.is_legible(q.query) then q.query else '[not readable: in another encoding]' end
     from trees t
       left join waits w on w.pid = t.pid
-      left join unnest(p_backends) a on a.pid = t.pid;
+      left join unnest(p_backends) a on a.pid = t.pid
+      cross join lateral (
+        select case when a.state = 'idle' then (select g.query from pg_stat_get_activity(a.pid) g) else a.query end as query
+      ) q;
 end
 $$;
 
@@ -409,7 +439,7 @@ begin
       from per_database d
     )
     select s.active, s.idle, s.idle_in_transaction, s.total, round(100.0 * s.total / v_usable, 2),
-      k.datname, d.total, v_max, d.waiting, (extract(epoch from d.longest_transaction) * 1000)::bigint
+      monitoring.legible(k.datname::text)::name, d.total, v_max, d.waiting, (extract(epoch from d.longest_transaction) * 1000)::bigint
     from per_database d cross join server s
       join pg_database k on k.oid = d.datid
     order by d.total desc, k.datname;
@@ -767,13 +797,13 @@ as $$
 begin
   if p_grantee = 0 then
     return case when p_schema_users is null then '{PUBLIC}' else array(
-      select pg_get_userbyid(u) from unnest(p_schema_users) u where not pg_has_role(u, p_owner, 'usage') order by 1) end;
+      select monitoring.legible(pg_get_userbyid(u)::text)::name from unnest(p_schema_users) u where not pg_has_role(u, p_owner, 'usage') order by 1) end;
   elsif not exists (select from pg_roles r where r.oid = p_grantee and (r.rolsuper or not pg_has_role(r.oid, p_owner, 'usage'))) then
     return '{}'; -- the owner's, or a role that is gone
   elsif p_schema_users is null or p_grantee = any (p_schema_users) or exists (
     select from unnest(p_schema_users) u where pg_has_role(u, p_grantee, 'usage') and not pg_has_role(u, p_owner, 'usage'))
   then
-    return array[pg_get_userbyid(p_grantee)];
+    return array[monitoring.legible(pg_get_userbyid(p_grantee)::text)::name];
   end if;
   return '{}';
 end
@@ -803,7 +833,7 @@ as $$
 begin
   -- First the one, then the other: the server keeps only the last role's memberships.
   return array(
-    select r.rolname
+    select monitoring.legible(r.rolname::text)::name
     from pg_roles a cross join lateral (select o.rolname from pg_roles o where not o.rolsuper and pg_has_role(a.oid, o.oid, 'usage') offset 0) r
     where a.rolname in ('anon', 'authenticated')) || 'PUBLIC'::name;
 end
@@ -1105,7 +1135,7 @@ begin
       select a.access, unnest(a.kinds) as kind from accesses a
     ), grants as materialized (
       -- Who is granted what.
-      select g.*, case g.grantee when 0 then 'PUBLIC'::name else pg_get_userbyid(g.grantee) end as grantee_name
+      select g.*, case g.grantee when 0 then 'PUBLIC'::name else monitoring.legible(pg_get_userbyid(g.grantee)::text)::name end as grantee_name
       from (
         select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
         from (
@@ -1135,7 +1165,7 @@ begin
           || case when a.is_read_as_authenticated and g.grantee = any (v_anyone) then '{authenticated}'::name[] end) as e (name) on true
       group by g.access
     ), unbound_roles as materialized (
-      select r.oid, r.rolname,
+      select r.oid, monitoring.legible(r.rolname::text)::name as rolname,
         array(select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage')) || 0::oid as member_of,
         array(select n.oid from namespaces n where has_schema_privilege(r.oid, n.oid, 'usage')) as schemas
       from pg_roles r where r.rolbypassrls and not r.rolsuper
@@ -1187,7 +1217,7 @@ begin
           select e.name from unnest(x.exposed_to) as e (name)
           union
           -- Who may read or write everything needs no grant.
-          select a.rolname from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
+          select monitoring.legible(a.rolname::text)::name from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
         u.names as unbound, o.is_unbound, o.is_anyones_own, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
         coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
@@ -1781,6 +1811,8 @@ do $private$ begin perform monitoring.make_private(
   'function public.record_monitoring_event(text, jsonb, text, inet, text)',
   'function public.cleanup_old_monitoring_data()',
   'function monitoring.redact(text)',
+  'function monitoring.is_legible(text)',
+  'function monitoring.legible(text)',
   'function monitoring.is_application_schema(name, name[])',
   'function monitoring.checked_limit(int)',
   'function monitoring.own_logins()',

@@ -1289,20 +1289,6 @@ $$;
 
 -- Makes these checks. What several need is read once, what fails costs only those that need it: its id is then in
 -- p_failed with the SQLSTATE, and not in p_run. A cancelled statement is no failure and ends everything.
--- The names of roles and databases are the cluster's, each in the encoding in which it was given: here it may be no text at all, which
--- nobody could keep or send. Bytes that are none are told as such, in octal.
-create or replace function monitoring.legible(p_text text) returns text
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform convert_to(p_text, getdatabaseencoding());
-  return p_text;
-exception when character_not_in_repertoire or untranslatable_character then
-  return encode(replace(p_text, e'\\', e'\\\\')::bytea, 'escape');
-end
-$$;
-
 create or replace function monitoring.run_checks(p_check_ids text[], p_backends monitoring.seen_backend[] default null, p_sample monitoring.samples default null,
   out p_run text[], out p_failed jsonb, out p_found monitoring.candidate[], out p_blind text[], out p_metrics jsonb)
 language plpgsql stable
@@ -1566,13 +1552,12 @@ begin
         when 'statement-regression' then v_candidates := array(select c from monitoring.check_statement_regression() c);
       end case;
       if cardinality(v_candidates) > 0 then
-        begin
-          perform convert_to(v_candidates::text, getdatabaseencoding());
-        exception when character_not_in_repertoire or untranslatable_character then
+        -- Of indexes, policies and the like all names are this database's; of roles and databases they are not.
+        if not monitoring.is_legible(v_candidates::text) then
           v_candidates := array(
             select row(c.check_id, monitoring.legible(c.object), c.value, monitoring.legible(c.detail), monitoring.legible(c.remediation))::monitoring.candidate
             from unnest(v_candidates) c);
-        end;
+        end if;
         p_found := p_found || v_candidates;
       end if;
       p_run := p_run || v_check_id;
@@ -2351,7 +2336,6 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.counters_now()',
   'function monitoring.last_hour(monitoring.samples)',
   'function monitoring.maintaining(monitoring.seen_backend[])',
-  'function monitoring.legible(text)',
   'function monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples)',
   'function monitoring.catalog_versions()',
   'function monitoring.remember_checks(text)',

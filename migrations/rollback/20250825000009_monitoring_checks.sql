@@ -71,7 +71,7 @@ drop function if exists
   monitoring.reconcile(jsonb, text[], timestamptz), monitoring.severity_rank(text), monitoring.event_type_of(text),
   monitoring.thresholds_list(), monitoring.set_threshold(text, numeric, numeric), monitoring.suppressions(),
   monitoring.unsuppress(text), monitoring.suppress(text, text, timestamptz), monitoring.health_score(jsonb),
-  monitoring.findings(), monitoring.assess(text, monitoring.seen_backend[], monitoring.samples), monitoring.remember_checks(text), monitoring.catalog_versions(), monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples), monitoring.legible(text), monitoring.maintaining(monitoring.seen_backend[]), monitoring.last_hour(monitoring.samples), monitoring.counters_now(),
+  monitoring.findings(), monitoring.assess(text, monitoring.seen_backend[], monitoring.samples), monitoring.remember_checks(text), monitoring.catalog_versions(), monitoring.run_checks(text[], monitoring.seen_backend[], monitoring.samples), monitoring.maintaining(monitoring.seen_backend[]), monitoring.last_hour(monitoring.samples), monitoring.counters_now(),
   monitoring.check_unsafe_setting(), monitoring.check_definer_search_path(), monitoring.check_privileged_login(),
   monitoring.check_foreign_key_without_index(), monitoring.check_invalid_index(), monitoring.check_duplicate_index(),
   monitoring.check_unused_index(), monitoring.check_sequence_exhaustion(), monitoring.check_sequential_scans(monitoring.seen_scanned[]),

@@ -1,7 +1,10 @@
 //! One cluster, several encodings: names of roles are the cluster's, texts of statements come of all its databases.
 
-use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER};
+use tokio_postgres::NoTls;
+
+use crate::support::postgres::{Cluster, ClusterOptions, PASSWORD, SUPERUSER};
 use crate::support::templates::migrations;
+use crate::support::wait::wait_until;
 
 #[tokio::test]
 async fn a_role_named_in_another_encoding_stops_no_judgement() {
@@ -22,6 +25,45 @@ async fn a_role_named_in_another_encoding_stops_no_judgement() {
         database.psql(SUPERUSER, told).as_deref(),
         Ok("public.guests|t\npublic.guests|t\n")
     );
+    let exposed = "select exposed_to from monitoring_rls_status where tablename = 'guests'";
+    assert_eq!(
+        database.psql(SUPERUSER, exposed).as_deref(),
+        Ok("{\"Jos\\\\351\"}\n")
+    );
+}
+
+#[tokio::test]
+async fn who_blocks_from_a_database_of_another_encoding_is_seen() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let elsewhere = "create database elsewhere template template0 encoding 'latin1' locale 'C'";
+    database.psql(SUPERUSER, elsewhere).expect("creating it");
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(database.port());
+    config
+        .user(SUPERUSER)
+        .password(PASSWORD.as_str())
+        .dbname("elsewhere");
+    let (holder, connection) = config.connect(NoTls).await.expect("connecting");
+    tokio::spawn(connection);
+    // A table of the whole cluster that nothing else reads.
+    let lock = "begin; lock table pg_replication_origin; select 'caf\u{e9}'";
+    holder.batch_execute(lock).await.expect("locking");
+    let waiting = database.superuser().await;
+    let waits = tokio::spawn(async move {
+        let lock = "begin; lock table pg_replication_origin";
+        waiting.batch_execute(lock).await
+    });
+    let client = database.superuser().await;
+    wait_until("it is seen", async || {
+        let roots = "select string_agg(query_preview, '') from monitoring.locks() where is_root";
+        let row = client.query_one(roots, &[]).await;
+        let row = row.unwrap_or_else(|error| panic!("{error:?}"));
+        row.get::<_, Option<&str>>(0) == Some("[not readable: in another encoding]")
+    })
+    .await;
+    holder.batch_execute("rollback").await.expect("letting go");
+    waits.await.expect("waiting").expect("having the lock");
 }
 
 #[tokio::test]
