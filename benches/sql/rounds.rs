@@ -20,7 +20,7 @@ pub(crate) struct Line {
     pub(crate) count: Option<i64>,
     /// After everything else of the round.
     pub(crate) own: Series,
-    /// Once more at once, of what nothing has to happen before.
+    /// Once more at once, of what asking does not change.
     pub(crate) again: Series,
     pub(crate) sent: Series,
     pub(crate) cold: Series,
@@ -55,7 +55,7 @@ pub(crate) async fn run(
                 let call = asker.call(sql).await;
                 line.check(call, report);
                 line.own.push_if(counts, call);
-                if line.view.before.is_empty() {
+                if line.view.is_repeatable {
                     let call = asker.call(sql).await;
                     line.check(call, report);
                     line.again.push_if(counts, call);

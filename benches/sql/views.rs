@@ -80,6 +80,8 @@ pub(crate) struct View {
     pub(crate) caller: As,
     /// What a superuser does before each call, unmeasured.
     pub(crate) before: &'static str,
+    /// Whether asking leaves everything as it was, so that the next call is the same.
+    pub(crate) is_repeatable: bool,
     /// Computes every row and sends only their number; `None` where the function is not there (yet).
     pub(crate) sql: Option<&'static str>,
     /// Sends every row.
@@ -98,6 +100,7 @@ impl View {
             name,
             caller: As::Reader,
             before: "",
+            is_repeatable: true,
             sql: Some(sql),
             sent: Some(sent),
             floor: None,
@@ -212,6 +215,7 @@ pub(crate) async fn quiet(database: &TestDatabase, scale: &Scale) -> Vec<View> {
             caller: As::Agent,
             // Or the tick would have its sample already.
             before: "delete from monitoring.samples",
+            is_repeatable: false,
             sent: None,
             ..View::new(
                 "sample",
