@@ -1060,15 +1060,22 @@ begin
         cross join (values ('r'::"char"), ('w'), ('d'), ('a')) as f (cmd)
         cross join (values (true, '{0}'::oid[]), (false, v_anonymous), (false, v_anyone)) as e (is_public, roles)
       where p.polcmd in ('*', f.cmd) and case f.cmd when 'a' then p.insert_is_true else p.using_is_true end and p.polroles && e.roles and e.is_public = (0::oid = any (p.polroles))
-    ), hollow as materialized (
-      select p.polrelid, string_agg(distinct (p.polname::text collate "C"), ', ' order by (p.polname::text collate "C")) as names
-      from passages p
-      -- A restrictive policy narrows it only for whom and for which command both are, and where it is not constant true itself.
+    ), unrestricted as materialized (
+      -- A restrictive policy narrows them only for whom and for which command both are, and where it is not constant true itself. Asked once
+      -- for all policies alike: somebody may have made thousands of either sort.
+      select u.*
+      from (select distinct p.polrelid, p.cmd, p.roles from passages p) u
       where not exists (
         select from policies r
-        where r.polrelid = p.polrelid and not r.polpermissive and r.polroles && p.roles and r.polcmd in ('*', p.cmd)
-          and not case p.cmd when 'a' then r.insert_is_true else r.using_is_true end)
-      group by p.polrelid
+        where r.polrelid = u.polrelid and not r.polpermissive and r.polroles && u.roles and r.polcmd in ('*', u.cmd)
+          and not case u.cmd when 'a' then r.insert_is_true else r.using_is_true end)
+    ), hollow as materialized (
+      select h.polrelid, array_to_string(h.names[1:20], ', ') || case when cardinality(h.names) > 20 then format(' and %s more', cardinality(h.names) - 20) else '' end as names
+      from (
+        select p.polrelid, array_agg(distinct (p.polname::text collate "C")) as names
+        from passages p join unrestricted u on u.polrelid = p.polrelid and u.cmd = p.cmd and u.roles = p.roles
+        group by p.polrelid
+      ) h
     ), bypasses as materialized (
       select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views,
         bool_or(v.readers && v_anyones) as is_anyones
@@ -1260,7 +1267,7 @@ begin
         case when r.is_unbound then 'does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS' end,
         case when r.relrowsecurity and r.unbound is not null then format('not bound by it: %s (BYPASSRLS)', r.unbound) end,
         case when r.relrowsecurity and not r.relforcerowsecurity
-          then format('not forced: its owner %s bypasses it', pg_get_userbyid(r.relowner)) end,
+          then format('not forced: its owner %s bypasses it', monitoring.legible(pg_get_userbyid(r.relowner)::text)) end,
         case when r.relispartition then 'a partition: readable past the policies of its parent' end
       ], null),
       r.hollow is not null, r.is_read_past, r.is_anyones_own, r.is_unbound, r.tables
@@ -1416,7 +1423,7 @@ begin
           'where (select u.ids is not null from unknown u) and q.dbid = $1 and q.queryid = any ((select u.ids from unknown u)::bigint[]) '
           'group by q.queryid'
         ') '
-        'select s.queryid, coalesce(s.query_preview, x.query_preview, $4), pg_get_userbyid(s.userid), s.calls, round(s.total::numeric, 3), '
+        'select s.queryid, coalesce(s.query_preview, x.query_preview, $4), monitoring.legible(pg_get_userbyid(s.userid)::text)::name, s.calls, round(s.total::numeric, 3), '
           'round((s.total / s.calls)::numeric, 3), round(s.max::numeric, 3), '
           'round((100 * s.total / nullif((select sum(t.total) from totals t), 0))::numeric, 2), s.rows, '
           'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp, s.is_toplevel, s.since '
@@ -1605,9 +1612,10 @@ $$;
 create or replace trigger monitoring_events_resolve_once before update on public.monitoring_events
   for each row when (old.resolved_at is not null or new.resolved_at is not null) execute function monitoring.resolve_once();
 
-create or replace function public.record_monitoring_event(
-  p_event_type text, p_event_data jsonb, p_severity text default 'medium', p_source_ip inet default null,
-  p_user_agent text default null) returns uuid
+-- What public shows is called by people and applications. In public others may have made functions of the same name, which would fit
+-- a call as well or better: we ourselves call those of schema monitoring.
+create or replace function monitoring.record_event(
+  p_event_type text, p_event_data jsonb, p_severity text, p_source_ip inet, p_user_agent text) returns uuid
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
@@ -1635,6 +1643,16 @@ begin
   values (p_event_type, p_event_data, p_severity, monitoring.caller_subject(), p_source_ip, left(p_user_agent, 1024))
   returning id into v_id;
   return v_id;
+end
+$$;
+create or replace function public.record_monitoring_event(
+  p_event_type text, p_event_data jsonb, p_severity text default 'medium', p_source_ip inet default null,
+  p_user_agent text default null) returns uuid
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return monitoring.record_event(p_event_type, p_event_data, p_severity, p_source_ip, p_user_agent);
 end
 $$;
 comment on function public.record_monitoring_event(text, jsonb, text, inet, text) is
@@ -1707,7 +1725,7 @@ begin
 end
 $$;
 
-create or replace function public.cleanup_old_monitoring_data() returns jsonb
+create or replace function monitoring.clean_up() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
@@ -1747,6 +1765,14 @@ begin
     'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'sample_partitions_postponed')::int = 0) || v_announcements || v_samples || v_pages;
 end
 $$;
+create or replace function public.cleanup_old_monitoring_data() returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return monitoring.clean_up();
+end
+$$;
 comment on function public.cleanup_old_monitoring_data() is
   'Deletes events, samples, points, changes, statement texts and what pages measured past their retention; counts by kind. Service only. Overlapping another run it is skipped.';
 
@@ -1764,7 +1790,7 @@ end
 $$;
 comment on function monitoring.health_status(int) is 'The word for a score.';
 
-create or replace function public.get_database_monitoring_summary() returns jsonb
+create or replace function monitoring.summary() returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
@@ -1796,6 +1822,14 @@ begin
     'degraded', v_seen -> 'degraded');
 end
 $$;
+create or replace function public.get_database_monitoring_summary() returns jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return monitoring.summary();
+end
+$$;
 comment on function public.get_database_monitoring_summary() is
   'Health score (0 to 100), status, metrics, findings worst first (at most 50) and what to do. Service, admin, owner, developer.';
 
@@ -1810,6 +1844,9 @@ do $private$ begin perform monitoring.make_private(
   'function public.get_database_monitoring_summary()',
   'function public.record_monitoring_event(text, jsonb, text, inet, text)',
   'function public.cleanup_old_monitoring_data()',
+  'function monitoring.summary()',
+  'function monitoring.record_event(text, jsonb, text, inet, text)',
+  'function monitoring.clean_up()',
   'function monitoring.redact(text)',
   'function monitoring.is_legible(text)',
   'function monitoring.legible(text)',
@@ -1877,7 +1914,8 @@ begin
 end
 $grants$;
 
-grant execute on function monitoring.redact(text), monitoring.statements(int), monitoring.locks(int), monitoring.degraded(text),
+grant execute on function monitoring.summary(), monitoring.record_event(text, jsonb, text, inet, text), monitoring.clean_up(),
+  monitoring.redact(text), monitoring.statements(int), monitoring.locks(int), monitoring.degraded(text),
   monitoring.resolve_event(uuid, text) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

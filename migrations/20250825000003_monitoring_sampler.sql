@@ -570,7 +570,7 @@ begin
   select c.kind, c.name, regexp_replace(c.was, '^hidden, .*', 'hidden'), regexp_replace(c.now, '^hidden, .*', 'hidden')
   from changed c where not v_is_first
   -- What could hide behind a thousand others comes first.
-  order by array_position('{rls,role,membership,setting,policy,grant}'::text[], c.kind), c.name limit 1000;
+  order by array_position('{role,membership,rls,setting,policy,grant}'::text[], c.kind), c.name limit 1000;
   get diagnostics v_noted = row_count;
   return v_noted;
 end

@@ -94,6 +94,16 @@ begin
       where not exists (
         select from functions f join pg_proc p on p.oid = f.oid
         where p.proname = w.name and p.pronamespace = 'public'::regnamespace and f.prosecdef and p.prolang = (select l.oid from pg_language l where l.lanname = 'plpgsql'))),
+    -- Of our names, and callable with as many arguments.
+    'namesakes', (
+      select jsonb_agg(format('%s (%s)', p.oid::regprocedure, pg_get_userbyid(p.proowner)) order by p.oid::regprocedure::text)
+      from pg_proc p
+        join (values ('get_database_monitoring_summary', 0, 0), ('record_monitoring_event', 2, 5), ('cleanup_old_monitoring_data', 0, 0)) as o (name, least, most)
+          on o.name = p.proname and p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int <= o.most and (p.pronargs >= o.least or p.provariadic <> 0)
+      where p.pronamespace = 'public'::regnamespace and p.oid not in (select f.oid from functions f)),
+    'views', (
+      select jsonb_agg(c.relname) from pg_class c
+      where c.relnamespace = 'public'::regnamespace and c.relowner = 'monitoring_owner'::regrole and c.relkind in ('v', 'r')),
     'not_granted', (
       select jsonb_agg(format('%s may not use %s', r.role, o.name) order by r.role, o.name)
       from unnest('{monitoring_reader,monitoring_agent}'::text[]) as r (role)
@@ -148,9 +158,13 @@ begin
         select 'pg_attrdef'::regclass, f.oid, r.name from pg_attrdef f join relations r on r.oid = f.adrelid
         union all
         select 'pg_class'::regclass, i.indexrelid, r.name from pg_index i join relations r on r.oid = i.indrelid
+        union all
+        select 'pg_trigger'::regclass, t.oid, r.name from pg_trigger t join relations r on r.oid = t.tgrelid
+        union all
+        select 'pg_policy'::regclass, p.oid, r.name from pg_policy p join relations r on r.oid = p.polrelid
       ) u
         join pg_depend d on d.classid = u.class and d.objid = u.oid and d.refobjid >= 16384
-          and (d.refclassid = 'pg_operator'::regclass or d.refclassid = 'pg_proc'::regclass and d.refobjid not in (select f.oid from functions f))),
+          and (d.refclassid in ('pg_operator'::regclass, 'pg_opclass'::regclass) or d.refclassid = 'pg_proc'::regclass and d.refobjid not in (select f.oid from functions f))),
     'definers', (select count(*) from functions f where f.prosecdef),
     'objects', (select count(*) from relations) + (select count(*) from functions),
     'owner_is_privileged', (select r.rolsuper or r.rolbypassrls or r.rolcanlogin from pg_roles r where r.rolname = 'monitoring_owner'),
@@ -425,6 +439,10 @@ begin
   v_problems := '{}';
   foreach v_view in array '{monitoring_slow_queries,monitoring_connections,monitoring_table_health,monitoring_rls_status,monitoring_events}'::text[] loop
     begin
+      if to_regclass(format('public.%I', v_view)) is not null and not v_facts -> 'views' ? v_view then
+        v_problems := v_problems || format('%s is another role''s, and was not read', v_view); -- it would run as who validates
+        continue;
+      end if;
       for v_try in 1..2 loop
         v_started_at := clock_timestamp();
         execute format('select count(*) from public.%I', v_view) into v_count;
@@ -475,12 +493,15 @@ begin
   -- 3. Functions: the summary answers; those that write get as far as writing, and who may not is refused.
   v_problems := array(
     select format('%s() is missing, or replaced by another', r.name)
-    from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'replaced') when 'array' then v_facts -> 'replaced' else '[]' end) r (name));
+    from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'replaced') when 'array' then v_facts -> 'replaced' else '[]' end) r (name)
+    union all
+    select format('%s is not pgvigil''s: a call that fits both may run it, or end as ambiguous', o.name)
+    from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'namesakes') when 'array' then v_facts -> 'namesakes' else '[]' end) o (name));
   v_notes := '{}';
   begin
     for v_try in 1..2 loop
       v_started_at := clock_timestamp();
-      v_summary := public.get_database_monitoring_summary();
+      v_summary := monitoring.summary();
       v_ms := least(case when v_try > 1 then v_ms end, round(extract(epoch from clock_timestamp() - v_started_at) * 1000, 1));
     end loop;
     v_took_ms := v_took_ms || jsonb_build_object('summary', v_ms);
@@ -490,8 +511,8 @@ begin
   end;
   for v_call in
     select * from (values
-      ('record_monitoring_event()', 'select public.record_monitoring_event(''performance_alert'', ''{}'')', '25006'),
-      ('cleanup_old_monitoring_data()', 'select public.cleanup_old_monitoring_data()', case when v_is_service then '25006' else '42501' end)
+      ('record_monitoring_event()', 'select monitoring.record_event(''performance_alert'', ''{}'', ''medium'', null, null)', '25006'),
+      ('cleanup_old_monitoring_data()', 'select monitoring.clean_up()', case when v_is_service then '25006' else '42501' end)
     ) as calls (name, sql, expected)
   loop
     v_expected := v_call.expected;
@@ -512,7 +533,8 @@ begin
     end;
   end loop;
   return query select 'functions', v_problems = '{}', array_to_string(v_notes || v_problems, '; '),
-    case when v_problems <> '{}' then 'Apply the migrations again: they restore the functions and their grants.' end;
+    case when v_problems <> '{}' then concat(case when jsonb_typeof(v_facts -> 'namesakes') = 'array' then 'Drop or rename what is not pgvigil''s. ' end,
+      'Apply the migrations again: they restore the functions and their grants.') end;
 
   -- 4. Row-level security of monitoring_events: on, forced, with our policies alone.
   v_problems := array_remove(array[
@@ -601,18 +623,25 @@ begin
       else
         perform set_config('request.jwt.claims', v_call.claims, true);
         begin
-          perform public.get_database_monitoring_summary();
+          perform monitoring.summary();
           v_problems := v_problems || format('%s is let in by the summary', v_call.name);
         exception when insufficient_privilege or undefined_function or undefined_table or undefined_column then
           null; -- that it is gone is told above
         end;
         begin
-          execute 'select from public.monitoring_connections limit 1';
+          if v_facts -> 'views' ? 'monitoring_connections' then
+            execute 'select from public.monitoring_connections limit 1';
+          else
+            raise undefined_table;
+          end if;
           v_problems := v_problems || format('%s is let in by monitoring_connections', v_call.name);
         exception when insufficient_privilege or undefined_function or undefined_table or undefined_column then
           null;
         end;
         begin
+          if not v_facts -> 'views' ? 'monitoring_events' then
+            raise undefined_table;
+          end if;
           execute 'select count(*) from (select from public.monitoring_events limit 1) e' into v_count;
           if v_count > 0 then
             v_problems := v_problems || format('%s sees monitoring_events', v_call.name);

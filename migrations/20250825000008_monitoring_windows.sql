@@ -457,14 +457,15 @@ begin
       else format('what it said at %s stays in force', to_char((v_calendar ->> 'refreshed_at')::timestamptz at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) end;
     if v_calendar ->> 'problem' is not null then
       return query select v_calendar ->> 'view', format('the calendar view cannot be read: %s; %s', v_calendar ->> 'problem', v_told),
-        format('set role monitoring_calendar; select * from %s', v_calendar ->> 'view');
+        -- Not by hand as a superuser, nor after SET ROLE: functions in it would run as who reads it.
+        format('Its owner mends %s; then: select monitoring.refresh_calendar()', v_calendar ->> 'view');
     elsif coalesce((v_calendar ->> 'tried_at')::timestamptz < now() - interval '30 minutes', true) then
       return query select v_calendar ->> 'view', 'the calendar view has not been read lately: ' || v_told,
         'Look at the schedule that sends {"task":"sample"} and at the log of the function.'::text;
     end if;
     if v_calendar ->> 'refused' is not null then
       return query select v_calendar ->> 'view', format('not all rows of the calendar view are windows: %s', v_calendar ->> 'refused'),
-        format('select * from %s where starts_at is null or ends_at is null or ends_at <= starts_at or ends_at > starts_at + interval ''31 days''', v_calendar ->> 'view');
+        format('As its owner: select * from %s where starts_at is null or ends_at is null or ends_at <= starts_at or ends_at > starts_at + interval ''31 days''', v_calendar ->> 'view');
     end if;
   end if;
   for v_rule in select r.id, r.label, r.time_zone from monitoring.window_rules r loop

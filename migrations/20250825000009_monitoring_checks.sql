@@ -639,7 +639,7 @@ begin
       'Find the statements that filter it by columns without an index (monitoring.statements()) and create one; where most of the rows are wanted, a sequential scan is right: suppress this.'
     from unnest(p_tables) s
     where s.scans >= 100 and s.rows_read >= s.scans * 1000::numeric and s.scans > coalesce(s.index_scans, 0) / 100
-    order by s.rows_read desc
+    order by 3 desc, s.rows_read desc
     limit 100;
   -- Which tables are large is not known there.
   if pg_is_in_recovery() then
@@ -1443,7 +1443,7 @@ begin
           ) k
         where k.is_scanned or k.needs_vacuum or k.xid_age >= v_xid_age_warning
       ), ranked as (
-        select t.*, row_number() over (order by case when t.needs_vacuum and t.dead_tuples > 0
+        select t.*, row_number() over (order by case when t.needs_vacuum and t.dead_tuples >= 10000 -- what is a finding at all comes first
             then t.dead_tuples::float8 / (t.live_tuples + t.dead_tuples) else -1 end desc) as by_dead,
           row_number() over (order by t.xid_age desc nulls last) as by_age
         from tables t
@@ -1478,7 +1478,7 @@ begin
             select k.*, unnest(k.tablenames) as tablename from rls k
             where k.risk_rank = 1 or k.is_read_past or k.is_unbound or k.policy_count > 0 and (k.exposed_to <> '{}' or k.is_anyones_own)
           ) r
-          order by r.risk_rank, r.is_anyones desc, r.schemaname, r.tablename
+          order by r.is_anyones desc, r.risk_rank, r.schemaname, r.tablename
           limit 100)
         into v_high_risk, v_protections;
     exception when others then

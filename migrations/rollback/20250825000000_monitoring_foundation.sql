@@ -94,68 +94,47 @@ begin
 end
 $return$;
 
+-- What they were granted by hand in this database (sequences, a calendar view, default privileges, whatever there is to grant) goes
+-- with them, as far as whoever rolls back may take it; what somebody made as one of them does not.
 do $roles$
 declare
-  v_role name;
-  v_schema name;
-  v_grant text;
+  v_role record;
+  v_is_16 boolean := pg_catalog.current_setting('server_version_num')::int >= 160000;
+  v_is_joined boolean;
+  v_detail text;
 begin
-  -- The schema of pg_stat_statements, where that is not everybody's.
-  for v_schema in
-    select distinct n.nspname from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
-    where a.grantee = (select r.oid from pg_catalog.pg_roles r where r.rolname = 'monitoring_owner') and n.nspname <> 'public'
-  loop
-    execute pg_catalog.format('revoke usage on schema %I from monitoring_owner', v_schema);
-  end loop;
-  -- What these were granted for the business's calendar view, table of members and sequences, by whoever may take it back.
-  for v_grant, v_role in
-    select g.object, r.rolname from (
-      select 'schema ' || n.oid::regnamespace as object, n.nspacl as acl from pg_catalog.pg_namespace n
-      union all
-      select case c.relkind when 'S' then 'sequence ' else 'table ' end || c.oid::regclass, c.relacl
-      from pg_catalog.pg_class c where c.relkind in ('r', 'v', 'm', 'f', 'p', 'S')
-      union all
-      select distinct 'table ' || t.attrelid::regclass, t.attacl from pg_catalog.pg_attribute t where t.attacl is not null
-      union all
-      select 'function ' || p.oid::regprocedure, p.proacl from pg_catalog.pg_proc p
-    ) g
-      join pg_catalog.pg_roles r on r.rolname in ('monitoring_calendar', 'monitoring_members', 'monitoring_owner')
-    where exists (select from pg_catalog.aclexplode(g.acl) a where a.grantee = r.oid)
-    order by g.object like 'schema %' -- what is in it first
-  loop
-    begin
-      execute pg_catalog.format('revoke all on %s from %I', v_grant, v_role);
-    exception when insufficient_privilege then
-      raise warning '% keeps its rights on %', v_role, v_grant
-        using hint = pg_catalog.format('As its owner: revoke all on %s from %I', v_grant, v_role);
-    end;
-  end loop;
-  -- And what they would be granted of whatever is made later.
-  for v_grant, v_role in
-    select pg_catalog.format('alter default privileges for role %I %s revoke all on %s from %I', d.defaclrole::regrole,
-        case when d.defaclnamespace <> 0 then 'in schema ' || d.defaclnamespace::regnamespace end,
-        case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' else 'schemas' end,
-        r.rolname), r.rolname
-    from pg_catalog.pg_default_acl d
-      join pg_catalog.pg_roles r on r.rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_members', 'monitoring_owner')
-    where exists (select from pg_catalog.aclexplode(d.defaclacl) a where a.grantee = r.oid)
-  loop
-    begin
-      execute v_grant;
-    exception when insufficient_privilege then
-      raise warning '% keeps what default privileges grant it', v_role using hint = 'As the role that they are of: ' || v_grant;
-    end;
-  end loop;
   for v_role in
-    select rolname from pg_catalog.pg_roles
-    where rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_members', 'monitoring_owner')
-      and pg_catalog.shobj_description(oid, 'pg_authid') like 'pgvigil:%'
+    select r.rolname, exists (
+        select from pg_catalog.pg_shdepend d
+        where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o'
+          and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())) as is_owner
+    from pg_catalog.pg_roles r
+    where r.rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_members', 'monitoring_owner')
+      and pg_catalog.shobj_description(r.oid, 'pg_authid') like 'pgvigil:%'
+    order by r.rolname
   loop
-    execute pg_catalog.format('revoke all on schema public from %I', v_role);
+    execute pg_catalog.format('revoke all on schema public from %I', v_role.rolname);
+    if not v_role.is_owner then
+      begin
+        -- A member for as long as this takes.
+        v_is_joined := not pg_catalog.pg_has_role(current_user, v_role.rolname, case when v_is_16 then 'usage' else 'member' end);
+        if v_is_joined then
+          execute pg_catalog.format('grant %I to %I', v_role.rolname, current_user) || case when v_is_16 then ' with inherit true' else '' end;
+        end if;
+        execute pg_catalog.format('drop owned by %I', v_role.rolname);
+        if v_is_joined then
+          execute pg_catalog.format('revoke %I from %I', v_role.rolname, current_user);
+        end if;
+      exception when insufficient_privilege or dependent_objects_still_exist or dependent_privilege_descriptors_still_exist then
+        raise notice 'role % keeps what it was granted: %', v_role.rolname, sqlerrm;
+      end;
+    end if;
     begin
-      execute pg_catalog.format('drop role %I', v_role);
-    exception when dependent_objects_still_exist or insufficient_privilege then
-      raise notice 'role % stays: something here or in another database of this cluster is its, or granted to it, or % may not drop it', v_role, current_user;
+      execute pg_catalog.format('drop role %I', v_role.rolname);
+    exception when insufficient_privilege or dependent_objects_still_exist or dependent_privilege_descriptors_still_exist then
+      get stacked diagnostics v_detail = pg_exception_detail;
+      raise notice 'role % stays: %', v_role.rolname, pg_catalog.concat_ws('. ', sqlerrm, nullif(v_detail, ''))
+        using hint = pg_catalog.format('Where no other database uses it, as a superuser: drop owned by %1$I; drop role %1$I', v_role.rolname);
     end;
   end loop;
 end

@@ -87,9 +87,9 @@ begin
 end
 $critical$;
 
-drop function if exists public.cleanup_old_monitoring_data();
-drop function if exists public.record_monitoring_event(text, jsonb, text, inet, text);
-drop function if exists public.get_database_monitoring_summary();
+drop function if exists public.cleanup_old_monitoring_data(), monitoring.clean_up();
+drop function if exists public.record_monitoring_event(text, jsonb, text, inet, text), monitoring.record_event(text, jsonb, text, inet, text);
+drop function if exists public.get_database_monitoring_summary(), monitoring.summary();
 
 drop view if exists public.monitoring_rls_status;
 drop view if exists public.monitoring_table_health;

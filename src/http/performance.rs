@@ -143,10 +143,7 @@ impl Selection {
             Some(hidden.to_owned())
         };
         let (sql, params) = match section {
-            Section::Summary => (
-                "select to_json(public.get_database_monitoring_summary())::text",
-                Vec::new(),
-            ),
+            Section::Summary => ("select to_json(monitoring.summary())::text", Vec::new()),
             Section::SlowQueries => (
                 "select coalesce(json_agg(to_jsonb(s) - $2::text[] order by s.duration_ms desc), '[]')::text \
                  from monitoring.slow_queries($1::int) s",
@@ -352,7 +349,7 @@ pub(super) async fn post(
                 .filter(|address| address.parse::<IpAddr>().is_ok());
             let query = Query {
                 name: "record_event",
-                sql: "select to_json(public.record_monitoring_event($1, $2::jsonb, coalesce($3, 'medium'), $4::inet, $5))::text",
+                sql: "select to_json(monitoring.record_event($1, $2::jsonb, coalesce($3, 'medium'), $4::inet, $5))::text",
                 params: vec![
                     Some(request::required_text(&fields, "event_type")?),
                     Some(event_data),

@@ -14,7 +14,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(40);
 pub(super) async fn run(database: &Database, budget: Duration) -> Result<Value, TaskError> {
     let query = Query {
         name: "cleanup",
-        sql: "select public.cleanup_old_monitoring_data()::text",
+        sql: "select monitoring.clean_up()::text",
         params: Vec::new(),
     };
     let session = Session::agent(statement_timeout(STATEMENT_TIMEOUT, budget));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::migrations::{apply, rollbacks};
-use crate::support::app::{SUBJECT, TestApp};
+use crate::support::app::{Request, SUBJECT, TestApp};
 use crate::support::caller::Caller;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{SUPERUSER, plain, supabase};
@@ -292,6 +292,41 @@ async fn what_others_have_made_in_public_does_not_run_as_who_migrates() {
     }
     let rollback = json!({"task": "rollback", "confirm": database.name});
     assert_eq!(app.task(rollback).await["status"], "done");
+}
+
+/// Functions of our names that fit a call better, or as well: nobody of ours runs them, nothing of ours fails of them.
+#[tokio::test]
+async fn namesakes_in_public_are_not_run_and_silence_nobody() {
+    let database = plain().database();
+    let open = format!("grant usage, create on schema public to {FRESH_LOGIN}");
+    database.psql(SUPERUSER, &open).expect("opening public");
+    let run = "language plpgsql as 'begin raise exception $t$ran as %$t$, current_user using errcode = $t$XX000$t$; end'";
+    for namesake in [
+        "record_monitoring_event(text, text)",
+        "record_monitoring_event(varchar, jsonb, text, inet, varchar)",
+        "record_monitoring_event(text, jsonb, text, inet, text, x int default 1)",
+        "get_database_monitoring_summary(x int default 1)",
+        "cleanup_old_monitoring_data(x int default 1)",
+    ] {
+        let create = format!("create function public.{namesake} returns jsonb {run}");
+        database.psql(FRESH_LOGIN, &create).expect(namesake);
+    }
+    let told = "select string_agg(check_id, ' ' order by check_id) from monitoring.validation() where not pass and evidence ~ 'is not pgvigil''s'
+        and evidence !~ 'ran as'";
+    assert_eq!(database.psql(SUPERUSER, told).as_deref(), Ok("functions\n"));
+    let app = TestApp::new(&database).await;
+    let get = Request::get("/api/monitoring/performance", "query_type=summary").by("admin");
+    let summary = app.send(get).await;
+    assert!(
+        summary.json()["data"]["summary"]["health_score"].is_u64(),
+        "{summary:?}"
+    );
+    let event = json!({"action": "record_event", "event_type": "slow_query", "event_data": {}});
+    let event = event.to_string();
+    let post = Request::post("/api/monitoring/performance", &event).by("admin");
+    assert_eq!(app.send(post).await.status, 201);
+    let report = app.task(json!({"task": "cleanup"})).await;
+    assert_eq!(report["status"], "done", "{report}");
 }
 
 /// Under `service_role` the audit's `user_id` was NULL: record the subject.

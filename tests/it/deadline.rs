@@ -74,10 +74,7 @@ async fn every_task_ends_in_time_and_is_cancelled_on_the_server() {
         &database,
         "monitoring.sample(p_tick_at timestamptz default null) returns jsonb",
     );
-    hang(
-        &database,
-        "public.cleanup_old_monitoring_data() returns jsonb",
-    );
+    hang(&database, "monitoring.clean_up() returns jsonb");
     hang(&database, "monitoring.probe_exposure() returns jsonb");
     for (done, task) in ["sample", "cleanup", "validate"].into_iter().enumerate() {
         ends_in_time(&app, &json!({"task": task})).await;

@@ -278,7 +278,7 @@ async fn ask(
         params: params.clone(),
     };
     let writes = [
-        "record_monitoring_event",
+        "record_event",
         "resolve_event",
         "add_window",
         "suppress(",
@@ -339,7 +339,7 @@ async fn without_rusts_check_postgresql_refuses_every_statement_of_the_api() {
     let database = furnished(&cluster);
     let statements = statements_of_the_api(&cluster, &database).await;
     for part in [
-        "get_database_monitoring_summary",
+        "monitoring.summary",
         "monitoring.slow_queries",
         "monitoring.connections",
         "monitoring.table_health",
@@ -349,7 +349,7 @@ async fn without_rusts_check_postgresql_refuses_every_statement_of_the_api() {
         "public.monitoring_events",
         "monitoring.degraded",
         "monitoring.validation",
-        "record_monitoring_event",
+        "monitoring.record_event",
         "monitoring.resolve_event",
     ] {
         assert!(

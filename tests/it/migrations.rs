@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::app::TestApp;
 use crate::support::database::TestDatabase;
-use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain, supabase};
+use crate::support::postgres::{Cluster, ClusterOptions, Flavour, SUPERUSER, plain, supabase};
 use crate::support::project_file;
 use crate::support::templates::{ACCEPT_SETTINGS, migrations};
 
@@ -267,24 +267,76 @@ async fn without_a_right_to_grant_pg_monitor_the_migration_warns_and_goes_on() {
     assert_eq!(database.psql(SUPERUSER, summary).as_deref(), Ok("t\n"));
 }
 
-/// docs/checks.md, "sequence-exhaustion", says what to grant.
+/// docs/checks.md, "sequence-exhaustion", says what to grant; whatever else there is to grant, somebody has.
 #[tokio::test]
-async fn what_the_owner_was_granted_by_hand_goes_with_it() {
+async fn what_the_roles_were_granted_by_hand_goes_with_them() {
     let cluster = Cluster::start(ClusterOptions::default());
     let database = cluster.empty_database();
-    let tables = "create schema shop; create table shop.t (id serial, name text)";
-    database.psql(SUPERUSER, tables).expect("creating tables");
+    let shop = "create schema shop; create table shop.t (id serial, name text); create role \"Odd-Owner\";
+        create procedure shop.pr() language sql as 'select 1'; create type shop.mood as enum ('calm'); select lo_create(4711);
+        grant usage, create on schema shop to \"Odd-Owner\"";
+    database.psql(SUPERUSER, shop).expect("making a shop");
     let before = database.dump_schema();
     apply(&database, &migrations());
-    let grants = "grant usage on schema shop to monitoring_owner; grant select on all sequences in schema shop to monitoring_owner;
-        grant select (name) on shop.t to monitoring_calendar;
-        alter default privileges in schema shop grant select on sequences to monitoring_owner;
-        alter default privileges grant select on tables to monitoring_reader";
-    database.psql(SUPERUSER, grants).expect("granting");
+    let grants = format!(
+        "grant usage on schema shop to monitoring_owner; grant select on all sequences in schema shop to monitoring_owner;
+         alter default privileges in schema shop grant select on sequences to monitoring_owner;
+         alter default privileges for role \"Odd-Owner\" in schema shop grant select on tables to monitoring_reader;
+         alter default privileges grant usage on types to monitoring_members;
+         grant select (name) on shop.t to monitoring_calendar; grant execute on all routines in schema shop to monitoring_owner;
+         grant usage on type shop.mood to monitoring_agent; grant select on large object 4711 to monitoring_reader;
+         grant usage on language sql to monitoring_agent; grant connect on database {} to monitoring_reader;
+         set role \"Odd-Owner\"; create table shop.later (id int); reset role; drop table shop.later",
+        database.name
+    );
+    database.psql(SUPERUSER, &grants).expect("granting");
     apply(&database, &rollbacks());
     assert_eq!(before, database.dump_schema());
-    let left = "select count(*) from pg_roles where rolname ~ '^monitoring_'";
-    assert_eq!(database.psql(SUPERUSER, left).as_deref(), Ok("0\n"));
+    assert_eq!(roles(&database), "");
+}
+
+/// Whose the grants are decides who may take them back, and what somebody made as a role of ours is not ours to drop.
+#[tokio::test]
+async fn a_role_that_cannot_go_stays_and_says_why() {
+    let cluster = Cluster::start(ClusterOptions {
+        flavour: Flavour::Rds,
+        ..ClusterOptions::default()
+    });
+    let database = cluster.empty_database();
+    apply(&database, &migrations());
+    let theirs = "create role app; create schema shop authorization app;
+        set role app; grant usage on schema shop to monitoring_owner; reset role;
+        grant usage, create on schema shop to monitoring_calendar; set role monitoring_calendar; create table shop.kept (id int)";
+    database.psql(SUPERUSER, theirs).expect("granting");
+    apply(&database, &rollbacks());
+    assert_eq!(roles(&database), "monitoring_calendar monitoring_owner");
+    let kept = "select count(*) from shop.kept";
+    assert_eq!(database.psql(SUPERUSER, kept).as_deref(), Ok("0\n"));
+    // As the notice advises.
+    let drop = "drop owned by monitoring_owner; drop role monitoring_owner";
+    database.psql(SUPERUSER, drop).expect("dropping it");
+}
+
+/// Roles of these names that were never ours are left alone, with what they have.
+#[tokio::test]
+async fn rolling_back_what_was_never_applied_touches_nobodys_roles() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.empty_database();
+    let theirs = "create role monitoring_owner; create role monitoring_reader login; create table t (id int);
+        grant select on t to monitoring_owner; alter default privileges grant select on tables to monitoring_reader";
+    database
+        .psql(SUPERUSER, theirs)
+        .expect("making roles of that name");
+    let before = database.dump_schema();
+    apply(&database, &rollbacks());
+    assert_eq!(before, database.dump_schema());
+    assert_eq!(roles(&database), "monitoring_owner monitoring_reader");
+}
+
+fn roles(database: &TestDatabase) -> String {
+    let sql = "select string_agg(rolname, ' ' order by rolname) from pg_roles where rolname ~ '^monitoring_'";
+    let roles = database.psql(SUPERUSER, sql).expect("asking for roles");
+    roles.trim().to_owned()
 }
 
 fn read(file: &Path) -> String {

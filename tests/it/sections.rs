@@ -30,11 +30,7 @@ enum Source {
 use Source::{Events, Function};
 
 const SECTIONS: [Section; 9] = [
-    Section::new(
-        "summary",
-        "summary",
-        Function("public.get_database_monitoring_summary", ""),
-    ),
+    Section::new("summary", "summary", Function("monitoring.summary", "")),
     Section::new(
         "slowQueries",
         "slow",
@@ -113,7 +109,7 @@ impl Section {
             Function(name, parameters) => {
                 let short = name.split('.').next_back().unwrap_or(name);
                 let argument = if parameters.is_empty() { "" } else { "$1" };
-                let answer = if parameters.is_empty() && short.starts_with("get_") {
+                let answer = if self.key == "summary" {
                     format!("return {name}_before()")
                 } else {
                     format!("return query select * from {name}_before({argument})")

@@ -332,6 +332,23 @@ async fn each_thing_broken_is_named_by_its_check() {
             "function public.is_small(numeric) of monitoring.samples",
         ),
         (
+            "create function public.record_monitoring_event(text, text) returns uuid language plpgsql as
+             'begin raise exception using errcode = ''25006''; end'",
+            "functions",
+            "record_monitoring_event(text,text) (postgres) is not pgvigil's",
+        ),
+        (
+            "drop view monitoring_connections; create view monitoring_connections as select 1 / (pg_sleep(600)::text = '')::int as active_connections",
+            "views",
+            "monitoring_connections is another role's, and was not read",
+        ),
+        (
+            "create function public.evil() returns trigger language plpgsql as 'begin return new; end';
+             create trigger evil before insert on monitoring.samples for each row execute function public.evil()",
+            "security",
+            "function public.evil() of monitoring.samples",
+        ),
+        (
             "create or replace function monitoring.may(p_action text) returns boolean language sql as 'select true'",
             "security",
             "is let in by the summary",

@@ -53,6 +53,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.is_legible(text)", "'x'"),
     ("monitoring.legible(text)", "'x'"),
     ("monitoring.rls_kinds(integer)", "1"),
+    (
+        "monitoring.record_event(text, jsonb, text, inet, text)",
+        "'performance_alert', '{}', 'low', null, null",
+    ),
     ("monitoring.rls_status(integer)", "1"),
     ("monitoring.sample(timestamptz)", "now()"),
     ("monitoring.schema_users(oid)", "'monitoring'::regnamespace"),

@@ -617,3 +617,44 @@ async fn a_member_of_the_owner_is_neither_exposed_to_nor_without_a_policy() {
         Some("granted, but without a policy: SELECT to clerk")
     );
 }
+
+/// A hundred findings are told, and anybody may make a hundred tables that nobody can reach.
+#[tokio::test]
+async fn what_anybody_can_read_is_told_before_what_nobody_can() {
+    let (_cluster, database) = database(
+        "create role anon nologin;
+        do $$ begin for n in 1..120 loop execute format('create table a_%s (id int)', n); end loop; end $$;
+        create table lists (id int); alter table lists enable row level security; grant select on lists to anon;
+        create policy everybody on lists for select to anon using (true)",
+    );
+    let client = database.superuser().await;
+    let told = "select string_agg(object, ' ') from monitoring.findings() where check_id = 'rls-exposed' and severity = 'critical'";
+    let row = client.query_one(told, &[]).await.expect("asking");
+    assert_eq!(row.get::<_, Option<&str>>(0), Some("public.lists"));
+}
+
+/// Each policy is judged by those that restrict it, and told by its name, up to twenty.
+#[tokio::test]
+async fn many_policies_of_a_table_are_one_reason() {
+    let (_cluster, database) = database(
+        "create table lists (id int); alter table lists enable row level security;
+        do $$ begin for n in 1..600 loop
+          execute format('create policy %s on lists using (true)', format('p%s', to_char(n, 'FM0000')));
+          execute format('create policy r%s on lists as restrictive using (true)', n);
+        end loop; end $$",
+    );
+    let client = database.superuser().await;
+    let told: Vec<String> = reasons(&client, "lists").await;
+    let names: Vec<String> = (1..=20).map(|n| format!("p{n:04}")).collect();
+    let hollow = format!(
+        "lets everybody through: policy {} and 580 more",
+        names.join(", ")
+    );
+    assert!(told.contains(&hollow), "{told:?}");
+    execute(
+        &client,
+        "create policy narrow on lists as restrictive using (id > 1)",
+    )
+    .await;
+    assert_eq!(level(&client, "lists").await, "LOW_RISK");
+}
