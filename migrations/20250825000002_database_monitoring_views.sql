@@ -1340,7 +1340,7 @@ comment on function monitoring.rls_status(int) is 'What public.monitoring_rls_st
 -- by membership in the extension: another function of that name is nobody's statistics.
 create or replace function monitoring.statement_source(
   out is_created boolean, out is_usable boolean, out is_loaded boolean, out schema_name name, out relation text, out time_column text,
-  out toplevel text, out since text)
+  out toplevel text, out since text, out is_shadowed boolean)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1362,7 +1362,19 @@ begin
     time_column := case when 'total_exec_time' = any (v_function.proargnames) then 'exec_time' else 'time' end;
     toplevel := case when 'toplevel' = any (v_function.proargnames) then 's.toplevel' else 'null::boolean' end;
     since := case when 'stats_since' = any (v_function.proargnames) then 's.stats_since' else 'null::timestamptz' end;
-    is_usable := has_schema_privilege(v_function.extnamespace, 'usage') and has_function_privilege(v_function.oid, 'execute');
+    -- Another that a call fits as well makes every call ambiguous.
+    is_shadowed := (
+      with called as materialized (
+        select p.proname, p.pronargs, p.pronargdefaults, p.provariadic,
+          exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e') as is_own
+        from pg_proc p
+        where p.pronamespace = v_function.extnamespace and p.proname in ('pg_stat_statements', 'pg_stat_statements_info')
+      )
+      select exists (
+        select from called o join called p on p.proname = o.proname
+          and p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int <= o.pronargs and (p.pronargs >= o.pronargs or p.provariadic <> 0)
+        where o.is_own and not p.is_own));
+    is_usable := has_schema_privilege(v_function.extnamespace, 'usage') and has_function_privilege(v_function.oid, 'execute') and not is_shadowed;
     -- A parameter of that name can be set without the library. From 1.9 on there is a function that costs nothing to try.
     -- The extension's own: anybody may have made another of that name.
     if is_loaded and is_usable and exists (
@@ -1471,7 +1483,9 @@ begin
     if not v_source.is_created then
       return query select 'statements', 'pg_stat_statements is not created in this database: create extension pg_stat_statements';
     end if;
-    if v_source.is_created and not v_source.is_usable then
+    if v_source.is_shadowed then
+      return query select 'statements', format('another function in schema %I is called as pg_stat_statements'' own: drop or rename it', v_source.schema_name);
+    elsif v_source.is_created and not v_source.is_usable then
       return query select 'statements', format('monitoring_owner may not use pg_stat_statements: grant usage on schema %I to monitoring_owner', v_source.schema_name);
     end if;
     if not v_source.is_loaded then

@@ -46,6 +46,19 @@ set role monitoring_owner;
 -- Validation looks and tries, and changes nothing: it runs in a read-only subtransaction, where the server refuses every write,
 -- whatever is called. A function that writes has proved that it works when it is stopped by that.
 
+-- Whether what is called so in public is ours, and stays so: nobody can replace it while its lock is held. Whoever owns that schema can drop
+-- what is in it, and what came in its place would run as who reads it.
+create or replace function monitoring.holds_own(p_name text) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('lock table public.%I in access share mode', p_name);
+  return coalesce(
+    (select c.relowner = 'monitoring_owner'::regrole and c.relkind in ('v', 'r') from pg_class c where c.oid = to_regclass(format('public.%I', p_name))), false);
+end
+$$;
+
 -- What is known of our own objects without trying. Reads what the caller may not.
 create or replace function monitoring.validation_facts() returns jsonb
 language plpgsql stable security definer
@@ -96,14 +109,11 @@ begin
         where p.proname = w.name and p.pronamespace = 'public'::regnamespace and f.prosecdef and p.prolang = (select l.oid from pg_language l where l.lanname = 'plpgsql'))),
     -- Of our names, and callable with as many arguments.
     'namesakes', (
-      select jsonb_agg(format('%s (%s)', p.oid::regprocedure, pg_get_userbyid(p.proowner)) order by p.oid::regprocedure::text)
+      select jsonb_agg(format('%s (%s)', p.oid::regprocedure, monitoring.legible(pg_get_userbyid(p.proowner)::text)) order by p.oid::regprocedure::text)
       from pg_proc p
         join (values ('get_database_monitoring_summary', 0, 0), ('record_monitoring_event', 2, 5), ('cleanup_old_monitoring_data', 0, 0)) as o (name, least, most)
           on o.name = p.proname and p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int <= o.most and (p.pronargs >= o.least or p.provariadic <> 0)
       where p.pronamespace = 'public'::regnamespace and p.oid not in (select f.oid from functions f)),
-    'views', (
-      select jsonb_agg(c.relname) from pg_class c
-      where c.relnamespace = 'public'::regnamespace and c.relowner = 'monitoring_owner'::regrole and c.relkind in ('v', 'r')),
     'not_granted', (
       select jsonb_agg(format('%s may not use %s', r.role, o.name) order by r.role, o.name)
       from unnest('{monitoring_reader,monitoring_agent}'::text[]) as r (role)
@@ -159,12 +169,13 @@ begin
         union all
         select 'pg_class'::regclass, i.indexrelid, r.name from pg_index i join relations r on r.oid = i.indrelid
         union all
-        select 'pg_trigger'::regclass, t.oid, r.name from pg_trigger t join relations r on r.oid = t.tgrelid
+        select 'pg_trigger'::regclass, t.oid, r.name from pg_trigger t join relations r on r.oid = t.tgrelid where not t.tgisinternal
         union all
         select 'pg_policy'::regclass, p.oid, r.name from pg_policy p join relations r on r.oid = p.polrelid
       ) u
         join pg_depend d on d.classid = u.class and d.objid = u.oid and d.refobjid >= 16384
-          and (d.refclassid in ('pg_operator'::regclass, 'pg_opclass'::regclass) or d.refclassid = 'pg_proc'::regclass and d.refobjid not in (select f.oid from functions f))),
+          and (d.refclassid in ('pg_operator'::regclass, 'pg_opclass'::regclass) or d.refclassid = 'pg_proc'::regclass and d.refobjid not in (select f.oid from functions f))
+      where not exists (select from pg_depend e where e.classid = d.refclassid and e.objid = d.refobjid and e.deptype = 'e')),
     'definers', (select count(*) from functions f where f.prosecdef),
     'objects', (select count(*) from relations) + (select count(*) from functions),
     'owner_is_privileged', (select r.rolsuper or r.rolbypassrls or r.rolcanlogin from pg_roles r where r.rolname = 'monitoring_owner'),
@@ -223,6 +234,9 @@ begin
   select * into v_source from monitoring.statement_source();
   if not v_source.is_created then
     raise exception 'pg_stat_statements is not created in this database' using errcode = 'undefined_object';
+  elsif v_source.is_shadowed then
+    raise exception 'another function in schema % is called as pg_stat_statements'' own', v_source.schema_name using errcode = 'insufficient_privilege',
+      hint = 'drop or rename it';
   elsif not v_source.is_usable then
     raise exception 'monitoring_owner may not use pg_stat_statements' using errcode = 'insufficient_privilege',
       hint = format('grant usage on schema %I to monitoring_owner', v_source.schema_name);
@@ -439,7 +453,7 @@ begin
   v_problems := '{}';
   foreach v_view in array '{monitoring_slow_queries,monitoring_connections,monitoring_table_health,monitoring_rls_status,monitoring_events}'::text[] loop
     begin
-      if to_regclass(format('public.%I', v_view)) is not null and not v_facts -> 'views' ? v_view then
+      if not monitoring.holds_own(v_view) then
         v_problems := v_problems || format('%s is another role''s, and was not read', v_view); -- it would run as who validates
         continue;
       end if;
@@ -629,7 +643,7 @@ begin
           null; -- that it is gone is told above
         end;
         begin
-          if v_facts -> 'views' ? 'monitoring_connections' then
+          if monitoring.holds_own('monitoring_connections') then
             execute 'select from public.monitoring_connections limit 1';
           else
             raise undefined_table;
@@ -639,7 +653,7 @@ begin
           null;
         end;
         begin
-          if not v_facts -> 'views' ? 'monitoring_events' then
+          if not monitoring.holds_own('monitoring_events') then
             raise undefined_table;
           end if;
           execute 'select count(*) from (select from public.monitoring_events limit 1) e' into v_count;
@@ -692,13 +706,14 @@ comment on function monitoring.validation(jsonb) is
   'The six checks to make after a migration (extension, views, functions, row_level_security, performance, security), tried on this database without changing it: pass, evidence, remedy. p_probe: what probe_exposure() found for somebody who may become more roles.';
 
 do $private$ begin perform monitoring.make_private(
+  'function monitoring.holds_own(text)',
   'function monitoring.validation_facts()',
   'function monitoring.own_time_percent()',
   'function monitoring.exposure_now()',
   'function monitoring.probe_exposure()',
   'function monitoring.validation(jsonb)'); end $private$;
 
-grant execute on function monitoring.validation_facts(), monitoring.own_time_percent(), monitoring.exposure_now(),
+grant execute on function monitoring.holds_own(text), monitoring.validation_facts(), monitoring.own_time_percent(), monitoring.exposure_now(),
   monitoring.probe_exposure(),
   monitoring.validation(jsonb) to monitoring_reader, monitoring_agent;
 

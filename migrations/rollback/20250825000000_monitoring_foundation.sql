@@ -94,27 +94,50 @@ begin
 end
 $return$;
 
--- What they were granted by hand in this database (sequences, a calendar view, default privileges, whatever there is to grant) goes
--- with them, as far as whoever rolls back may take it; what somebody made as one of them does not.
+-- With the last database of the cluster that uses them the roles go, and with them whatever they were granted by hand (sequences, a calendar
+-- view, default privileges), as far as whoever rolls back may take it; what somebody made as one of them does not.
 do $roles$
 declare
-  v_role record;
   v_is_16 boolean := pg_catalog.current_setting('server_version_num')::int >= 160000;
+  v_database oid := (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
+  v_schema name;
+  v_role record;
   v_is_joined boolean;
   v_detail text;
 begin
+  -- The schema of pg_stat_statements, where that is not everybody's.
+  for v_schema in
+    select distinct n.nspname
+    from pg_catalog.pg_extension e
+      join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+      join pg_catalog.pg_roles r on r.rolname = 'monitoring_owner' and pg_catalog.shobj_description(r.oid, 'pg_authid') like 'pgvigil:%'
+      cross join pg_catalog.aclexplode(n.nspacl) a
+    where e.extname = 'pg_stat_statements' and a.grantee = r.oid
+  loop
+    begin
+      execute pg_catalog.format('revoke usage on schema %I from monitoring_owner', v_schema);
+    exception when insufficient_privilege then
+      raise notice 'monitoring_owner may still use schema %', v_schema
+        using hint = pg_catalog.format('As its owner: revoke usage on schema %I from monitoring_owner', v_schema);
+    end;
+  end loop;
   for v_role in
-    select r.rolname, exists (
+    select r.rolname,
+      exists (
         select from pg_catalog.pg_shdepend d
-        where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o'
-          and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())) as is_owner
+        where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.dbid not in (0, v_database)) as is_used_elsewhere,
+      exists (
+        select from pg_catalog.pg_shdepend d
+        where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o' and d.dbid = v_database
+          and d.classid <> 'pg_default_acl'::regclass) as is_owner
     from pg_catalog.pg_roles r
     where r.rolname in ('monitoring_reader', 'monitoring_agent', 'monitoring_calendar', 'monitoring_members', 'monitoring_owner')
       and pg_catalog.shobj_description(r.oid, 'pg_authid') like 'pgvigil:%'
     order by r.rolname
   loop
     execute pg_catalog.format('revoke all on schema public from %I', v_role.rolname);
-    if not v_role.is_owner then
+    -- What is the whole cluster's (databases, parameters) goes too by that, so not while another database needs it.
+    if not v_role.is_owner and not v_role.is_used_elsewhere then
       begin
         -- A member for as long as this takes.
         v_is_joined := not pg_catalog.pg_has_role(current_user, v_role.rolname, case when v_is_16 then 'usage' else 'member' end);
@@ -134,7 +157,10 @@ begin
     exception when insufficient_privilege or dependent_objects_still_exist or dependent_privilege_descriptors_still_exist then
       get stacked diagnostics v_detail = pg_exception_detail;
       raise notice 'role % stays: %', v_role.rolname, pg_catalog.concat_ws('. ', sqlerrm, nullif(v_detail, ''))
-        using hint = pg_catalog.format('Where no other database uses it, as a superuser: drop owned by %1$I; drop role %1$I', v_role.rolname);
+        using hint = case
+          when v_role.is_used_elsewhere then 'It goes with the last database that uses it.'
+          when v_role.is_owner then pg_catalog.format('What somebody made as it needs another owner first: reassign owned by %I to ...', v_role.rolname)
+          else pg_catalog.format('As a superuser: drop owned by %1$I; drop role %1$I', v_role.rolname) end;
     end;
   end loop;
 end

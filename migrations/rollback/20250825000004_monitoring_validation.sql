@@ -59,7 +59,7 @@ end
 $critical$;
 
 drop function if exists monitoring.validation(jsonb), monitoring.probe_exposure(), monitoring.exposure_now(), monitoring.own_time_percent(),
-  monitoring.validation_facts();
+  monitoring.validation_facts(), monitoring.holds_own(text);
 do $forget$
 begin
   if pg_catalog.to_regclass('monitoring.migrations') is not null then

@@ -295,6 +295,43 @@ async fn what_the_roles_were_granted_by_hand_goes_with_them() {
     assert_eq!(roles(&database), "");
 }
 
+/// What is granted on the whole cluster's objects is not this database's alone.
+#[tokio::test]
+async fn rolling_back_one_database_leaves_the_others_what_they_need() {
+    for flavour in [Flavour::Plain, Flavour::Rds] {
+        let cluster = Cluster::start(ClusterOptions {
+            flavour,
+            ..ClusterOptions::default()
+        });
+        let (one, other) = (cluster.empty_database(), cluster.empty_database());
+        for database in [&one, &other] {
+            apply(database, &migrations());
+        }
+        let grants = format!(
+            "revoke connect on database {0} from public; grant connect on database {0} to monitoring_agent, monitoring_reader",
+            other.name
+        );
+        one.psql(SUPERUSER, &grants).expect("granting");
+        let before = other.dump_schema();
+        let rights = format!(
+            "select datacl from pg_database where datname = '{}'",
+            other.name
+        );
+        let rights_before = other.psql(SUPERUSER, &rights);
+        let members = "select string_agg(format('%s %s %s', roleid::regrole, member::regrole, admin_option), ' ' order by roleid::regrole::text, member::regrole::text, admin_option)
+            from pg_auth_members where roleid::regrole::text ~ '^monitoring_'";
+        let members_before = other.psql(SUPERUSER, members);
+        apply(&one, &rollbacks());
+        assert_eq!(before, other.dump_schema());
+        assert_eq!(rights_before, other.psql(SUPERUSER, &rights));
+        assert_eq!(members_before, other.psql(SUPERUSER, members));
+        let works = "select bool_and(pass) from monitoring.validation() where check_id in ('views', 'functions')";
+        assert_eq!(other.psql(SUPERUSER, works).as_deref(), Ok("t\n"));
+        apply(&other, &rollbacks());
+        assert_eq!(roles(&other), "");
+    }
+}
+
 /// Whose the grants are decides who may take them back, and what somebody made as a role of ours is not ours to drop.
 #[tokio::test]
 async fn a_role_that_cannot_go_stays_and_says_why() {

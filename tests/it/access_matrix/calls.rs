@@ -50,6 +50,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.has_turn(text, text)", "'GET', 'one'"),
     ("monitoring.require_turn(text, text)", "'GET', 'one'"),
     ("monitoring.take_turn(text, text)", "'GET', 'one'"),
+    ("monitoring.holds_own(text)", "'monitoring_connections'"),
     ("monitoring.is_legible(text)", "'x'"),
     ("monitoring.legible(text)", "'x'"),
     ("monitoring.rls_kinds(integer)", "1"),

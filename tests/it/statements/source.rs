@@ -21,6 +21,41 @@ fn sampled(database: &TestDatabase) -> String {
     database.psql(SUPERUSER, sample).expect("sampling")
 }
 
+/// A function that the extension's calls fit as well: each of them would end as ambiguous.
+#[tokio::test]
+async fn a_function_called_as_the_extensions_is_named() {
+    let database = plain().database();
+    let others = "create function public.pg_stat_statements(text, text) returns int language sql as 'select 1'";
+    database.psql(SUPERUSER, others).expect("creating another");
+    assert_eq!(reasons(&database), "");
+    for namesake in [
+        "pg_stat_statements_info(x int default 1)",
+        "pg_stat_statements(showtext boolean, x int default 1)",
+    ] {
+        let create =
+            format!("create function public.{namesake} returns int language sql as 'select 1'");
+        database.psql(SUPERUSER, &create).expect(namesake);
+        assert_eq!(counted(&database), 0, "{namesake}");
+        let expected = "another function in schema public is called as pg_stat_statements' own";
+        assert_eq!(
+            reasons(&database),
+            format!("{expected}: drop or rename it"),
+            "{namesake}"
+        );
+        let check = extension_check(&database);
+        assert_eq!(
+            check,
+            format!("f|{expected}|As the owner of that schema: drop or rename it;\n")
+        );
+        let drop = format!(
+            "drop function public.{}",
+            namesake.replace(" default 1", "")
+        );
+        database.psql(SUPERUSER, &drop).expect(namesake);
+    }
+    assert_eq!(reasons(&database), "");
+}
+
 #[tokio::test]
 async fn a_schema_the_monitor_may_not_use_is_named_with_the_grant_that_opens_it() {
     for schema in ["ext", "\"Ext Room\""] {
