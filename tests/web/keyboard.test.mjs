@@ -9,7 +9,9 @@ useBrowser();
 
 /** What has the focus, and whether it shows: an outline or a shadow that it has not without, and inside the window. */
 const focused = (page) =>
-  page.evaluate(() => {
+  page.evaluate(async () => {
+    // The browser scrolls to it with the next frame.
+    for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
     const element = document.activeElement;
     if (!element || element === document.body) return null;
     const style = getComputedStyle(element);
