@@ -155,11 +155,24 @@ create or replace function monitoring.legible(p_text text) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_bytes text := encode(replace(p_text, e'\\', e'\\\\')::bytea, 'escape');
 begin
-  return case when monitoring.is_legible(p_text) then p_text else encode(replace(p_text, e'\\', e'\\\\')::bytea, 'escape') end;
+  -- Nearly every name is ASCII, and says so for less than it takes to try.
+  return case when v_bytes = p_text or monitoring.is_legible(p_text) then p_text else v_bytes end;
 end
 $$;
 comment on function monitoring.legible(text) is 'The text, or, where it is none in the encoding of this database, its bytes: those that are no ASCII in octal.';
+
+create or replace function monitoring.role_name(p_role oid) returns name
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return monitoring.legible(pg_get_userbyid(p_role)::text)::name;
+end
+$$;
+comment on function monitoring.role_name(oid) is 'What a role is called, legible; the number of one that is gone.';
 
 -- What is watched -----------------------------------------------------------------------------------------------------
 
@@ -271,7 +284,7 @@ begin
     )
     select s.query_start, s.state, s.query,
       (extract(epoch from s.seen_at - s.query_start) * 1000)::bigint,
-      s.pid, pg_get_userbyid(s.usesysid), s.application_name, s.client_addr, coalesce(s.wait_event_type, 'CPU'), s.query_id,
+      s.pid, monitoring.role_name(s.usesysid), s.application_name, s.client_addr, coalesce(s.wait_event_type, 'CPU'), s.query_id,
       (extract(epoch from s.seen_at - s.xact_start) * 1000)::bigint,
       case when s.wait_event_type = 'Lock' then pg_blocking_pids(s.pid) else '{}' end
     from slow s
@@ -384,7 +397,7 @@ begin
     select t.root_pid, t.pid, t.pid = t.root_pid, t.blocked_by,
       (extract(epoch from clock_timestamp() - t.waits_since) * 1000)::bigint,
       (extract(epoch from clock_timestamp() - t.xact_start) * 1000)::bigint,
-      t.state, pg_get_userbyid(t.usesysid), t.application_name,
+      t.state, monitoring.role_name(t.usesysid), t.application_name,
       -- Who waits for a row waits for the transaction that has changed it, and holds the row's place in the queue.
       case when w.mode is not null then format('%s on %s', w.mode, coalesce(
         (select k.subject from locks k where w.locktype = 'transactionid' and k.pid = t.pid and k.locktype = 'tuple' and k.granted limit 1),
@@ -737,6 +750,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_nestloop = on -- by index
 as $$
 #variable_conflict use_column
 begin
@@ -797,13 +811,13 @@ as $$
 begin
   if p_grantee = 0 then
     return case when p_schema_users is null then '{PUBLIC}' else array(
-      select monitoring.legible(pg_get_userbyid(u)::text)::name from unnest(p_schema_users) u where not pg_has_role(u, p_owner, 'usage') order by 1) end;
+      select monitoring.role_name(u) from unnest(p_schema_users) u where not pg_has_role(u, p_owner, 'usage') order by 1) end;
   elsif not exists (select from pg_roles r where r.oid = p_grantee and (r.rolsuper or not pg_has_role(r.oid, p_owner, 'usage'))) then
     return '{}'; -- the owner's, or a role that is gone
   elsif p_schema_users is null or p_grantee = any (p_schema_users) or exists (
     select from unnest(p_schema_users) u where pg_has_role(u, p_grantee, 'usage') and not pg_has_role(u, p_owner, 'usage'))
   then
-    return array[monitoring.legible(pg_get_userbyid(p_grantee)::text)::name];
+    return array[monitoring.role_name(p_grantee)];
   end if;
   return '{}';
 end
@@ -833,8 +847,8 @@ as $$
 begin
   -- First the one, then the other: the server keeps only the last role's memberships.
   return array(
-    select monitoring.legible(r.rolname::text)::name
-    from pg_roles a cross join lateral (select o.rolname from pg_roles o where not o.rolsuper and pg_has_role(a.oid, o.oid, 'usage') offset 0) r
+    select monitoring.role_name(r.oid)
+    from pg_roles a cross join lateral (select o.oid from pg_roles o where not o.rolsuper and pg_has_role(a.oid, o.oid, 'usage') offset 0) r
     where a.rolname in ('anon', 'authenticated')) || 'PUBLIC'::name;
 end
 $$;
@@ -860,9 +874,8 @@ comment on function monitoring.is_constant_true(text) is 'Whether a policy''s ex
 create or replace function monitoring.is_security_invoker(p_options text[]) returns boolean
 language sql stable
 as $$
-  select exists (
-    select from pg_catalog.unnest(p_options) o
-    where pg_catalog.split_part(o, '=', 1) operator(pg_catalog.=) 'security_invoker' and pg_catalog.split_part(o, '=', 2)::boolean)
+  select coalesce(
+    pg_catalog.substring(pg_catalog.array_to_string(p_options, ' '), '(?:^| )security_invoker=([^ ]+)')::boolean, false)
 $$;
 comment on function monitoring.is_security_invoker(text[]) is 'Whether a view with these options (pg_class.reloptions) reads as its reader; from 15 on there are such.';
 
@@ -873,6 +886,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_nestloop = on -- by index
 as $$
 #variable_conflict use_column
 begin
@@ -980,19 +994,24 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_nestloop = on -- by index
 as $$
 begin
   return query
+    with views as materialized (
+      select w.oid
+      from pg_rewrite w join pg_class v on v.oid = w.ev_class
+      where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and monitoring.is_security_invoker(v.reloptions)
+        and has_any_column_privilege(p_reader, v.oid, 'select') and has_schema_privilege(p_reader, v.relnamespace, 'usage')
+    )
     select distinct d.refobjid
-    from (
-        select w.oid
-        from pg_rewrite w join pg_class v on v.oid = w.ev_class
-        where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and monitoring.is_security_invoker(v.reloptions)
-          and has_any_column_privilege(p_reader, v.oid, 'select') and has_schema_privilege(p_reader, v.relnamespace, 'usage')
-        offset 0 -- few
-      ) w
-      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
-    where d.refobjid >= 16384;
+    from views w
+      -- View by view: of views that were just made the planner believes that there is one, and would look at all of them for each dependency.
+      cross join lateral (
+        select d.refobjid from pg_depend d
+        where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384
+        offset 0
+      ) d;
 end
 $$;
 
@@ -1006,6 +1025,8 @@ set plan_cache_mode = force_generic_plan
 set standard_conforming_strings = on
 set jit = off
 set quote_all_identifiers = off
+-- Nothing is known of the sizes of what is joined, and each with each takes seconds where there are thousands.
+set enable_nestloop = off
 as $$
 #variable_conflict use_column
 declare
@@ -1017,6 +1038,7 @@ declare
   v_anyone oid[];
   v_anyones name[] := monitoring.anyones();
   v_all_data oid[];
+  v_all_datas name[]; -- and what they are called
   v_unbound oid[];
 begin
   select
@@ -1028,6 +1050,7 @@ begin
       coalesce(array_agg(r.oid) filter (where r.rolsuper or r.rolbypassrls), '{}')
     into v_anonymous, v_anyone, v_all_data, v_unbound
   from pg_roles r;
+  v_all_datas := array(select monitoring.role_name(a.oid) from unnest(v_all_data) with ordinality a (oid, place) order by a.place);
   return query
     with namespaces as materialized (
       select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, monitoring.schema_users(n.oid) as users,
@@ -1062,9 +1085,12 @@ begin
       where p.polcmd in ('*', f.cmd) and case f.cmd when 'a' then p.insert_is_true else p.using_is_true end and p.polroles && e.roles and e.is_public = (0::oid = any (p.polroles))
     ), unrestricted as materialized (
       -- A restrictive policy narrows them only for whom and for which command both are, and where it is not constant true itself. Asked once
-      -- for all policies alike: somebody may have made thousands of either sort.
-      select u.*
-      from (select distinct p.polrelid, p.cmd, p.roles from passages p) u
+      -- for all policies alike: somebody may have made thousands of either sort. What they are called goes with them: how many there are the
+      -- planner cannot know, and would compare each with each to find it again.
+      select u.polrelid, u.names
+      from (
+        select p.polrelid, p.cmd, p.roles, array_agg(p.polname) as names from passages p group by p.polrelid, p.cmd, p.roles
+      ) u
       where not exists (
         select from policies r
         where r.polrelid = u.polrelid and not r.polpermissive and r.polroles && u.roles and r.polcmd in ('*', u.cmd)
@@ -1072,9 +1098,9 @@ begin
     ), hollow as materialized (
       select h.polrelid, array_to_string(h.names[1:20], ', ') || case when cardinality(h.names) > 20 then format(' and %s more', cardinality(h.names) - 20) else '' end as names
       from (
-        select p.polrelid, array_agg(distinct (p.polname::text collate "C")) as names
-        from passages p join unrestricted u on u.polrelid = p.polrelid and u.cmd = p.cmd and u.roles = p.roles
-        group by p.polrelid
+        select u.polrelid, array_agg(distinct (n.name::text collate "C")) as names
+        from unrestricted u cross join unnest(u.names) as n (name)
+        group by u.polrelid
       ) h
     ), bypasses as materialized (
       select v.table_oid, string_agg(format('%s (open to %s)', v.view_name, array_to_string(v.readers, ', ')), ', ' order by v.view_name) as views,
@@ -1138,11 +1164,13 @@ begin
       select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, k.is_read_as_anon, k.is_read_as_authenticated, array_agg(k.kind) as kinds
       from kinds k
       group by k.relnamespace, k.relowner, k.relacl, k.column_grants, k.is_read_as_anon, k.is_read_as_authenticated
+    ), owners as materialized (
+      select d.relowner, monitoring.role_name(d.relowner) as name from (select distinct k.relowner from kinds k) d
     ), members as materialized (
       select a.access, unnest(a.kinds) as kind from accesses a
     ), grants as materialized (
       -- Who is granted what.
-      select g.*, case g.grantee when 0 then 'PUBLIC'::name else monitoring.legible(pg_get_userbyid(g.grantee)::text)::name end as grantee_name
+      select g.*, case g.grantee when 0 then 'PUBLIC'::name else monitoring.role_name(g.grantee) end as grantee_name
       from (
         select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
         from (
@@ -1172,7 +1200,7 @@ begin
           || case when a.is_read_as_authenticated and g.grantee = any (v_anyone) then '{authenticated}'::name[] end) as e (name) on true
       group by g.access
     ), unbound_roles as materialized (
-      select r.oid, monitoring.legible(r.rolname::text)::name as rolname,
+      select r.oid, monitoring.role_name(r.oid) as rolname,
         array(select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage')) || 0::oid as member_of,
         array(select n.oid from namespaces n where has_schema_privilege(r.oid, n.oid, 'usage')) as schemas
       from pg_roles r where r.rolbypassrls and not r.rolsuper
@@ -1219,12 +1247,12 @@ begin
       where k.hollow is not null
       group by k.kind, t.hollow
     ), ranked as (
-      select k.kind, k.relowner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_read_past, t.known_by, t.tables, t.hollow,
+      select k.kind, w.name as owner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_read_past, t.known_by, t.tables, t.hollow,
         n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
           select e.name from unnest(x.exposed_to) as e (name)
           union
           -- Who may read or write everything needs no grant.
-          select monitoring.legible(a.rolname::text)::name from pg_roles a where a.oid = any (v_all_data) and not pg_has_role(a.oid, k.relowner, 'usage')
+          select a.name from unnest(v_all_data, v_all_datas) as a (oid, name) where not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
         u.names as unbound, o.is_unbound, o.is_anyones_own, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
         coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
@@ -1238,6 +1266,7 @@ begin
         join namespaces n on n.oid = k.relnamespace
         join members m on m.kind = k.kind
         join named t on t.kind = k.kind
+        join owners w on w.relowner = k.relowner
         left join exposures x on x.access = m.access
         left join unbound u on u.access = m.access
         cross join lateral (
@@ -1267,7 +1296,7 @@ begin
         case when r.is_unbound then 'does not bind anon or authenticated: they have its owner''s rights, or BYPASSRLS' end,
         case when r.relrowsecurity and r.unbound is not null then format('not bound by it: %s (BYPASSRLS)', r.unbound) end,
         case when r.relrowsecurity and not r.relforcerowsecurity
-          then format('not forced: its owner %s bypasses it', monitoring.legible(pg_get_userbyid(r.relowner)::text)) end,
+          then format('not forced: its owner %s bypasses it', r.owner) end,
         case when r.relispartition then 'a partition: readable past the policies of its parent' end
       ], null),
       r.hollow is not null, r.is_read_past, r.is_anyones_own, r.is_unbound, r.tables
@@ -1435,7 +1464,7 @@ begin
           'where (select u.ids is not null from unknown u) and q.dbid = $1 and q.queryid = any ((select u.ids from unknown u)::bigint[]) '
           'group by q.queryid'
         ') '
-        'select s.queryid, coalesce(s.query_preview, x.query_preview, $4), monitoring.legible(pg_get_userbyid(s.userid)::text)::name, s.calls, round(s.total::numeric, 3), '
+        'select s.queryid, coalesce(s.query_preview, x.query_preview, $4), monitoring.role_name(s.userid), s.calls, round(s.total::numeric, 3), '
           'round((s.total / s.calls)::numeric, 3), round(s.max::numeric, 3), '
           'round((100 * s.total / nullif((select sum(t.total) from totals t), 0))::numeric, 2), s.rows, '
           'round(100.0 * s.hit / nullif(s.hit + s.read, 0), 2), s.temp, s.is_toplevel, s.since '
@@ -1864,6 +1893,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.redact(text)',
   'function monitoring.is_legible(text)',
   'function monitoring.legible(text)',
+  'function monitoring.role_name(oid)',
   'function monitoring.is_application_schema(name, name[])',
   'function monitoring.checked_limit(int)',
   'function monitoring.own_logins()',

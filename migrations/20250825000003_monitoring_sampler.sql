@@ -443,6 +443,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_nestloop = off -- schemas by functions, and both can be thousands
 as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
@@ -567,7 +568,8 @@ begin
   )
   insert into monitoring.changes (kind, object, was, now)
   -- Even a digest would help to guess.
-  select c.kind, c.name, regexp_replace(c.was, '^hidden, .*', 'hidden'), regexp_replace(c.now, '^hidden, .*', 'hidden')
+  select c.kind, monitoring.legible(c.name), regexp_replace(monitoring.legible(c.was), '^hidden, .*', 'hidden'),
+    regexp_replace(monitoring.legible(c.now), '^hidden, .*', 'hidden')
   from changed c where not v_is_first
   -- What could hide behind a thousand others comes first.
   order by array_position('{role,membership,rls,setting,policy,grant}'::text[], c.kind), c.name limit 1000;

@@ -96,7 +96,7 @@ begin
   )
   select jsonb_build_object(
     'open_to_all', (
-      select jsonb_agg(format('%s (%s to %s)', g.name, g.privilege_type, case g.grantee when 0 then 'PUBLIC' else pg_get_userbyid(g.grantee)::text end) order by g.name)
+      select jsonb_agg(format('%s (%s to %s)', g.name, g.privilege_type, case g.grantee when 0 then 'PUBLIC' else monitoring.role_name(g.grantee)::text end) order by g.name)
       from grants g where g.grantee in (select o.oid from open_to_all o)),
     'unpinned', (
       select jsonb_agg(f.name order by f.name) from functions f
@@ -109,7 +109,7 @@ begin
         where p.proname = w.name and p.pronamespace = 'public'::regnamespace and f.prosecdef and p.prolang = (select l.oid from pg_language l where l.lanname = 'plpgsql'))),
     -- Of our names, and callable with as many arguments.
     'namesakes', (
-      select jsonb_agg(format('%s (%s)', p.oid::regprocedure, monitoring.legible(pg_get_userbyid(p.proowner)::text)) order by p.oid::regprocedure::text)
+      select jsonb_agg(format('%s (%s)', p.oid::regprocedure, monitoring.role_name(p.proowner)) order by p.oid::regprocedure::text)
       from pg_proc p
         join (values ('get_database_monitoring_summary', 0, 0), ('record_monitoring_event', 2, 5), ('cleanup_old_monitoring_data', 0, 0)) as o (name, least, most)
           on o.name = p.proname and p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int <= o.most and (p.pronargs >= o.least or p.provariadic <> 0)
@@ -139,7 +139,7 @@ begin
           and t.tgfoid in (select f.oid from functions f))),
     -- What runs as somebody else, or reads as him, is not ours.
     'foreign', (
-      select jsonb_agg(format('%s (%s)', f.name, pg_get_userbyid(f.owner)) order by f.name)
+      select jsonb_agg(format('%s (%s)', f.name, monitoring.role_name(f.owner)) order by f.name)
       from (
         select format('function %s', p.oid::regprocedure) as name, p.proowner as owner
         from pg_proc p

@@ -1551,20 +1551,19 @@ begin
         when 'definer-search-path' then v_candidates := array(select c from monitoring.check_definer_search_path() c);
         when 'statement-regression' then v_candidates := array(select c from monitoring.check_statement_regression() c);
       end case;
-      if cardinality(v_candidates) > 0 then
-        -- Of indexes, policies and the like all names are this database's; of roles and databases they are not.
-        if not monitoring.is_legible(v_candidates::text) then
-          v_candidates := array(
-            select row(c.check_id, monitoring.legible(c.object), c.value, monitoring.legible(c.detail), monitoring.legible(c.remediation))::monitoring.candidate
-            from unnest(v_candidates) c);
-        end if;
-        p_found := p_found || v_candidates;
-      end if;
+      p_found := p_found || v_candidates;
       p_run := p_run || v_check_id;
     exception when others then
       p_failed := p_failed || jsonb_build_object(v_check_id, sqlstate);
     end;
   end loop;
+
+  -- Of indexes, policies and the like all names are this database's; of roles and databases they are not.
+  if not monitoring.is_legible(p_found::text) then
+    p_found := array(
+      select row(c.check_id, monitoring.legible(c.object), c.value, monitoring.legible(c.detail), monitoring.legible(c.remediation))::monitoring.candidate
+      from unnest(p_found) c);
+  end if;
 
   -- What the summary counts, where it was read.
   p_metrics := jsonb_build_object(

@@ -191,6 +191,14 @@ pub(crate) async fn quiet(database: &TestDatabase, scale: &Scale) -> Vec<View> {
             .beside(remembered, naive::RLS)
             .within(1.0, scale)
             .at_least(relations),
+        View::new(
+            "RLS status, 20 worst",
+            "select count(*) from monitoring.rls_status(20)",
+            "select * from monitoring.rls_status(20)",
+        )
+        .beside(remembered, naive::RLS)
+        .within(1.0, scale)
+        .at_least(20),
         View {
             sent: None,
             ..View::new(

@@ -112,7 +112,7 @@ drop function if exists
   monitoring.look_at_companions(), monitoring.locks(int), monitoring.lock_trees(monitoring.seen_backend[]), monitoring.connections(),
   monitoring.connections_of(monitoring.seen_backend[]), monitoring.slow_queries(int), monitoring.slow_sessions(int, monitoring.seen_backend[]),
   monitoring.look_at_backends(), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
-  monitoring.checked_limit(int), monitoring.legible(text), monitoring.is_legible(text), monitoring.redact(text);
+  monitoring.checked_limit(int), monitoring.role_name(oid), monitoring.legible(text), monitoring.is_legible(text), monitoring.redact(text);
 drop type if exists monitoring.seen_backend;
 do $forget$
 begin

@@ -30,6 +30,20 @@ async fn a_role_named_in_another_encoding_stops_no_judgement() {
         database.psql(SUPERUSER, exposed).as_deref(),
         Ok("{\"Jos\\\\351\"}\n")
     );
+    // And what changes about it: who reads of it may be no more than a client that takes text for text.
+    let noted = format!(
+        "\\connect elsewhere
+        set client_encoding = 'utf8';
+        alter role \"Jos\u{e9}\" createdb;
+        \\connect {}
+        select monitoring.note_changes('{{}}') is not null;
+        select object, now from monitoring.changes where kind = 'role'",
+        database.name
+    );
+    assert_eq!(
+        database.psql(SUPERUSER, &noted).as_deref(),
+        Ok("t\nJos\\351|login, creates databases\n")
+    );
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ mod secrets;
 mod standby;
 // The server is who it says it is, or there is no connection.
 mod tls;
+// Thousands of anything, and no look that compares each with each.
+mod scale;
 // Row-level security, judged as it is.
 mod rls;
 // Through a pooler in transaction mode, everything works.

@@ -53,6 +53,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.holds_own(text)", "'monitoring_connections'"),
     ("monitoring.is_legible(text)", "'x'"),
     ("monitoring.legible(text)", "'x'"),
+    ("monitoring.role_name(oid)", "null"),
     ("monitoring.rls_kinds(integer)", "1"),
     (
         "monitoring.record_event(text, jsonb, text, inet, text)",
