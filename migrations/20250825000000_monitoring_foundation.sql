@@ -94,6 +94,10 @@ do $roles$
 declare
   v_role record;
 begin
+  -- Or whoever migrates would have the owner's rights for good (16 on).
+  if pg_catalog.current_setting('createrole_self_grant', true) <> '' then
+    perform pg_catalog.set_config('createrole_self_grant', '', true);
+  end if;
   for v_role in
     select * from (values
       ('monitoring_owner', 'pgvigil: owns every object; security definer functions run as it'),

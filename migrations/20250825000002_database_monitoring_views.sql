@@ -114,7 +114,8 @@ declare
     || '|/\*(?:[^*/]|\*(?!/)|/(?!\*))*(?:\*/|$)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*/\*.*'; -- comments; what follows a nested one goes
   -- A mark that ends the text, so that its last run without a literal is matched like the others. The window bounds the
   -- work: a preview of 200 characters needs no more of a statement of a megabyte.
-  v_text text := translate(left(query, 2000), E'\x01', ' ') || E'\x01';
+  -- From 18 on pg_stat_statements writes a list of constants as its first one and a comment.
+  v_text text := translate(replace(left(query, 2000), ' /*, ... */', ', ...'), E'\x01', ' ') || E'\x01';
 begin
   v_text := regexp_replace(v_text, '(' || v_kept || ')(?:(\u0001)|' || v_literal || ')', '\1?\2', 'g');
   v_text := replace(replace(v_text, E'?\x01', ''), E'\x01', '');
@@ -196,7 +197,9 @@ begin
   return (
     select coalesce(array_agg(r.oid), '{}')
     from pg_auth_members m join pg_roles r on r.oid = m.member
-    where m.roleid = 'monitoring_agent'::regrole and not r.rolinherit and not r.rolsuper
+    -- From 16 on each membership says for itself whether it is inherited.
+    where m.roleid = 'monitoring_agent'::regrole and not r.rolsuper
+      and not (r.rolinherit and coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true))
       -- From 16 on each grantor's is a membership of its own.
       and not exists (select from pg_auth_members a where a.roleid = m.roleid and a.member = m.member and a.admin_option));
 end
@@ -378,7 +381,16 @@ begin
   perform monitoring.authorize('read');
   return query
     with trees as materialized (
-      select * from monitoring.lock_trees(monitoring.look_at_backends())
+      -- Cut before anything is worded: behind each of many heads waits everybody.
+      select t.*, row_number() over (order by t.root_waits_since is null, t.root_waits_since, t.root_pid, t.pid <> t.root_pid, t.waits_since) as place
+      from (
+          select k.*, min(k.waits_since) over (partition by k.root_pid) as root_waits_since
+          from monitoring.lock_trees(monitoring.look_at_backends()) k
+        ) t
+      order by place
+      limit monitoring.checked_limit(p_limit)
+    ), sessions as materialized (
+      select t.pid, min(t.query) as query from trees t group by t.pid
     ), locks as materialized (
       select l.pid, l.granted, l.waitstart, l.mode, l.locktype, l.relation,
         case l.locktype
@@ -391,28 +403,32 @@ begin
           else l.locktype
         end as subject
       from pg_locks l
-      where exists (select from trees)
+      where l.pid in (select s.pid from sessions s)
         and (l.locktype <> 'relation' or l.database in (0, (select d.oid from pg_database d where d.datname = current_database())))
+    ), wanted as materialized (
+      select distinct on (l.pid) l.pid, l.mode, l.locktype, l.subject from locks l where not l.granted order by l.pid, l.waitstart
+    ), queued as materialized (
+      -- Who waits for a row waits for the transaction that has changed it, and holds the row's place in the queue.
+      select l.pid, min(l.subject) as subject from locks l where l.granted and l.locktype = 'tuple' group by l.pid
+    ), held as materialized (
+      select h.pid, (array_agg(distinct format('%s on %s', h.mode, h.subject)))[1:10] as holds
+      from locks h
+      where h.granted and h.locktype in ('relation', 'advisory') and h.relation is distinct from 0
+      group by h.pid
+    ), told as materialized (
+      -- Each session once, in however many trees it is.
+      select s.pid, w.mode, w.locktype, w.subject, q.subject as row_subject, coalesce(h.holds, '{}') as holds, monitoring.redact(s.query) as query_preview
+      from sessions s left join wanted w on w.pid = s.pid left join queued q on q.pid = s.pid left join held h on h.pid = s.pid
     )
     select t.root_pid, t.pid, t.pid = t.root_pid, t.blocked_by,
       (extract(epoch from clock_timestamp() - t.waits_since) * 1000)::bigint,
       (extract(epoch from clock_timestamp() - t.xact_start) * 1000)::bigint,
       t.state, monitoring.role_name(t.usesysid), t.application_name,
-      -- Who waits for a row waits for the transaction that has changed it, and holds the row's place in the queue.
-      case when w.mode is not null then format('%s on %s', w.mode, coalesce(
-        (select k.subject from locks k where w.locktype = 'transactionid' and k.pid = t.pid and k.locktype = 'tuple' and k.granted limit 1),
-        w.subject)) end,
-      array(
-        select distinct format('%s on %s', h.mode, h.subject)
-        from locks h
-        where h.pid = t.pid and h.granted and h.locktype in ('relation', 'advisory') and h.relation is distinct from 0
-        order by 1 limit 10),
-      monitoring.redact(t.query)
-    from trees t
-      left join lateral (select * from locks l where t.blocked_by <> '{}' and l.pid = t.pid and not l.granted order by l.waitstart limit 1) w on true
-    order by max(t.waits_since) over (partition by t.root_pid) is null, min(t.waits_since) over (partition by t.root_pid), t.root_pid,
-      t.pid <> t.root_pid, t.waits_since
-    limit monitoring.checked_limit(p_limit);
+      case when t.blocked_by <> '{}' and k.mode is not null then format('%s on %s', k.mode,
+        coalesce(case when k.locktype = 'transactionid' then k.row_subject end, k.subject)) end,
+      k.holds, k.query_preview
+    from trees t left join told k on k.pid = t.pid
+    order by t.place;
 end
 $$;
 comment on function monitoring.locks(int) is
@@ -792,13 +808,33 @@ $$;
 create or replace function monitoring.schema_users(p_namespace oid) returns oid[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_nestloop = on -- by index
 as $$
 begin
   if has_schema_privilege('public', p_namespace, 'usage') then
     return null;
   end if;
+  -- Whether a role has it the server says, but only of those that can: with a schema and a role for each of thousands of tenants, asking all
+  -- takes a minute. Who is granted it, owns it, may read everything, or is a member of these.
   return array(
-    select r.oid from pg_roles r where r.oid >= 16384 and not r.rolsuper and has_schema_privilege(r.oid, p_namespace, 'usage'));
+    with recursive candidates as (
+      select k.oid
+      from (
+        select a.grantee as oid from pg_namespace n cross join aclexplode(n.nspacl) a where n.oid = p_namespace
+        union all
+        select n.nspowner from pg_namespace n where n.oid = p_namespace
+        union all
+        select d.datdba from pg_database d where d.datname = current_database() -- a member of pg_database_owner
+        union all
+        select r.oid from pg_roles r where r.rolname in ('pg_read_all_data', 'pg_write_all_data')
+      ) k
+      union
+      select m.member from candidates c join pg_auth_members m on m.roleid = c.oid
+    )
+    select r.oid
+    from candidates c
+      cross join lateral (select r.oid, r.rolsuper from pg_roles r where r.oid = c.oid offset 0) r
+    where r.oid >= 16384 and not r.rolsuper and has_schema_privilege(r.oid, p_namespace, 'usage'));
 end
 $$;
 
@@ -886,17 +922,19 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
-set enable_nestloop = on -- by index
+-- How many there are of anything nobody knows, and each with each takes seconds where there are thousands. What is found by index is asked for
+-- row by row, by the columns of that index alone.
+set enable_nestloop = off
 as $$
 #variable_conflict use_column
 begin
   -- Many databases have no view on a table with row-level security.
   if not exists (
     select from pg_rewrite w
-      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
-        and d.refobjid >= 16384 and d.refobjid <> w.ev_class
-      join pg_class t on t.oid = d.refobjid
-    where w.ev_class >= 16384 and t.relrowsecurity) -- of whatever rule: one that writes leads past policies, too
+      cross join lateral (select * from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid offset 0) d
+      cross join lateral (select t.relrowsecurity from pg_class t where t.oid = d.refobjid offset 0) t
+    where w.ev_class >= 16384 and d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384 and d.refobjid <> w.ev_class
+      and t.relrowsecurity) -- of whatever rule: one that writes leads past policies, too
   then
     return;
   end if;
@@ -905,7 +943,7 @@ begin
       select c.oid, c.relowner, c.relkind, c.relnamespace, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
         c.relkind = 'v' and monitoring.is_security_invoker(c.reloptions) as is_invoker
       from pg_rewrite w -- few rows, where pg_class has many
-        join pg_class c on c.oid = w.ev_class
+        cross join lateral (select * from pg_class c where c.oid = w.ev_class offset 0) c
         join pg_namespace n on n.oid = c.relnamespace
       where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
@@ -913,29 +951,42 @@ begin
       select distinct v.oid as view_oid, w.oid as rule_oid, d.refobjid as relation_oid
       from views v
         join pg_rewrite w on w.ev_class = v.oid
-        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
-          and d.refobjid <> v.oid
+        cross join lateral (select * from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid offset 0) d
+      where d.refclassid = 'pg_class'::regclass and d.refobjid <> v.oid
     ), typed as materialized (
       -- Hardly any row type has a use of its own, as a column's, a function's, or named in a view. Where one has, who depends on its
       -- columns need not read the relation.
-      select c.oid
-      from pg_class c join pg_type y on y.oid = c.reltype
-      where c.oid in (select d.relation_oid from dependencies d)
-        and exists (
-          select from pg_depend o
-          where o.refclassid = 'pg_type'::regclass and o.refobjid = any (array[y.oid, y.typarray]) and o.deptype = 'n')
+      select d.relation_oid as oid
+      from (select distinct d.relation_oid from dependencies d) d
+        cross join lateral (select c.reltype from pg_class c where c.oid = d.relation_oid offset 0) c
+        cross join lateral (select y.oid, y.typarray from pg_type y where y.oid = c.reltype offset 0) y
+        cross join lateral (values (y.oid), (y.typarray)) t (oid)
+      where exists (
+        select from (select * from pg_depend o where o.refclassid = 'pg_type'::regclass and o.refobjid = t.oid offset 0) o where o.deptype = 'n')
     ), reads as materialized (
       select distinct d.view_oid, d.relation_oid
       from dependencies d
       where d.relation_oid not in (select t.oid from typed t)
         or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.relation_oid) in w.ev_action::text) > 0)
     ), tables as materialized (
-      select c.oid, c.relowner, c.relforcerowsecurity from pg_class c
-      where c.relrowsecurity and c.oid in (select r.relation_oid from reads r)
+      select c.oid, c.relowner, c.relforcerowsecurity
+      from (select distinct r.relation_oid from reads r) r
+        cross join lateral (select * from pg_class c where c.oid = r.relation_oid offset 0) c
+      where c.relrowsecurity
     ), unbound as materialized (
       -- Which owners of views a table's policies do not bind.
       select t.oid as table_oid, o.oid as owner
-      from (select distinct v.relowner from views v) w join pg_roles o on o.oid = w.relowner cross join tables t
+      from (
+          -- Those that are asked below: who owns a view, of what that reads; and who owns a materialized view, of what views read that read as
+          -- their reader. All owners of all tables would be too many.
+          select distinct r.relation_oid, v.relowner from reads r join views v on v.oid = r.view_oid where not v.is_invoker
+          union
+          select i.relation_oid, m.relowner
+          from (select distinct r.relation_oid from reads r join views v on v.oid = r.view_oid where v.is_invoker) i
+            cross join (select distinct v.relowner from views v where v.relkind = 'm') m
+        ) w
+        join tables t on t.oid = w.relation_oid
+        join pg_roles o on o.oid = w.relowner
       where (o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity
           -- Or lets have everything, by a policy: others may be for whoever reads the view.
           or has_any_column_privilege(o.oid, t.oid, 'select') and exists (
@@ -973,7 +1024,9 @@ begin
       union
       -- Privileges on columns of a few relations are found by index.
       select v.oid, v.relowner, v.relnamespace, g.grantee
-      from views v join pg_attribute a on a.attrelid = v.oid, aclexplode(a.attacl) g
+      from views v
+        cross join lateral (select * from pg_attribute a where a.attrelid = v.oid offset 0) a
+        cross join lateral aclexplode(a.attacl) g
       where v.oid in (select b.oid from bypassing b)
         and a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ), readers as materialized (
@@ -1006,12 +1059,12 @@ begin
     )
     select distinct d.refobjid
     from views w
-      -- View by view: of views that were just made the planner believes that there is one, and would look at all of them for each dependency.
+      -- View by view, by the only index that tells them apart: of views that were just made the planner believes that there is one, and would look
+      -- at all of them for each dependency.
       cross join lateral (
-        select d.refobjid from pg_depend d
-        where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384
-        offset 0
-      ) d;
+        select d.refclassid, d.refobjid from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid offset 0
+      ) d
+    where d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384;
 end
 $$;
 

@@ -262,7 +262,7 @@ begin
     end if;
     select count(*) filter (where not l.active), max(pg_wal_lsn_diff(v_wal_position, l.restart_lsn))::bigint
       into s.inactive_slots, s.slot_retained_bytes
-    from pg_replication_slots l;
+    from pg_replication_slots l where l.wal_status is distinct from 'lost'; -- which keeps nothing any more
   exception when others then
     null;
   end;
@@ -503,9 +503,13 @@ begin
     from pg_roles r where r.rolname !~ '^pg_'
     union all
     -- From 16 on there can be several of one pair, by who granted it. In our own roles too: who becomes the owner is nobody's secret.
-    select distinct 'membership', m.roleid || ' ' || m.member, format('%s in %s', pg_get_userbyid(m.member), pg_get_userbyid(m.roleid)), 'member'
+    select 'membership', m.roleid || ' ' || m.member, format('%s in %s', pg_get_userbyid(m.member), pg_get_userbyid(m.roleid)),
+      concat_ws(', ', 'member', case when bool_or(m.admin_option) then 'may grant it' end,
+        case when not bool_or((to_jsonb(m) ->> 'inherit_option')::boolean) then 'does not inherit' end,
+        case when not bool_or((to_jsonb(m) ->> 'set_option')::boolean) then 'may not become it' end)
     from pg_auth_members m
-    where pg_get_userbyid(m.member) !~ '^(pg_|monitoring_)';
+    where pg_get_userbyid(m.member) !~ '^(pg_|monitoring_)'
+    group by m.roleid, m.member;
 end
 $$;
 comment on function monitoring.look_at_watched(int, boolean) is
@@ -626,7 +630,14 @@ declare
   v_contents text := case when v_is_hourly then monitoring.watched_contents() else p_noted ->> 'contents' end;
   v_is_whole boolean := v_contents is distinct from p_noted ->> 'contents';
   v_changed bigint := 0;
+  v_major text := (current_setting('server_version_num')::int / 10000)::text;
 begin
+  -- Another release writes the same expression another way, and pg_upgrade makes policies anew: what they say is noted as it is now. What
+  -- somebody changed about one in between is not told.
+  if v_major <> p_noted ->> 'major' then
+    delete from monitoring.watched w where w.kind = 'policy';
+    insert into monitoring.watched select w.* from monitoring.look_at_watched() w where w.kind = 'policy';
+  end if;
   if v_is_whole or v_written is distinct from p_noted ->> 'written' or v_columns is distinct from p_noted ->> 'columns' then
     -- What a transaction wrote that ran at the last look was not seen by it.
     v_changed := monitoring.note_differences('{rls,grant,policy,role,membership}', v_is_whole,
@@ -639,7 +650,7 @@ begin
     v_changed := v_changed + monitoring.note_differences('{setting}', true, array(select w from monitoring.look_at_settings() w));
   end if;
   return jsonb_build_object('written', v_written, 'columns', v_columns, 'configured', v_configured, 'xmin', v_xmin, 'changed', v_changed,
-    'contents', v_contents, 'compared_at', case when v_is_hourly then to_jsonb(now()) else p_noted -> 'compared_at' end);
+    'major', v_major, 'contents', v_contents, 'compared_at', case when v_is_hourly then to_jsonb(now()) else p_noted -> 'compared_at' end);
 end
 $$;
 comment on function monitoring.note_changes(jsonb) is

@@ -182,7 +182,10 @@ begin
     'members_of_owner', (
       select jsonb_agg(r.rolname order by r.rolname)
       from pg_roles r
-      where r.rolname <> 'monitoring_owner' and not r.rolsuper and r.rolcanlogin and pg_has_role(r.oid, 'monitoring_owner', 'usage')),
+      where r.rolname <> 'monitoring_owner' and not r.rolsuper and r.rolcanlogin
+        -- By its rights, or by becoming it.
+        and (pg_has_role(r.oid, 'monitoring_owner', 'usage')
+          or pg_has_role(r.oid, 'monitoring_owner', case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end))),
     'events', (
       select jsonb_build_object('enabled', r.relrowsecurity, 'forced', r.relforcerowsecurity,
         'policies', (
@@ -299,6 +302,7 @@ declare
   v_closed text[] := '{}';
   v_untried text[] := '{}';
   v_unreached text[] := '{}';
+  v_is_maintainable boolean := current_setting('server_version_num')::int >= 170000;
 begin
   perform set_config('transaction_read_only', 'on', true);
   perform monitoring.authorize('read');
@@ -335,7 +339,13 @@ begin
     end if;
     -- All that is needed is looked up before the role is taken: then it may no longer be looked up. Null: it is the owner's.
     select array_agg(case when not pg_has_role(v_role.oid, t.owner, 'usage') then exists (
-          select from unnest(t.exposed_to::oid[]) e where e = 0 or pg_has_role(v_role.oid, e, 'usage')) end order by t.place),
+          select from unnest(t.exposed_to::oid[]) e where e = 0 or pg_has_role(v_role.oid, e, 'usage'))
+          or case when v_is_maintainable then
+            -- From 17 on who may maintain a table may lock it, and reads nothing by that: there a lock says nothing.
+            case when has_table_privilege(v_role.oid, t.oid, 'maintain')
+              and not has_table_privilege(v_role.oid, t.oid, 'select, insert, update, delete, truncate') then null else false end
+          else false end
+        end order by t.place),
       array_agg(has_table_privilege(v_role.oid, t.oid, 'select') and has_schema_privilege(v_role.oid, c.relnamespace, 'usage') order by t.place)
     into v_expected, v_selectable
     from unnest(v_tables.oids, v_tables.owners, v_tables.exposed_to) with ordinality as t (oid, owner, exposed_to, place)

@@ -264,11 +264,14 @@ create or replace function monitoring.check_dead_tuples(p_tables monitoring.seen
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- From 18 on its inheritance children are vacuumed too.
+  v_only text := case when current_setting('server_version_num')::int >= 180000 then 'ONLY ' else '' end;
 begin
   return query
     select 'dead-tuples', format('%I.%I', t.schemaname, t.tablename), round(100.0 * t.dead_tuples / (t.live_tuples + t.dead_tuples), 2),
       format('%s dead tuples beside %s live ones, past its autovacuum threshold', t.dead_tuples, t.live_tuples),
-      format('VACUUM %I.%I; then see why autovacuum did not: long transactions, or its settings.', t.schemaname, t.tablename)
+      format('VACUUM %s%I.%I; then see why autovacuum did not: long transactions, or its settings.', v_only, t.schemaname, t.tablename)
     from unnest(p_tables) t
     where t.needs_vacuum and t.dead_tuples >= 10000
     union all
@@ -282,11 +285,14 @@ create or replace function monitoring.check_transaction_id_age(p_tables monitori
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- From 18 on its inheritance children are vacuumed too.
+  v_only text := case when current_setting('server_version_num')::int >= 180000 then 'ONLY ' else '' end;
 begin
   return query
     select 'transaction-id-age', format('%I.%I', t.schemaname, t.tablename), t.xid_age::numeric,
       format('its oldest transaction id is %s transactions old', t.xid_age),
-      format('VACUUM (FREEZE) %I.%I', t.schemaname, t.tablename)
+      format('VACUUM (FREEZE) %s%I.%I', v_only, t.schemaname, t.tablename)
     from unnest(p_tables) t
     where t.xid_age is not null
     union all
@@ -383,9 +389,11 @@ begin
   return query
     select 'replication-slot', format('slot %I', s.slot_name),
       round(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, s.restart_lsn) / 1048576, 2),
-      format('a %s slot %s holds back WAL (%s)', s.slot_type, case when s.active then 'whose consumer is behind' else 'that nobody reads' end,
+      format('a %s slot %s holds back WAL (%s)', s.slot_type, case when s.active then 'whose consumer is behind' when coalesce((to_jsonb(s) ->> 'synced')::boolean, false) and pg_is_in_recovery() then 'that is kept like the primary''s' else 'that nobody reads' end,
         coalesce(s.wal_status, 'not reserved')),
-      format('Bring its consumer up to date, or, if that is gone for good: select pg_drop_replication_slot(%L). max_slot_wal_keep_size bounds what a slot may hold.',
+      format(case when coalesce((to_jsonb(s) ->> 'synced')::boolean, false) and pg_is_in_recovery()
+          then 'It follows the slot of the primary, and is dropped there: bring the consumer of %L up to date, or drop it on the primary.'
+          else 'Bring its consumer up to date, or, if that is gone for good: select pg_drop_replication_slot(%L). max_slot_wal_keep_size bounds what a slot may hold.' end,
         s.slot_name)
     from pg_replication_slots s
     where s.restart_lsn is not null and s.wal_status is distinct from 'lost'; -- which keeps nothing any more
@@ -589,7 +597,7 @@ begin
   return array(
     -- Byte by byte: a role's name may be of another database's encoding, and no text here.
     select r.oid from pg_roles r
-    where r.rolname >= 'pg_' and r.rolname < 'pg`' or r.rolname >= 'rds' and r.rolname < 'rdt' or r.rolname >= 'supabase_' and r.rolname < 'supabase`'
+    where r.rolname >= 'pg_' and r.rolname < 'pg`' and r.rolname <> 'pg_database_owner' or r.rolname >= 'rds' and r.rolname < 'rdt' or r.rolname >= 'supabase_' and r.rolname < 'supabase`'
       or r.rolname >= 'cloudsql' and r.rolname < 'cloudsqm' or r.rolname >= 'alloydb' and r.rolname < 'alloydc'
       or r.rolname >= 'azure' and r.rolname < 'azurf' or r.rolname = 'monitoring_owner');
 end
@@ -787,6 +795,15 @@ declare
   v_platform oid[] := monitoring.platform_roles();
   v_reset_at timestamptz := (select s.stats_reset from pg_stat_database s where s.datname = current_database());
 begin
+  if pg_is_in_recovery() then
+    return query select 'unused-index', 'server', null::numeric, 'the server is a standby: index scans of the primary are counted there', null;
+    return;
+  end if;
+  -- From 15 on a crash, a restore and pg_upgrade forget the counters and leave no reset behind; and who was a standby until a failover has
+  -- counted for itself.
+  v_reset_at := greatest(coalesce(v_reset_at, pg_postmaster_start_time()), (
+    select max(s.tick_at) from monitoring.samples s
+    where s.timeline <> (select l.timeline from monitoring.samples l order by l.tick_at desc limit 1)));
   if v_reset_at > now() - make_interval(days => (monitoring.setting('unused_index_after_days') #>> '{}')::int) then
     return;
   end if;
@@ -794,7 +811,7 @@ begin
     select 'unused-index', format('%I.%I', n.nspname, c.relname),
       round(c.relpages * current_setting('block_size')::numeric / 1048576, 2),
       format('an index on %I that nothing has read since %s, and that every write keeps up to date', t.relname,
-        coalesce('the statistics were reset at ' || to_char(v_reset_at at time zone 'UTC', 'YYYY-MM-DD'), 'counting began')),
+        to_char(v_reset_at at time zone 'UTC', 'YYYY-MM-DD')),
       format('drop index concurrently %I.%I, unless a standby reads it (they count for themselves) or it is for a rare hour.', n.nspname, c.relname)
     from pg_index i
       join pg_class c on c.oid = i.indexrelid
@@ -842,7 +859,10 @@ begin
         case when i.indexprs is null then '' when pg_column_size(i.indexprs) > 100000 then i.indexrelid::text
           else regexp_replace(i.indexprs::text, ' :location -?[0-9]+', '', 'g') end as expressions,
         case when i.indpred is null then '' when pg_column_size(i.indpred) > 100000 then i.indexrelid::text
-          else regexp_replace(i.indpred::text, ' :location -?[0-9]+', '', 'g') end as condition
+          else regexp_replace(i.indpred::text, ' :location -?[0-9]+', '', 'g') end
+          -- What an operator class or an access method was told: another signature, another range of pages.
+          || coalesce((select string_agg(concat(' ', t.attnum, t.attoptions), '' order by t.attnum) from pg_attribute t where t.attrelid = i.indexrelid and t.attoptions is not null), '')
+          || case when c.relam not in (403, 405) then coalesce(c.reloptions::text, '') else '' end as condition
       from alike a join pg_index i on i.indexrelid = a.indexrelid join pg_class c on c.oid = i.indexrelid
       where (c.relkind = 'i' or c.relkind = 'I') and not c.relispartition and c.relpersistence <> 't' and c.relowner <> all (v_platform)
     )
@@ -896,16 +916,25 @@ declare
 begin
   return query
     select 'invalid-index', format('%I.%I', n.nspname, c.relname), 1.0,
-      format('an index on %I that was not built to its end: it costs every write and serves no statement', t.relname),
-      format('drop index concurrently %I.%I, and create it again; or reindex index concurrently.', n.nspname, c.relname)
+      case when c.relkind = 'I' then format('an index on %I that is not there in all of its partitions: a unique one keeps nothing unique', t.relname)
+        else format('an index on %I that was not built to its end: it costs every write and serves no statement', t.relname) end,
+      case when c.relkind = 'I' then format('Create it on each partition that lacks it, and: alter index %I.%I attach partition, for each.', n.nspname, c.relname)
+        when c.relname ~ '_cc(new|old)[0-9]*$' then format('drop index concurrently %I.%I%s: reindex concurrently left it behind; then reindex again what it was of.',
+          n.nspname, c.relname, case when t.relkind = 't' then ' (which only a superuser may, in this schema)' end)
+        when c.relispartition then format('reindex index concurrently %I.%I', n.nspname, c.relname)
+        else format('drop index concurrently %I.%I, and create it again; or reindex index concurrently.', n.nspname, c.relname) end
     from pg_index i
       join pg_class c on c.oid = i.indexrelid
       join pg_class t on t.oid = i.indrelid
       join pg_namespace n on n.oid = c.relnamespace
-    where not i.indisvalid and i.indrelid >= 16384 and c.relkind = 'i' and c.relowner <> all (v_platform)
-      and monitoring.is_application_schema(n.nspname, v_schemas)
+    where not i.indisvalid and i.indrelid >= 16384 and c.relkind in ('i', 'I') and c.relowner <> all (v_platform)
+      and (monitoring.is_application_schema(n.nspname, v_schemas) or t.relkind = 't' and exists (
+        select from pg_class o join pg_namespace m on m.oid = o.relnamespace
+        where o.reltoastrelid = t.oid and monitoring.is_application_schema(m.nspname, v_schemas)))
       -- Not while somebody builds it, or waits to drop it.
-      and not exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid or p.relid = i.indrelid)
+      and not exists (
+        select from pg_stat_progress_create_index p
+        where p.index_relid = i.indexrelid or p.relid = i.indrelid or p.relid in (select h.inhrelid from pg_inherits h where h.inhparent = i.indrelid))
       and not exists (
         select from pg_locks l
         where l.locktype = 'relation' and l.relation = i.indexrelid and l.mode = 'ShareUpdateExclusiveLock' and l.granted
@@ -930,29 +959,38 @@ begin
   return query
     with found as materialized (
       -- Of several by the same columns one index serves all.
-      select distinct on (c.conrelid, c.conkey) n.nspname, t.relname, t.relpages, c.conname, pn.nspname as parent_schema, p.relname as parent,
-        c.conrelid, c.conkey
-      from pg_constraint c
+      select distinct on (c.conrelid, k.conkey) n.nspname, t.relname, t.relpages, c.conname, pn.nspname as parent_schema, p.relname as parent,
+        c.conrelid, k.conkey
+      from (
+          select f.*, case when v_may_be_unenforced then to_jsonb(f) end as newer from pg_constraint f where f.contype = 'f'
+          offset 0 -- looked at once
+        ) c
         join pg_class t on t.oid = c.conrelid
         join pg_namespace n on n.oid = t.relnamespace
         join pg_class p on p.oid = c.confrelid
         join pg_namespace pn on pn.oid = p.relnamespace
-      where c.contype = 'f' and t.relkind = 'r' and t.relowner <> all (v_platform)
+        -- From 18 on the last may be a period, which is looked for by its overlaps: no B-tree serves it, and the others lead to a few rows.
+        cross join lateral (select case when (c.newer ->> 'conperiod')::boolean then trim_array(c.conkey, 1) else c.conkey end as conkey offset 0) k
+      where t.relkind = 'r' and t.relowner <> all (v_platform)
         and monitoring.is_application_schema(n.nspname, v_schemas)
         -- One to a partitioned table has a copy for each of its partitions; from 18 on one need not be enforced.
         and not exists (select from pg_constraint o where o.oid = c.conparentid and o.conrelid = c.conrelid)
-        and (not v_may_be_unenforced or (to_jsonb(c) ->> 'conenforced')::boolean)
+        and coalesce((c.newer ->> 'conenforced')::boolean, true)
         and not exists (
           select from pg_index i
-          where i.indrelid = c.conrelid and i.indisvalid and i.indnkeyatts >= cardinality(c.conkey)
+          where i.indrelid = c.conrelid and i.indisvalid and i.indnkeyatts >= cardinality(k.conkey)
             -- Of what is looked for no part is null.
             and (i.indpred is null or pg_column_size(i.indpred) < 1000 and substring(i.indpred::text
-              from '^[{]NULLTEST :arg [{]VAR [^{}]*:varattno ([0-9]+) [^{}]*[}] :nulltesttype 1 [^{}]*[}]$')::int2 = any (c.conkey))
+              from '^[{]NULLTEST :arg [{]VAR [^{}]*:varattno ([0-9]+) [^{}]*[}] :nulltesttype 1 [^{}]*[}]$')::int2 = any (k.conkey))
             -- In any order.
-            and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey
+            and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
+            -- Under another collation it is no index for the column.
+            and (0 = all (i.indcollation::oid[]) or not exists (
+              select from generate_series(0, cardinality(k.conkey) - 1) o join pg_attribute t on t.attrelid = i.indrelid and t.attnum = i.indkey[o]
+              where i.indcollation[o] <> t.attcollation))
             -- A BRIN index finds parts of the table and no row.
             and (select x.relam from pg_class x where x.oid = i.indexrelid) <> (select m.oid from pg_am m where m.amname = 'brin'))
-      order by c.conrelid, c.conkey, c.oid
+      order by c.conrelid, k.conkey, c.oid
     )
     select 'foreign-key-without-index', format('%I.%I %I', k.nspname, k.relname, k.conname),
       round(k.relpages * current_setting('block_size')::numeric / 1048576, 2),
@@ -975,17 +1013,29 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-    select 'privileged-login', format('role %I', r.rolname), case when r.rolsuper then 2.0 else 1.0 end,
+    select 'privileged-login', format('role %I', r.rolname), case when r.rolsuper or b.is_super then 2.0 else 1.0 end,
       case when r.rolsuper then 'a superuser that can sign in: no policy and no privilege binds it'
-        else 'a login with BYPASSRLS: no policy binds it' end,
-      format('If an application signs in with it, give that a role of its own and: alter role %I %s. If it is for people or backups, suppress this with the reason.',
-        r.rolname, case when r.rolsuper then 'nosuperuser' else 'nobypassrls' end)
+        when r.rolbypassrls then 'a login with BYPASSRLS: no policy binds it'
+        else format('a login that may become %s by SET ROLE: then no policy binds it', b.names) end,
+      case when r.rolsuper or r.rolbypassrls
+          then format('If an application signs in with it, give that a role of its own and: alter role %I %s.', r.rolname, case when r.rolsuper then 'nosuperuser' else 'nobypassrls' end)
+        else format('If an application signs in with it: revoke %s from %I, or the role by which it is a member.', b.names, r.rolname)
+      end || ' If it is for people or backups, suppress this with the reason.'
     from pg_roles r
-    where r.rolcanlogin and (r.rolsuper or r.rolbypassrls) and r.oid <> 10
+      cross join lateral (
+        -- Attributes are not inherited, but whoever may become such a role has them.
+        select string_agg(quote_ident(o.rolname), ', ' order by not o.rolsuper, o.rolname) as names, bool_or(o.rolsuper) as is_super
+        from pg_roles o
+        where (o.rolsuper or o.rolbypassrls) and not o.rolcanlogin and not r.rolsuper and not r.rolbypassrls
+          and pg_has_role(r.oid, o.oid, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end)
+      ) b
+    where r.rolcanlogin and (r.rolsuper or r.rolbypassrls or b.names is not null) and r.oid <> 10
+      -- What PostgREST, and so Supabase, signs in with becomes service_role by design, for whoever has its key.
+      and (r.rolsuper or r.rolbypassrls or b.is_super or r.rolname <> 'authenticator')
       and r.oid <> (select d.datdba from pg_database d where d.datname = current_database())
       and r.oid <> all (monitoring.platform_roles())
       and coalesce(r.rolvaliduntil > now(), true)
-    order by r.rolsuper desc, r.rolname
+    order by 3 desc, r.rolname
     limit 100;
 end
 $$;
@@ -1063,7 +1113,9 @@ begin
     select 'unsafe-setting', w.name, w.level, w.detail, case
         when o.is_databases then format('alter database %I reset %I', current_database(), w.name)
         when o.is_everybodys then format('alter role all reset %I', w.name)
-        else w.remediation
+        -- From 17 on it can be forbidden.
+        else w.remediation || case when current_setting('allow_alter_system', true) = 'off' and w.remediation like 'alter system%'
+          then ' (allow_alter_system is off here: in the configuration file, or where the platform keeps it)' else '' end
       end
     from (
       select s.name, w.level, w.detail, coalesce(w.remediation, format('alter system reset %I, and in its file if it is set there; then reload', s.name)) as remediation
@@ -1214,6 +1266,7 @@ begin
     into s.commits, s.rollbacks, s.blocks_read, s.blocks_hit, s.tuples_returned, s.temp_files, s.temp_bytes, s.deadlocks, s.counted_since
   from pg_stat_database d where d.datname = current_database();
   begin
+    select w.wal_bytes into s.wal_bytes from pg_stat_wal w;
     -- The checkpointer has a view of its own from 17 on.
     if to_regclass('pg_catalog.pg_stat_checkpointer') is not null then
       select c.num_timed, c.num_requested, c.stats_reset into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since
@@ -1244,17 +1297,20 @@ declare
 begin
   select * into l from monitoring.samples s where s.tick_at > now() - interval '1 hour' and s.sampled_at < n.sampled_at order by s.sampled_at desc limit 1;
   select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
-      sum(a.checkpoints_timed), sum(a.checkpoints_requested),
+      sum(a.checkpoints_timed),
+      -- CREATE and DROP DATABASE, backups and CHECKPOINT request some too: not more were WAL's than its volume explains.
+      least(sum(a.checkpoints_requested), 1 + floor(sum(a.wal_bytes) * (1 + current_setting('checkpoint_completion_target')::numeric)
+        / pg_size_bytes(current_setting('max_wal_size')))),
       percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / greatest(a.blocks_read + a.blocks_hit, 1))
     into v_hour
   from (
-    select h.seconds, h.temp_files, h.temp_bytes, h.blocks_read, h.blocks_hit, h.deadlocks, h.checkpoints_timed, h.checkpoints_requested
+    select h.seconds, h.temp_files, h.temp_bytes, h.blocks_read, h.blocks_hit, h.deadlocks, h.checkpoints_timed, h.checkpoints_requested, h.wal_bytes
     from monitoring.activity(now() - interval '1 hour', now()) h
     where h.seconds <= 3600
     union all
     select extract(epoch from n.sampled_at - l.sampled_at)::float8, n.temp_files - l.temp_files, n.temp_bytes - l.temp_bytes, n.blocks_read - l.blocks_read,
       n.blocks_hit - l.blocks_hit, n.deadlocks - l.deadlocks, n.checkpoints_timed - l.checkpoints_timed,
-      n.checkpoints_requested - l.checkpoints_requested
+      n.checkpoints_requested - l.checkpoints_requested, n.wal_bytes - l.wal_bytes
     where n.server_started_at = l.server_started_at and n.counted_since is not distinct from l.counted_since
       and n.checkpoints_counted_since is not distinct from l.checkpoints_counted_since
       and n.commits >= l.commits and n.rollbacks >= l.rollbacks and n.blocks_hit >= l.blocks_hit and n.blocks_read >= l.blocks_read

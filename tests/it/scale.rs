@@ -32,7 +32,7 @@ const LOOKS: [&str; 11] = [
 ];
 
 /// The thing, and how a database comes to have as many.
-const THINGS: [(&str, &str); 12] = [
+const THINGS: [(&str, &str); 14] = [
     (
         "tables that a policy opens to everybody",
         "do $$ begin for i in 1..1000 loop
@@ -104,10 +104,27 @@ const THINGS: [(&str, &str); 12] = [
     ),
     // Roles are the cluster's: these come last.
     (
+        "schemas of a role each",
+        "do $$ begin for i in 1..1000 loop
+           execute format('create role tenant_%s; create schema s%1$s authorization tenant_%1$s; set role tenant_%1$s;
+             create table s%1$s.guests (id int); alter table s%1$s.guests enable row level security;
+             create policy a_part on s%1$s.guests using (id > 0); create view s%1$s.all_of_it as select * from s%1$s.guests;
+             grant select on s%1$s.all_of_it to public', i);
+           reset role;
+         end loop; end $$",
+    ),
+    (
+        "schemas that a role each may use",
+        "do $$ begin for i in 1..1000 loop
+           execute format('create schema s%s; grant usage on schema s%1$s to tenant_%1$s; create table s%1$s.guests (id int);
+             grant select on s%1$s.guests to tenant_%1$s', i);
+         end loop; end $$",
+    ),
+    (
         "grantees of one table",
         "create table guests (id int);
          do $$ begin for i in 1..1000 loop
-           execute format('create role many_%s; grant select on guests to many_%1$s; grant pg_monitor to many_%1$s', i);
+           execute format('grant select on guests to tenant_%s; grant pg_monitor to tenant_%1$s', i);
          end loop; end $$",
     ),
 ];

@@ -359,6 +359,12 @@ async fn each_thing_broken_is_named_by_its_check() {
             "BYPASSRLS",
         ),
         ("alter role monitoring_owner nobypassrls; select 1", "", ""),
+        (
+            "create role sly login noinherit; grant monitoring_owner to sly",
+            "security",
+            "logins with the rights of monitoring_owner: sly",
+        ),
+        ("drop role sly; select 1", "", ""),
     ] {
         let database = cluster.database();
         let set_up = format!("select monitoring.ensure_sample_partition(current_date);{break_it}");
@@ -567,6 +573,15 @@ async fn ordinary_databases_pass() {
             "roles that bypass, own and are members of owners",
             "create role boss bypassrls; create role own; grant own to boss; create table t (id int); alter table t owner to own;
              alter table t enable row level security; grant select on t to boss, app",
+        ),
+        (
+            "who maintains what he may not read",
+            "create table seen (id int); create table kept (id int); create role keeper; grant select on seen to app, keeper;
+             do $$ begin
+               if current_setting('server_version_num')::int >= 170000 then
+                 execute 'grant maintain on kept to app; grant pg_maintain to keeper';
+               end if;
+             end $$",
         ),
         ("a session without row security", "alter role postgres set row_security = off"),
         (

@@ -7,6 +7,9 @@ create index guests_partly_idx on guests (wedding) where wedding > 5;
 create unique index guests_wedding_key on guests (wedding);
 create index guests_lower_idx on guests (lower(name)); create index guests_upper_idx on guests (upper(name));
 create index guests_down_idx on guests (wedding desc);
+create index guests_wide_idx on guests using brin (name); create index guests_narrow_idx on guests using brin (name) with (pages_per_range = 4);
+create table visits (path tsvector); create index visits_short_idx on visits using gist (path tsvector_ops (siglen = 32)); create index visits_long_idx on visits using gist (path tsvector_ops (siglen = 512));
+insert into visits select to_tsvector('simple', md5(n::text)) from generate_series(1, 2000) n;
 vacuum analyze guests;
 -- then: none
 -- given: one that is the beginning of another

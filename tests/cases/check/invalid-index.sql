@@ -10,6 +10,13 @@ create unique index concurrently guests_key on guests (id);
 -- given: it is dropped
 drop index guests_key;
 -- then: none
+-- given: an index of a partitioned table that a partition has none of
+create table visits (id int) partition by list (id); create table visits_1 partition of visits for values in (1);
+create index visits_id_idx on only visits (id);
+-- then: warning public.visits_id_idx
+-- given: what the remedy says
+create index visits_1_id_idx on visits_1 (id); alter index visits_id_idx attach partition visits_1_id_idx;
+-- then: none
 -- given: another, whose dropping waits for somebody who reads the table
 create index guests_name_idx on guests (name);
 -- session a: begin; select from guests

@@ -8,3 +8,9 @@ create role app login bypassrls;
 -- given: it is bound
 alter role app nobypassrls;
 -- then: none
+-- given: it may become a superuser
+create role dba superuser nologin; grant dba to app;
+-- then: warning role app
+-- given: it may not, and PostgREST's login becomes service_role
+revoke dba from app; create role service_role nologin bypassrls; create role authenticator login noinherit; grant service_role to authenticator;
+-- then: none

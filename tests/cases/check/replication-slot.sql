@@ -14,5 +14,8 @@ select pg_drop_replication_slot('standby');
 select pg_create_physical_replication_slot('lost', true);
 select pg_switch_wal(); insert into guests values (1); select pg_switch_wal(); insert into guests values (2); select pg_switch_wal();
 checkpoint;
-do $$ begin assert (select wal_status = 'lost' from pg_replication_slots); end $$;
+do $$ begin
+  assert (select wal_status = 'lost' from pg_replication_slots);
+  assert (select s.inactive_slots = 0 and s.slot_retained_bytes is null from monitoring.collect_sample(monitoring.look_at_backends()) s);
+end $$;
 -- then: none

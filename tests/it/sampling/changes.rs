@@ -1,7 +1,7 @@
 //! A switched-off row-level security is known at the next sample; what did not change is no change.
 
 use super::{agent, execute, sample, statistics_arrive, text};
-use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER};
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
 
 /// What changed since the last time it was asked.
 async fn changes(client: &tokio_postgres::Client) -> Vec<String> {
@@ -91,8 +91,12 @@ async fn what_changed_in_privileges_is_known_at_the_next_sample() {
             "membership caterer in planner: - > member",
         ),
         (
+            "grant planner to caterer with admin option",
+            "membership caterer in planner: member > member, may grant it",
+        ),
+        (
             "revoke planner from caterer",
-            "membership caterer in planner: member > -",
+            "membership caterer in planner: member, may grant it > -",
         ),
         (
             "grant create on schema public to planner",
@@ -297,6 +301,34 @@ async fn a_policy_that_is_made_again_in_other_spacing_is_the_same() {
 }
 
 /// The counters are lost in a crash and can be reset; every hour the catalogs themselves are compared whatever they say.
+/// What `pg_upgrade` does to a policy: another oid, and its expression in another release's words.
+#[tokio::test]
+async fn a_policy_that_another_release_writes_another_way_is_the_same() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    execute(
+        &client,
+        "create table guests (id int); alter table guests enable row level security; create policy own on guests using (id > 0);
+         create temp table noted as select monitoring.note_changes('{}') as by;
+         update monitoring.watched set key = key || '0', state = state || ' (as 13 has it)' where kind = 'policy'",
+    )
+    .await;
+    let again = "update noted set by = monitoring.note_changes(by || '{\"compared_at\": \"2020-01-01 00:00 UTC\"}')";
+    let by_13 = "update noted set by = by || '{\"major\": \"13\", \"contents\": \"\"}'";
+    execute(&client, by_13).await;
+    execute(&client, again).await;
+    let told = changes(&client).await;
+    assert!(told.is_empty(), "{told:?}");
+    execute(&client, "alter policy own on guests using (id > 1)").await;
+    execute(&client, again).await;
+    let told = changes(&client).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("policy policy own on public.guests: permissive"),
+        "{told:?}"
+    );
+}
+
 #[tokio::test]
 async fn what_the_counters_did_not_tell_is_found_within_the_hour() {
     let cluster = Cluster::start(ClusterOptions::default());

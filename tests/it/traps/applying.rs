@@ -152,6 +152,43 @@ async fn who_migrates_without_inheriting_is_not_taken_for_the_monitor() {
     };
     let read = format!("{become_it} select count(*) > 0 from monitoring_connections");
     assert_eq!(as_master(&database, &read).as_deref(), Ok("t\n"));
+
+    // From 16 on it is the membership that does not inherit.
+    let watches = if cluster.major_version() < 16 {
+        "create role watcher login noinherit; grant monitoring_agent to watcher;"
+    } else {
+        "create role watcher login; grant monitoring_agent to watcher with inherit false;"
+    };
+    let own = format!("{watches} select 'watcher'::regrole::oid = any (monitoring.own_logins())");
+    assert_eq!(database.psql(SUPERUSER, &own).as_deref(), Ok("t\n"));
+}
+
+/// From 16 on who creates a role may have asked to be a member of each; of the monitor's that would be the end of their separation.
+#[tokio::test]
+async fn who_keeps_what_he_creates_does_not_keep_the_monitors_owner() {
+    for kept in ["set", "set, inherit"] {
+        let (cluster, database) = with_master("grant pg_monitor to master with admin option");
+        if cluster.major_version() >= 16 {
+            let keeps = format!("alter role master set createrole_self_grant = '{kept}'");
+            database.psql(SUPERUSER, &keeps).expect("keeping");
+        }
+        migrate_as_master(&database);
+        works(&database);
+        let becomes = if cluster.major_version() < 16 {
+            "MEMBER"
+        } else {
+            "SET"
+        };
+        let became = format!(
+            "select pg_has_role('master', 'monitoring_owner', 'usage'), pg_has_role('master', 'monitoring_owner', '{becomes}'),
+              has_table_privilege('master', 'monitoring.settings', 'select')"
+        );
+        assert_eq!(
+            database.psql(SUPERUSER, &became).as_deref(),
+            Ok("f|f|t\n"),
+            "{kept}"
+        );
+    }
 }
 
 /// From 16 on CREATEROLE alone may not pass on a predefined role. Of `pg_monitor` one part is needed.
