@@ -884,7 +884,7 @@ begin
   -- First the one, then the other: the server keeps only the last role's memberships.
   return array(
     select monitoring.role_name(r.oid)
-    from pg_roles a cross join lateral (select o.oid from pg_roles o where not o.rolsuper and pg_has_role(a.oid, o.oid, 'usage') offset 0) r
+    from pg_roles a cross join lateral (select o.oid from pg_roles o where pg_has_role(a.oid, o.oid, 'usage') offset 0) r
     where a.rolname in ('anon', 'authenticated')) || 'PUBLIC'::name;
 end
 $$;
@@ -940,15 +940,18 @@ begin
   end if;
   return query
     with recursive views as materialized (
-      select c.oid, c.relowner, c.relkind, c.relnamespace, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
+      -- And tables with rules, which do more than they say, too.
+      select distinct on (c.oid) c.oid, c.relowner, c.relkind, c.relnamespace, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
         c.relkind = 'v' and monitoring.is_security_invoker(c.reloptions) as is_invoker
       from pg_rewrite w -- few rows, where pg_class has many
         cross join lateral (select * from pg_class c where c.oid = w.ev_class offset 0) c
         join pg_namespace n on n.oid = c.relnamespace
-      where w.ev_class >= 16384 and w.ev_type = '1' and (c.relkind = 'v' or c.relkind = 'm') and c.relpersistence <> 't'
+      where w.ev_class >= 16384 and (w.ev_type <> '1' or c.relkind in ('v', 'm')) and c.relpersistence <> 't'
         and c.relowner <> 'monitoring_owner'::regrole
     ), dependencies as materialized (
-      select distinct v.oid as view_oid, w.oid as rule_oid, d.refobjid as relation_oid
+      -- What a rule does on INSERT, UPDATE or DELETE it does with the owner's rights, a security_invoker view's too; and for whom may do that.
+      select distinct v.oid as view_oid, w.oid as rule_oid, d.refobjid as relation_oid, v.is_invoker and w.ev_type = '1' as is_invoker,
+        case w.ev_type when '2' then 'UPDATE' when '3' then 'INSERT' when '4' then 'DELETE' end as event
       from views v
         join pg_rewrite w on w.ev_class = v.oid
         cross join lateral (select * from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid offset 0) d
@@ -964,7 +967,7 @@ begin
       where exists (
         select from (select * from pg_depend o where o.refclassid = 'pg_type'::regclass and o.refobjid = t.oid offset 0) o where o.deptype = 'n')
     ), reads as materialized (
-      select distinct d.view_oid, d.relation_oid
+      select distinct d.view_oid, d.relation_oid, d.is_invoker, d.event
       from dependencies d
       where d.relation_oid not in (select t.oid from typed t)
         or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.relation_oid) in w.ev_action::text) > 0)
@@ -973,98 +976,137 @@ begin
       from (select distinct r.relation_oid from reads r) r
         cross join lateral (select * from pg_class c where c.oid = r.relation_oid offset 0) c
       where c.relrowsecurity
-    ), unbound as materialized (
-      -- Which owners of views a table's policies do not bind.
-      select t.oid as table_oid, o.oid as owner
+    ), owners as materialized (
+      -- Of those that are asked below: who owns a view, of what that reads; and who owns a materialized view, of what views read that read as
+      -- their reader. All owners of all tables would be too many.
+      select w.relation_oid as table_oid, o.oid as owner, o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity as is_free
       from (
-          -- Those that are asked below: who owns a view, of what that reads; and who owns a materialized view, of what views read that read as
-          -- their reader. All owners of all tables would be too many.
-          select distinct r.relation_oid, v.relowner from reads r join views v on v.oid = r.view_oid where not v.is_invoker
+          select r.relation_oid, v.relowner from reads r join views v on v.oid = r.view_oid where not r.is_invoker
           union
           select i.relation_oid, m.relowner
-          from (select distinct r.relation_oid from reads r join views v on v.oid = r.view_oid where v.is_invoker) i
+          from (select distinct r.relation_oid from reads r where r.is_invoker) i
             cross join (select distinct v.relowner from views v where v.relkind = 'm') m
         ) w
         join tables t on t.oid = w.relation_oid
         join pg_roles o on o.oid = w.relowner
-      where (o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, t.relowner, 'usage') and not t.relforcerowsecurity
-          -- Or lets have everything, by a policy: others may be for whoever reads the view.
-          or has_any_column_privilege(o.oid, t.oid, 'select') and exists (
-            select from pg_policy p
-            where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('*', 'r') and monitoring.is_constant_true(p.polqual::text)
-              and exists (select from unnest(p.polroles) r where r = 0 or pg_has_role(o.oid, r, 'usage')))
-            and not exists (
-              select from pg_policy p
-              where p.polrelid = t.oid and not p.polpermissive and p.polcmd in ('*', 'r') and not coalesce(monitoring.is_constant_true(p.polqual::text), true)
-                and exists (select from unnest(p.polroles) r where r = 0 or pg_has_role(o.oid, r, 'usage'))))
-        -- And may get at it at all.
-        and (has_any_column_privilege(o.oid, t.oid, 'select') or has_table_privilege(o.oid, t.oid, 'insert, update, delete'))
+      -- And may get at it at all.
+      where has_any_column_privilege(o.oid, t.oid, 'select, insert, update') or has_table_privilege(o.oid, t.oid, 'delete')
+    ), unbound as materialized (
+      -- Which of them a table's policies do not bind: in nothing, or in a command for which one lets them have everything; others may be for
+      -- whoever comes through the view.
+      select o.table_oid, o.owner, null::text as cmd from owners o where o.is_free
+      union all
+      select o.table_oid, o.owner, c.cmd
+      from owners o cross join (values ('SELECT', 'r'::"char"), ('INSERT', 'a'), ('UPDATE', 'w'), ('DELETE', 'd')) as c (cmd, polcmd)
+      where not o.is_free
+        and case c.cmd when 'DELETE' then has_table_privilege(o.owner, o.table_oid, 'delete') else has_any_column_privilege(o.owner, o.table_oid, c.cmd) end
+        and exists (
+          select from pg_policy p
+          where p.polrelid = o.table_oid and p.polpermissive and p.polcmd in ('*', c.polcmd)
+            and monitoring.is_constant_true(case when c.cmd <> 'INSERT' then p.polqual else coalesce(p.polwithcheck, p.polqual) end::text)
+            and exists (select from unnest(p.polroles) r where r = 0 or pg_has_role(o.owner, r, 'usage')))
+        and not exists (
+          select from pg_policy p
+          where p.polrelid = o.table_oid and not p.polpermissive and p.polcmd in ('*', c.polcmd)
+            and not coalesce(monitoring.is_constant_true(case when c.cmd <> 'INSERT' then p.polqual else coalesce(p.polwithcheck, p.polqual) end::text), true)
+            and exists (select from unnest(p.polroles) r where r = 0 or pg_has_role(o.owner, r, 'usage')))
     ), paths as (
       -- From each table up, to each view once, or views on views on views would take for ever. With the rights of the first view's owner;
       -- through a security_invoker view with those of whoever runs the statement, also inside another view: of a materialized view
-      -- that is who refreshes it, its owner, and else the reader, whom policies bind.
-      select t.oid as table_oid, v.oid as view_oid, not v.is_invoker as is_past
+      -- that is who refreshes it, its owner, and else the reader, whom policies bind. cmd: only for whom may do that to the view.
+      select t.oid as table_oid, v.oid as view_oid, not r.is_invoker as is_past, coalesce(r.event, u.cmd) as cmd
       from reads r join tables t on t.oid = r.relation_oid join views v on v.oid = r.view_oid
-      where v.is_invoker or (t.oid, v.relowner) in (select u.table_oid, u.owner from unbound u)
+        left join unbound u on u.table_oid = t.oid and u.owner = v.relowner and not r.is_invoker and (v.relkind <> 'm' or coalesce(u.cmd, 'SELECT') = 'SELECT')
+      where r.is_invoker or u.owner is not null
       union
-      select p.table_oid, v.oid, p.is_past or v.relkind = 'm'
+      select p.table_oid, v.oid, p.is_past or v.relkind = 'm', coalesce(r.event, p.cmd)
       from paths p join reads r on r.relation_oid = p.view_oid join views v on v.oid = r.view_oid
-      where (p.is_past or v.relkind <> 'm' or (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u))
-        and (v.is_invoker or has_any_column_privilege(v.relowner, p.view_oid, 'select') or has_table_privilege(v.relowner, p.view_oid, 'insert, update, delete'))
+      where case
+          when v.relkind <> 'm' then true
+          when p.is_past then coalesce(p.cmd, 'SELECT') = 'SELECT'
+          else (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u where coalesce(u.cmd, 'SELECT') = 'SELECT') end
+        and (r.is_invoker or has_any_column_privilege(v.relowner, p.view_oid, 'select, insert, update') or has_table_privilege(v.relowner, p.view_oid, 'delete'))
     ), bypassing as materialized (
-      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace
+      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, p.cmd
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
     ), namespaces as materialized (
       select n.relnamespace as oid, monitoring.schema_users(n.relnamespace) as users from (select distinct b.relnamespace from bypassing b) n
     ), grants as materialized (
-      select v.oid, v.relowner, v.relnamespace, a.grantee
+      select v.oid, v.relowner, v.relnamespace, a.grantee, a.privilege_type
       from views v, aclexplode(v.relacl) a
       where v.oid in (select b.oid from bypassing b) and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
       union
       -- Privileges on columns of a few relations are found by index.
-      select v.oid, v.relowner, v.relnamespace, g.grantee
+      select v.oid, v.relowner, v.relnamespace, g.grantee, g.privilege_type
       from views v
         cross join lateral (select * from pg_attribute a where a.attrelid = v.oid offset 0) a
         cross join lateral aclexplode(a.attacl) g
       where v.oid in (select b.oid from bypassing b)
         and a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ), readers as materialized (
-      select g.oid, array_agg(distinct r.name) as names
+      select g.oid, g.privilege_type, r.name
       from grants g join namespaces n on n.oid = g.relnamespace
         cross join unnest(monitoring.reachers(g.grantee, g.relowner, n.users)) as r (name)
       where g.grantee <> g.relowner
-      group by g.oid
+      union
+      -- Without a grant: as a member of the view's owner, whose BYPASSRLS no member inherits, or of a role that may read or write everything.
+      select v.oid, c.privilege_type, r.rolname
+      from views v
+        join pg_roles r on r.rolname in ('anon', 'authenticated') and has_schema_privilege(r.oid, v.relnamespace, 'usage')
+          and (pg_has_role(r.oid, v.relowner, 'usage') or pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage'))
+        cross join unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as c (privilege_type)
+      where v.oid in (select b.oid from bypassing b) and has_table_privilege(r.oid, v.oid, c.privilege_type)
     )
     -- Who nobody may read lets nobody past. Whether who reads a security_invoker view may read the view that it reads is not asked.
-    select b.table_oid, b.view_name, r.names from bypassing b join readers r on r.oid = b.oid;
+    select b.table_oid, b.view_name, array_agg(distinct r.name)
+    from bypassing b join readers r on r.oid = b.oid and (b.cmd is null or b.cmd = r.privilege_type)
+    group by b.table_oid, b.oid, b.view_name;
 end
 $$;
 
--- Tables that a role reads through a security_invoker view (15 on), where it is granted them: nobody asks for their schema.
+-- Tables that a role reads or changes through a security_invoker view (15 on), where it is granted them: nobody asks for their schema.
 create or replace function monitoring.look_at_invoked_tables(p_reader oid) returns setof oid
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
+set enable_nestloop = off -- but for what is found by index, row by row
 set jit = off
-set enable_nestloop = on -- by index
 as $$
 begin
+  -- Few databases have any, but for ours, which read no tables.
+  if not exists (
+    select from pg_rewrite w cross join lateral (select * from pg_class v where v.oid = w.ev_class offset 0) v
+    where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and v.relowner <> 'monitoring_owner'::regrole
+      and monitoring.is_security_invoker(v.reloptions))
+  then
+    return;
+  end if;
   return query
-    with views as materialized (
-      select w.oid
-      from pg_rewrite w join pg_class v on v.oid = w.ev_class
-      where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and monitoring.is_security_invoker(v.reloptions)
-        and has_any_column_privilege(p_reader, v.oid, 'select') and has_schema_privilege(p_reader, v.relnamespace, 'usage')
+    with recursive views as materialized (
+      select v.oid, v.relowner, v.relnamespace, w.oid as rule_oid, monitoring.is_security_invoker(v.reloptions) as is_invoker
+      from pg_rewrite w cross join lateral (select * from pg_class v where v.oid = w.ev_class offset 0) v
+      where w.ev_class >= 16384 and w.ev_type = '1' and v.relkind = 'v' and v.relowner <> 'monitoring_owner'::regrole
+    ), reads as materialized (
+      select distinct v.oid as view_oid, d.refobjid as relation_oid
+      from views v
+        cross join lateral (select * from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = v.rule_oid offset 0) d
+      where d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384 and d.refobjid <> v.oid
+    ), seen as (
+      select v.oid, v.relowner, v.is_invoker
+      from views v
+      where has_schema_privilege(p_reader, v.relnamespace, 'usage')
+        and (has_any_column_privilege(p_reader, v.oid, 'select, insert, update') or has_table_privilege(p_reader, v.oid, 'delete'))
+      union
+      -- The views that a view reads need no schema either; behind another's a security_invoker view reads as its reader all the same.
+      select v.oid, v.relowner, v.is_invoker
+      from seen s
+        join reads r on r.view_oid = s.oid
+        join views v on v.oid = r.relation_oid
+        cross join lateral (select case when s.is_invoker then p_reader else s.relowner end as role_oid) a
+      where has_any_column_privilege(a.role_oid, v.oid, 'select, insert, update') or has_table_privilege(a.role_oid, v.oid, 'delete')
     )
-    select distinct d.refobjid
-    from views w
-      -- View by view, by the only index that tells them apart: of views that were just made the planner believes that there is one, and would look
-      -- at all of them for each dependency.
-      cross join lateral (
-        select d.refclassid, d.refobjid from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid offset 0
-      ) d
-    where d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384;
+    select distinct r.relation_oid from seen s join reads r on r.view_oid = s.oid where s.is_invoker;
 end
 $$;
 
@@ -1096,8 +1138,8 @@ declare
 begin
   select
       -- The roles an API gives to whoever comes. What one has, it has by its own name, by PUBLIC, or by a role it is a member of.
-      coalesce(array_agg(r.oid) filter (where v_anon is not null and not r.rolsuper and pg_has_role(v_anon, r.oid, 'usage')), '{}') || 0::oid,
-      coalesce(array_agg(r.oid) filter (where v_authenticated is not null and not r.rolsuper and pg_has_role(v_authenticated, r.oid, 'usage')), '{}') || 0::oid,
+      coalesce(array_agg(r.oid) filter (where v_anon is not null and pg_has_role(v_anon, r.oid, 'usage')), '{}') || 0::oid,
+      coalesce(array_agg(r.oid) filter (where v_authenticated is not null and pg_has_role(v_authenticated, r.oid, 'usage')), '{}') || 0::oid,
       coalesce(array_agg(r.oid) filter (where r.oid >= 16384 and not r.rolsuper
         and (pg_has_role(r.oid, 'pg_read_all_data', 'usage') or pg_has_role(r.oid, 'pg_write_all_data', 'usage'))), '{}'),
       coalesce(array_agg(r.oid) filter (where r.rolsuper or r.rolbypassrls), '{}')
@@ -1258,7 +1300,8 @@ begin
         array(select n.oid from namespaces n where has_schema_privilege(r.oid, n.oid, 'usage')) as schemas
       from pg_roles r where r.rolbypassrls and not r.rolsuper
     ), unbound as materialized (
-      -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, or as the owner.
+      -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, as the owner, or because they may read or write
+      -- everything.
       select u.access, string_agg(u.rolname, ', ' order by u.rolname) as names, bool_or(u.rolname in ('anon', 'authenticated')) as is_anyones
       from (
         select a.access, r.rolname
@@ -1266,6 +1309,13 @@ begin
         union
         select g.access, r.rolname
         from grants g join unbound_roles r on g.grantee = any (r.member_of) and g.relnamespace = any (r.schemas)
+        union
+        -- Or without a grant; or without the schema.
+        select a.access, r.rolname from accesses a join unbound_roles r on r.oid = any (v_all_data)
+        union
+        select g.access, r.rolname
+        from grants g join accesses a on a.access = g.access
+          join unbound_roles r on g.grantee = any (r.member_of) and (r.oid = v_anon and a.is_read_as_anon or r.oid = v_authenticated and a.is_read_as_authenticated)
       ) u
       group by u.access
     ), gaps as materialized (
@@ -1340,7 +1390,8 @@ begin
         case when not r.relrowsecurity and r.is_exposed then format('schema %I is exposed', r.nspname) end,
         case when r.is_anonymous_reachable then 'open to PUBLIC or anon'
           when r.is_anonymous then 'granted to PUBLIC or anon: only its schema, which they may not use, keeps them out' end,
-        case when r.relrowsecurity and r.policies = 0 then 'no policy: only owners and BYPASSRLS roles see rows' end,
+        case when r.relrowsecurity and r.policies = 0 then
+          case when r.relforcerowsecurity then 'no policy: only BYPASSRLS roles see rows' else 'no policy: only owners and BYPASSRLS roles see rows' end end,
         case when r.hollow is not null then format('lets everybody through: policy %s', r.hollow) end,
         case when r.relrowsecurity and r.gaps is not null then format('granted, but without a policy: %s', r.gaps) end,
         case when r.views is not null then format('read past its policies through %s', r.views) end,

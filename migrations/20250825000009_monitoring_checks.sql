@@ -1049,11 +1049,12 @@ as $$
 declare
   v_schemas name[] := monitoring.setting_list('application_schemas')::name[];
   v_platform oid[] := monitoring.platform_roles();
+  v_everybody oid[] := array(select r.oid from pg_roles r where r.rolname in ('anon', 'authenticated')) || 0::oid;
 begin
   return query
     select 'definer-search-path', format('%s', p.oid::regprocedure),
       case when o.rolsuper and exists (
-        select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0 and a.privilege_type = 'EXECUTE')
+        select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = any (v_everybody) and a.privilege_type = 'EXECUTE')
         then 2.0 else 1.0 end,
       format('it runs as %I with the search path of whoever calls it', o.rolname),
       format('alter %s %s set search_path = pg_catalog, pg_temp, and write schema names in its body', case p.prokind when 'p' then 'procedure' else 'function' end,
