@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER};
 use crate::support::wait::wait_until;
 
@@ -136,30 +137,104 @@ async fn no_look_compares_each_of_many_with_each() {
     for (things, setup) in THINGS {
         let database = cluster.database();
         database.psql(SUPERUSER, setup).expect(things);
-        let client = database.superuser().await;
-        let explained = "load 'auto_explain'; set auto_explain.log_min_duration = 5; set auto_explain.log_nested_statements = on;
-            set auto_explain.log_analyze = on; set auto_explain.log_timing = off; set auto_explain.log_format = 'json'";
-        client.batch_execute(explained).await.expect("explaining");
-        let before = cluster.log().len();
-        for look in LOOKS {
-            client.batch_execute(look).await.expect(look);
-        }
-        let end = format!("these were {things}");
-        let say = format!("do $$ begin raise log $end${end}$end$; end $$");
-        client.batch_execute(&say).await.expect("ending the log");
-        wait_until("the log is written", async || cluster.log().contains(&end)).await;
-        let plans = plans(&cluster.log()[before..]);
-        assert_ne!(plans.len(), 0, "{things}");
-        for plan in plans {
-            let text = plan["Query Text"].as_str().unwrap_or_default();
-            visit(&plan["Plan"], &mut |node, rows| {
-                if rows > OBJECTS * ROWS_PER_OBJECT {
-                    squares.insert(format!("{things}: {rows} rows in {node} of {text:.200}"));
-                }
-            });
-        }
+        squares.extend(
+            too_many_rows(
+                &cluster,
+                &database,
+                things,
+                &LOOKS,
+                OBJECTS * ROWS_PER_OBJECT,
+            )
+            .await,
+        );
     }
     assert_eq!(squares, BTreeSet::new());
+}
+
+/// Sixty read, somebody wants to alter what they read, and sixty more wait behind him: each of these waits in the tree of each of those,
+/// which makes some 3,700 rows. What a session wants and holds is looked for once.
+#[tokio::test]
+async fn a_queue_behind_many_heads_is_worded_once_a_session() {
+    const SIDE: usize = 60;
+    let cluster = Cluster::start(ClusterOptions {
+        max_connections: 200,
+        ..ClusterOptions::default()
+    });
+    let database = cluster.database();
+    let guests = "create table guests (id int)";
+    database.psql(SUPERUSER, guests).expect(guests);
+    let observer = database.superuser().await;
+    let waiting = async || {
+        let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        let row = observer.query_one(sql, &[]).await;
+        row.expect(sql).get::<_, i64>(0)
+    };
+    let mut readers = vec![];
+    for _ in 0..SIDE {
+        let reader = database.superuser().await;
+        let read = "begin; select from guests";
+        reader.batch_execute(read).await.expect(read);
+        readers.push(reader);
+    }
+    for (nth, statement) in std::iter::once("alter table guests add name text")
+        .chain(std::iter::repeat_n("select from guests", SIDE))
+        .enumerate()
+    {
+        let queued = database.superuser().await;
+        tokio::spawn(async move { queued.batch_execute(statement).await });
+        if nth == 0 || nth == SIDE {
+            wait_until("they wait", async || {
+                usize::try_from(waiting().await) == Ok(nth + 1)
+            })
+            .await;
+        }
+    }
+    let looks = [
+        "select count(*) from monitoring.locks(10)",
+        "select count(*) from monitoring.locks()",
+    ];
+    let trees = SIDE * (SIDE + 2);
+    let allowed = u64::try_from(3 * trees).expect("a small number");
+    let squares = too_many_rows(&cluster, &database, "sessions", &looks, allowed).await;
+    assert_eq!(squares, BTreeSet::new());
+    let told = "select count(*) from monitoring.locks()";
+    let row = observer.query_one(told, &[]).await.expect(told);
+    assert_eq!(usize::try_from(row.get::<_, i64>(0)), Ok(trees));
+}
+
+/// The nodes of plans that handle more rows than are allowed while looks are taken, in words.
+async fn too_many_rows(
+    cluster: &Cluster,
+    database: &TestDatabase,
+    things: &str,
+    looks: &[&str],
+    allowed: u64,
+) -> BTreeSet<String> {
+    let client = database.superuser().await;
+    // Of what is fast nothing is written: there is too much of it, and it handles few rows.
+    let explained = "load 'auto_explain'; set auto_explain.log_min_duration = 5; set auto_explain.log_nested_statements = on;
+        set auto_explain.log_analyze = on; set auto_explain.log_timing = off; set auto_explain.log_format = 'json'";
+    client.batch_execute(explained).await.expect("explaining");
+    let before = cluster.log().len();
+    for look in looks {
+        client.batch_execute(look).await.expect(look);
+    }
+    let end = format!("these were {things}");
+    let say = format!("do $$ begin raise log $end${end}$end$; end $$");
+    client.batch_execute(&say).await.expect("ending the log");
+    wait_until("the log is written", async || cluster.log().contains(&end)).await;
+    let plans = plans(&cluster.log()[before..]);
+    assert_ne!(plans.len(), 0, "{things}");
+    let mut found = BTreeSet::new();
+    for plan in plans {
+        let text = plan["Query Text"].as_str().unwrap_or_default();
+        visit(&plan["Plan"], &mut |node, rows| {
+            if rows > allowed {
+                found.insert(format!("{things}: {rows} rows in {node} of {text:.200}"));
+            }
+        });
+    }
+    found
 }
 
 /// The plans that `auto_explain` wrote (manual, "auto_explain"): each begins on a line of its own, its lines indented by a tab.
