@@ -123,7 +123,7 @@ begin
   -- What the lexer takes for a blank: others are letters of a name.
   v_text := btrim(regexp_replace(v_text, '[ \t\n\r\f\v]+', ' ', 'g'));
   -- Statements whose very subject is a secret, or that may carry one outside a literal (SET app.token TO abc).
-  if regexp_replace(v_text, '[ ?]+', ' ', 'g') ~* (
+  if regexp_replace(replace(v_text, ', ...', ' '), '[ ?]+', ' ', 'g') ~* (
     '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
     '|\mset (?:session |local )?[^ =,()]* ?\.' -- a name, if it was not taken for the prefix of a string, and not what a column is set to
     '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*"? ?\.' -- a quoted name needs no blank before it, and may hold the dot

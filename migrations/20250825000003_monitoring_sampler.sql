@@ -638,6 +638,13 @@ begin
     delete from monitoring.watched w where w.kind = 'policy';
     insert into monitoring.watched select w.* from monitoring.look_at_watched() w where w.kind = 'policy';
   end if;
+  -- And this and another version say different things of one membership, as releases do of a role that does not inherit: which there are is
+  -- compared, what they say is noted.
+  if v_major is distinct from p_noted ->> 'major' then
+    update monitoring.watched w set state = l.state
+    from monitoring.look_at_watched() l
+    where w.kind = 'membership' and l.kind = w.kind and l.key = w.key and l.name = w.name and l.state <> w.state;
+  end if;
   if v_is_whole or v_written is distinct from p_noted ->> 'written' or v_columns is distinct from p_noted ->> 'columns' then
     -- What a transaction wrote that ran at the last look was not seen by it.
     v_changed := monitoring.note_differences('{rls,grant,policy,role,membership}', v_is_whole,

@@ -837,6 +837,7 @@ set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
 set plan_cache_mode = force_generic_plan
 set random_page_cost = 0.1
+set enable_nestloop = off -- but for what is found by index, row by row
 set jit = off
 as $$
 declare
@@ -846,14 +847,23 @@ begin
   return query
     with alike as materialized (
       -- Hardly any two begin with the same column: only of those is the rest compared.
-      select distinct unnest(array[d.indexrelid, o.indexrelid]) as indexrelid
-      from pg_index d join pg_index o on o.indrelid = d.indrelid and o.indexrelid <> d.indexrelid and not (o.indkey[0] <> d.indkey[0])
-      where d.indrelid >= 16384 and d.indisvalid and o.indisvalid
-        and not (d.indisunique or d.indisprimary or d.indisexclusion or d.indisreplident)
+      select a.indexrelid
+      from (
+        select i.indexrelid, count(*) over w as alike,
+          bool_or(not (i.indisunique or i.indisprimary or i.indisexclusion or i.indisreplident)) over w as is_any_spare
+        from pg_index i
+        where i.indisvalid
+          -- Most tables have none but what they need.
+          and i.indrelid in (
+            select s.indrelid from pg_index s
+            where s.indrelid >= 16384 and s.indisvalid and not (s.indisunique or s.indisprimary or s.indisexclusion or s.indisreplident))
+        window w as (partition by i.indrelid, i.indkey[0])
+      ) a
+      where a.alike > 1 and a.is_any_spare
     ), indexes as materialized (
       select i.indexrelid, i.indrelid, c.relname, c.relnamespace, c.relam, c.relkind, c.relpages,
         i.indisunique or i.indisprimary or i.indisexclusion or i.indisreplident as is_needed,
-        i.indnatts > i.indnkeyatts as includes,
+        i.indnatts > i.indnkeyatts as includes, i.indnkeyatts,
         i.indkey::text as columns, i.indclass::text as classes, i.indcollation::text as collations, i.indoption::text as options,
         -- Monstrous ones are like no other.
         case when i.indexprs is null then '' when pg_column_size(i.indexprs) > 100000 then i.indexrelid::text
@@ -863,8 +873,27 @@ begin
           -- What an operator class or an access method was told: another signature, another range of pages.
           || coalesce((select string_agg(concat(' ', t.attnum, t.attoptions), '' order by t.attnum) from pg_attribute t where t.attrelid = i.indexrelid and t.attoptions is not null), '')
           || case when c.relam not in (403, 405) then coalesce(c.reloptions::text, '') else '' end as condition
-      from alike a join pg_index i on i.indexrelid = a.indexrelid join pg_class c on c.oid = i.indexrelid
+      from alike a
+        cross join lateral (select * from pg_index x where x.indexrelid = a.indexrelid offset 0) i
+        cross join lateral (select * from pg_class x where x.oid = i.indexrelid offset 0) c
       where (c.relkind = 'i' or c.relkind = 'I') and not c.relispartition and c.relpersistence <> 't' and c.relowner <> all (v_platform)
+    ), keys as (
+      -- Each by all of its columns, and a B-tree, which can be searched by its first columns as well as by all, by each of its beginnings
+      -- too: what has the same is next to each other, and nothing is compared with each. With expressions a column number is 0.
+      select i.indexrelid, true as is_whole, i.is_needed, i.indrelid, i.relam, i.expressions, i.condition, i.columns, i.classes, i.collations, i.options, i.includes
+      from indexes i
+      union all
+      select i.indexrelid, false, false, i.indrelid, i.relam, '', i.condition,
+        array_to_string((string_to_array(i.columns, ' '))[:l.length], ' '), array_to_string((string_to_array(i.classes, ' '))[:l.length], ' '),
+        array_to_string((string_to_array(i.collations, ' '))[:l.length], ' '), array_to_string((string_to_array(i.options, ' '))[:l.length], ' '), false
+      from indexes i cross join generate_series(1, i.indnkeyatts - 1) as l (length)
+      where i.relam = 403 and i.expressions = ''
+    ), alternatives as (
+      select k.indexrelid, k.is_whole, k.is_needed, min(k.indexrelid) filter (where k.is_whole) over w as first,
+        min(k.indexrelid) filter (where k.is_needed) over w as first_needed, min(k.indexrelid) filter (where not k.is_whole) over w as first_longer
+      from keys k
+      window w as (partition by k.indrelid, k.relam, k.includes, k.columns collate "C", k.classes collate "C", k.collations collate "C", k.options collate "C",
+        k.condition collate "C", k.expressions collate "C")
     )
     select 'duplicate-index', format('%I.%I', n.nspname, d.relname),
       round(s.pages * current_setting('block_size')::numeric / 1048576, 2),
@@ -872,20 +901,14 @@ begin
         else format('%I begins with the same columns', d.other) end,
       format('drop index %s%I.%I', case when d.relkind <> 'I' then 'concurrently ' end, n.nspname, d.relname)
     from (
-      select distinct on (d.indexrelid) d.indexrelid, d.relname, d.relnamespace, d.relkind, d.relpages, o.relname as other, o.columns = d.columns as is_same
-      from indexes d
-        join indexes o on o.indrelid = d.indrelid and o.indexrelid <> d.indexrelid and o.relam = d.relam
-          and o.expressions = d.expressions and o.condition = d.condition
-      where not d.is_needed
-        and case
-          when o.columns = d.columns then o.classes = d.classes and o.collations = d.collations and o.options = d.options
-            and o.includes = d.includes and (o.is_needed or o.indexrelid < d.indexrelid)
-          -- Only a B-tree can be searched by its first columns as well as by all. With expressions a column number is 0.
-          else o.relam = 403 and d.expressions = '' and not d.includes
-            and o.columns like d.columns || ' %' and o.classes like d.classes || ' %'
-            and o.collations like d.collations || ' %' and o.options like d.options || ' %'
-        end
-      order by d.indexrelid, o.indexrelid
+      select d.indexrelid, d.relname, d.relnamespace, d.relkind, d.relpages, o.relname as other, o.columns = d.columns as is_same
+      from (
+          select a.indexrelid, least(case when a.first < a.indexrelid then a.first else a.first_needed end, a.first_longer) as other_oid
+          from alternatives a where a.is_whole and not a.is_needed
+          offset 0
+        ) a
+        join indexes d on d.indexrelid = a.indexrelid
+        join indexes o on o.indexrelid = a.other_oid
     ) d
       join pg_namespace n on n.oid = d.relnamespace
       cross join lateral (
@@ -899,7 +922,7 @@ begin
           select coalesce(sum(c.relpages), 0) from parts p join pg_class c on c.oid = p.oid) end as pages
       ) s
     where monitoring.is_application_schema(n.nspname, v_schemas)
-    order by s.pages desc
+    order by s.pages desc, d.indexrelid
     limit 100;
 end
 $$;
@@ -931,10 +954,24 @@ begin
       and (monitoring.is_application_schema(n.nspname, v_schemas) or t.relkind = 't' and exists (
         select from pg_class o join pg_namespace m on m.oid = o.relnamespace
         where o.reltoastrelid = t.oid and monitoring.is_application_schema(m.nspname, v_schemas)))
+      -- A foreign partition can have none: what pg_dump restores of such a table is never whole.
+      and (c.relkind = 'i' or not exists (
+          select from pg_inherits h join pg_class f on f.oid = h.inhrelid where h.inhparent = i.indrelid and f.relkind = 'f')
+        or exists (
+          select from pg_inherits h join pg_class f on f.oid = h.inhrelid
+          where h.inhparent = i.indrelid and f.relkind <> 'f' and not exists (
+            select from pg_index x join pg_inherits y on y.inhrelid = x.indexrelid
+            where x.indrelid = f.oid and x.indisvalid and y.inhparent = i.indexrelid)))
       -- Not while somebody builds it, or waits to drop it.
       and not exists (
         select from pg_stat_progress_create_index p
-        where p.index_relid = i.indexrelid or p.relid = i.indrelid or p.relid in (select h.inhrelid from pg_inherits h where h.inhparent = i.indrelid))
+        where p.index_relid = i.indexrelid or p.relid = i.indrelid or p.relid in (
+            with recursive parts as (
+              select h.inhrelid from pg_inherits h where h.inhparent = i.indrelid
+              union all
+              select h.inhrelid from parts s join pg_inherits h on h.inhparent = s.inhrelid
+            )
+            select s.inhrelid from parts s))
       and not exists (
         select from pg_locks l
         where l.locktype = 'relation' and l.relation = i.indexrelid and l.mode = 'ShareUpdateExclusiveLock' and l.granted
@@ -986,8 +1023,12 @@ begin
             and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
             -- Under another collation it is no index for the column.
             and (0 = all (i.indcollation::oid[]) or not exists (
-              select from generate_series(0, cardinality(k.conkey) - 1) o join pg_attribute t on t.attrelid = i.indrelid and t.attnum = i.indkey[o]
-              where i.indcollation[o] <> t.attcollation))
+              select from generate_series(0, cardinality(k.conkey) - 1) o
+                join pg_attribute t on t.attrelid = i.indrelid and t.attnum = i.indkey[o]
+                -- Of a parent whose collation is not deterministic the key is looked for in that (to 17 the two may differ).
+                join pg_attribute u on u.attrelid = c.confrelid and u.attnum = c.confkey[array_position(c.conkey, i.indkey[o])]
+                left join pg_collation x on x.oid = u.attcollation and not x.collisdeterministic
+              where i.indcollation[o] <> coalesce(x.oid, t.attcollation)))
             -- A BRIN index finds parts of the table and no row.
             and (select x.relam from pg_class x where x.oid = i.indexrelid) <> (select m.oid from pg_am m where m.amname = 'brin'))
       order by c.conrelid, k.conkey, c.oid
@@ -1011,8 +1052,14 @@ create or replace function monitoring.check_privileged_login() returns setof mon
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_platform oid[] := monitoring.platform_roles();
 begin
   return query
+    with powers as materialized (
+      -- Those that are not told themselves; and once, not once a login.
+      select o.oid, o.rolname, o.rolsuper from pg_roles o where (o.rolsuper or o.rolbypassrls) and (not o.rolcanlogin or o.oid = 10)
+    )
     select 'privileged-login', format('role %I', r.rolname), case when r.rolsuper or b.is_super then 2.0 else 1.0 end,
       case when r.rolsuper then 'a superuser that can sign in: no policy and no privilege binds it'
         when r.rolbypassrls then 'a login with BYPASSRLS: no policy binds it'
@@ -1025,15 +1072,15 @@ begin
       cross join lateral (
         -- Attributes are not inherited, but whoever may become such a role has them.
         select string_agg(quote_ident(o.rolname), ', ' order by not o.rolsuper, o.rolname) as names, bool_or(o.rolsuper) as is_super
-        from pg_roles o
-        where (o.rolsuper or o.rolbypassrls) and not o.rolcanlogin and not r.rolsuper and not r.rolbypassrls
+        from powers o
+        where r.rolcanlogin and not r.rolsuper and not r.rolbypassrls and r.oid in (select m.member from pg_auth_members m)
           and pg_has_role(r.oid, o.oid, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end)
       ) b
     where r.rolcanlogin and (r.rolsuper or r.rolbypassrls or b.names is not null) and r.oid <> 10
       -- What PostgREST, and so Supabase, signs in with becomes service_role by design, for whoever has its key.
       and (r.rolsuper or r.rolbypassrls or b.is_super or r.rolname <> 'authenticator')
       and r.oid <> (select d.datdba from pg_database d where d.datname = current_database())
-      and r.oid <> all (monitoring.platform_roles())
+      and r.oid <> all (v_platform)
       and coalesce(r.rolvaliduntil > now(), true)
     order by 3 desc, r.rolname
     limit 100;
@@ -1311,7 +1358,7 @@ begin
     union all
     select extract(epoch from n.sampled_at - l.sampled_at)::float8, n.temp_files - l.temp_files, n.temp_bytes - l.temp_bytes, n.blocks_read - l.blocks_read,
       n.blocks_hit - l.blocks_hit, n.deadlocks - l.deadlocks, n.checkpoints_timed - l.checkpoints_timed,
-      n.checkpoints_requested - l.checkpoints_requested, n.wal_bytes - l.wal_bytes
+      n.checkpoints_requested - l.checkpoints_requested, case when n.wal_bytes >= l.wal_bytes then n.wal_bytes - l.wal_bytes end
     where n.server_started_at = l.server_started_at and n.counted_since is not distinct from l.counted_since
       and n.checkpoints_counted_since is not distinct from l.checkpoints_counted_since
       and n.commits >= l.commits and n.rollbacks >= l.rollbacks and n.blocks_hit >= l.blocks_hit and n.blocks_read >= l.blocks_read

@@ -301,6 +301,16 @@ async fn a_list_that_was_shortened_keeps_its_shape() {
         redact(&client, listed).await,
         "select * from guests where id in ($1, ...) and name <> ? ?"
     );
+    // What looks like one does not part the words of a secret.
+    for secret in [
+        "set /*, ... */ app.token to abc",
+        "set local /*, ... */ app.token = abc",
+        "set app /*, ... */.token to abc",
+        " /*, ... */alter system set x to y",
+        "alter /*, ... */ role anna password x",
+    ] {
+        assert_eq!(redact(&client, secret).await, "[REDACTED]", "{secret}");
+    }
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ const LOOKS: [&str; 11] = [
 ];
 
 /// The thing, and how a database comes to have as many.
-const THINGS: [(&str, &str); 14] = [
+const THINGS: [(&str, &str); 15] = [
     (
         "tables that a policy opens to everybody",
         "do $$ begin for i in 1..1000 loop
@@ -103,11 +103,18 @@ const THINGS: [(&str, &str); 14] = [
         "create table halls (id int primary key);
          do $$ begin for i in 1..1000 loop execute format('create table t%s (id int primary key, hall int references halls)', i); end loop; end $$",
     ),
+    (
+        "indexes of one table",
+        "do $$ begin
+           execute (select format('create table wide (%s)', string_agg(format('c%s int', n), ', ')) from generate_series(1, 40) n);
+           for i in 1..1000 loop execute format('create index on wide (c%s, c%s)', 1 + i % 40, 1 + (i / 40 + i % 40 + 1) % 40); end loop;
+         end $$",
+    ),
     // Roles are the cluster's: these come last.
     (
         "schemas of a role each",
         "do $$ begin for i in 1..1000 loop
-           execute format('create role tenant_%s; create schema s%1$s authorization tenant_%1$s; set role tenant_%1$s;
+           execute format('create role tenant_%s login; create schema s%1$s authorization tenant_%1$s; set role tenant_%1$s;
              create table s%1$s.guests (id int); alter table s%1$s.guests enable row level security;
              create policy a_part on s%1$s.guests using (id > 0); create view s%1$s.all_of_it as select * from s%1$s.guests;
              grant select on s%1$s.all_of_it to public', i);

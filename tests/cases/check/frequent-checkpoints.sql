@@ -14,6 +14,9 @@ update monitoring.samples set wal_bytes = extract(epoch from sampled_at);
 -- given: as much WAL as there may be before one
 update monitoring.samples set wal_bytes = extract(epoch from sampled_at) * pg_size_bytes(current_setting('max_wal_size')) / 60;
 -- then: warning server
+-- given: and the volume was set to nothing
+update monitoring.samples set wal_bytes = 1e18 where tick_at = (select max(tick_at) from monitoring.samples);
+-- then: warning server
 -- given: that was two hours ago
 update monitoring.samples set tick_at = tick_at - interval '2 hours';
 -- then: none

@@ -17,6 +17,11 @@ create index visits_id_idx on only visits (id);
 -- given: what the remedy says
 create index visits_1_id_idx on visits_1 (id); alter index visits_id_idx attach partition visits_1_id_idx;
 -- then: none
+-- given: one as pg_dump restores it, of a table with a partition elsewhere, which can have none
+create table calls (id int) partition by list (id); create table calls_1 partition of calls for values in (1);
+create foreign data wrapper elsewhere; create server elsewhere foreign data wrapper elsewhere; create foreign table calls_2 partition of calls for values in (2) server elsewhere;
+create index calls_id_idx on only calls (id); create index calls_1_id_idx on calls_1 (id); alter index calls_id_idx attach partition calls_1_id_idx;
+-- then: none
 -- given: another, whose dropping waits for somebody who reads the table
 create index guests_name_idx on guests (name);
 -- session a: begin; select from guests

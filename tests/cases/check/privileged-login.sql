@@ -11,6 +11,9 @@ alter role app nobypassrls;
 -- given: it may become a superuser
 create role dba superuser nologin; grant dba to app;
 -- then: warning role app
+-- given: it may become the one that made the cluster
+revoke dba from app; grant postgres to app;
+-- then: warning role app
 -- given: it may not, and PostgREST's login becomes service_role
-revoke dba from app; create role service_role nologin bypassrls; create role authenticator login noinherit; grant service_role to authenticator;
+revoke postgres from app; create role service_role nologin bypassrls; create role authenticator login noinherit; grant service_role to authenticator;
 -- then: none
