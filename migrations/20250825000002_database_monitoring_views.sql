@@ -970,7 +970,7 @@ begin
       select distinct d.view_oid, d.relation_oid, d.is_invoker, d.event
       from dependencies d
       where d.relation_oid not in (select t.oid from typed t)
-        or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.relation_oid) in w.ev_action::text) > 0)
+        or exists (select from pg_rewrite w where w.oid = d.rule_oid and position(format(':relid %s ', d.relation_oid) in concat(w.ev_action::text, w.ev_qual::text)) > 0)
     ), tables as materialized (
       select c.oid, c.relowner, c.relforcerowsecurity
       from (select distinct r.relation_oid from reads r) r
@@ -1027,7 +1027,7 @@ begin
           else (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u where coalesce(u.cmd, 'SELECT') = 'SELECT') end
         and (r.is_invoker or has_any_column_privilege(v.relowner, p.view_oid, 'select, insert, update') or has_table_privilege(v.relowner, p.view_oid, 'delete'))
     ), bypassing as materialized (
-      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, p.cmd
+      select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, v.relkind, p.cmd
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
     ), namespaces as materialized (
@@ -1061,6 +1061,8 @@ begin
     -- Who nobody may read lets nobody past. Whether who reads a security_invoker view may read the view that it reads is not asked.
     select b.table_oid, b.view_name, array_agg(distinct r.name)
     from bypassing b join readers r on r.oid = b.oid and (b.cmd is null or b.cmd = r.privilege_type)
+      -- Whatever he is granted, nobody writes to a materialized view.
+      and (b.relkind <> 'm' or r.privilege_type = 'SELECT')
     group by b.table_oid, b.oid, b.view_name;
 end
 $$;
@@ -1298,7 +1300,7 @@ begin
       select r.oid, monitoring.role_name(r.oid) as rolname,
         array(select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage')) || 0::oid as member_of,
         array(select n.oid from namespaces n where has_schema_privilege(r.oid, n.oid, 'usage')) as schemas
-      from pg_roles r where r.rolbypassrls and not r.rolsuper
+      from pg_roles r where r.rolbypassrls and not r.rolsuper or r.rolsuper and r.oid in (v_anon, v_authenticated)
     ), unbound as materialized (
       -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, as the owner, or because they may read or write
       -- everything.
@@ -1375,9 +1377,11 @@ begin
         cross join lateral (
           -- Or as a member of its owner, or of a role that may read or write everything.
           select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons,
-            k.relowner = any (v_anonymous) and (n.users is null or n.is_anons) or k.relowner = any (v_anyone) and (n.users is null or n.is_authenticateds) as is_anyones_own,
-            k.relrowsecurity and (not k.relforcerowsecurity and (k.relowner = any (v_anonymous) or k.relowner = any (v_anyone))
-              or coalesce(u.is_anyones, false)) as is_unbound
+            w.is_reached as is_anyones_own, k.relrowsecurity and (not k.relforcerowsecurity and w.is_reached or coalesce(u.is_anyones, false)) as is_unbound
+          from (
+            select k.relowner = any (v_anonymous) and (n.users is null or n.is_anons or k.is_read_as_anon)
+              or k.relowner = any (v_anyone) and (n.users is null or n.is_authenticateds or k.is_read_as_authenticated) as is_reached
+          ) w
         ) o
         left join gaps g on g.kind = k.kind
     )

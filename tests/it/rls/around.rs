@@ -10,7 +10,7 @@ const SETUP: &str = "
     alter table priv.forced force row level security;";
 
 /// What is done, what `anon` then does (one row, or it did not get there), and what the table is called.
-const WAYS: [(&str, &str, &str, &str); 12] = [
+const WAYS: [(&str, &str, &str, &str); 14] = [
     (
         "a view of a superuser whose member it is",
         "create view v as select * from priv.forced; alter view v owner to boss; grant boss to anon",
@@ -61,6 +61,12 @@ const WAYS: [(&str, &str, &str, &str); 12] = [
         "select from priv.t",
         "t",
     ),
+    (
+        "a superuser, forced or not",
+        "alter role anon superuser",
+        "select from priv.forced",
+        "forced",
+    ),
     // From here on by views that read as their reader.
     (
         "a rule of a view that reads as its reader",
@@ -82,6 +88,12 @@ const WAYS: [(&str, &str, &str, &str); 12] = [
         "create policy p on priv.t for select to anon using (true); grant select on priv.t to anon;
          create view priv.w with (security_invoker) as select * from priv.t;
          create view v as select * from priv.w; grant select on v to anon",
+        "select from v",
+        "t",
+    ),
+    (
+        "as a member of the owner, through a view that reads as its reader",
+        "alter table priv.t owner to app; grant app to anon; create view v with (security_invoker) as select * from priv.t; grant select on v to anon",
         "select from v",
         "t",
     ),
@@ -132,6 +144,14 @@ async fn who_does_not_get_around_the_policies_is_not_told() {
             "who reads a view does not insert through it",
             "create policy p on priv.t for insert to app with check (true); grant insert on priv.t to app;
              create view v as select * from priv.t; alter view v owner to app; grant select on v to anon",
+        ),
+        (
+            "who owns what is in a schema that he may not use does not get there",
+            "alter table priv.t owner to app; grant app to anon",
+        ),
+        (
+            "who may write everything writes to no materialized view",
+            "create materialized view m as select * from priv.t; grant pg_write_all_data to anon; grant insert on m to authenticated",
         ),
         (
             "who may not use the schema of a view does not read it",
