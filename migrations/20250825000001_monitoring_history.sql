@@ -501,11 +501,12 @@ create unlogged table if not exists monitoring.remembered_rls_kinds (
   risk_rank           int not null,
   exposed_to          name[] not null,
   reasons             text[] not null,
-  -- What of the reasons checks go by: a policy lets everybody through; a view lets PUBLIC, anon or authenticated past all of them;
-  -- anon or authenticated have the owner's rights; or these and BYPASSRLS, so that policies do not bind them.
+  -- What of the reasons checks go by: a policy lets everybody through who may do what it is for; a view or a rule lets PUBLIC, anon or
+  -- authenticated past all of them; these may get at rows, by such a policy where there are any; or have the owner's rights or BYPASSRLS, so
+  -- that policies do not bind them.
   is_hollow           boolean not null,
   is_read_past        boolean not null,
-  is_anyones_own      boolean not null,
+  is_anyones          boolean not null,
   is_unbound          boolean not null,
   tablenames          name[] not null,
   primary key (risk_rank, schemaname, known_by)

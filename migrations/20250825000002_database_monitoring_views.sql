@@ -933,7 +933,7 @@ begin
     select from pg_rewrite w
       cross join lateral (select * from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid offset 0) d
       cross join lateral (select t.relrowsecurity from pg_class t where t.oid = d.refobjid offset 0) t
-    where w.ev_class >= 16384 and d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384 and d.refobjid <> w.ev_class
+    where w.ev_class >= 16384 and d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384 and (d.refobjid <> w.ev_class or w.ev_type <> '1')
       and t.relrowsecurity) -- of whatever rule: one that writes leads past policies, too
   then
     return;
@@ -942,7 +942,7 @@ begin
     with recursive views as materialized (
       -- And tables with rules, which do more than they say, too.
       select distinct on (c.oid) c.oid, c.relowner, c.relkind, c.relnamespace, format('%I.%I', n.nspname, c.relname) as view_name, c.relacl,
-        c.relkind = 'v' and monitoring.is_security_invoker(c.reloptions) as is_invoker
+        c.relkind = 'v' and monitoring.is_security_invoker(c.reloptions) as is_invoker, c.relrowsecurity
       from pg_rewrite w -- few rows, where pg_class has many
         cross join lateral (select * from pg_class c where c.oid = w.ev_class offset 0) c
         join pg_namespace n on n.oid = c.relnamespace
@@ -955,7 +955,11 @@ begin
       from views v
         join pg_rewrite w on w.ev_class = v.oid
         cross join lateral (select * from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = w.oid offset 0) d
-      where d.refclassid = 'pg_class'::regclass and d.refobjid <> v.oid
+      where d.refclassid = 'pg_class'::regclass and (d.refobjid <> v.oid
+        -- A rule always depends on its own table, and names it twice in each command, as old and new. Once more: it goes back to the table itself.
+        or v.relrowsecurity and w.ev_type <> '1'
+          and (select count(*) from regexp_matches(w.ev_action::text, format(':rtekind 0 :relid %s ', v.oid), 'g'))
+            > (select count(*) from regexp_matches(w.ev_action::text, ':alias {ALIAS :aliasname (old|new) :colnames <>} ', 'g')))
     ), typed as materialized (
       -- Hardly any row type has a use of its own, as a column's, a function's, or named in a view. Where one has, who depends on its
       -- columns need not read the relation.
@@ -1095,20 +1099,24 @@ begin
         cross join lateral (select * from pg_depend d where d.classid = 'pg_rewrite'::regclass and d.objid = v.rule_oid offset 0) d
       where d.refclassid = 'pg_class'::regclass and d.refobjid >= 16384 and d.refobjid <> v.oid
     ), seen as (
-      select v.oid, v.relowner, v.is_invoker
-      from views v
+      select v.oid, v.relowner, v.is_invoker, c.cmd
+      from views v cross join unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as c (cmd)
       where has_schema_privilege(p_reader, v.relnamespace, 'usage')
-        and (has_any_column_privilege(p_reader, v.oid, 'select, insert, update') or has_table_privilege(p_reader, v.oid, 'delete'))
+        and case c.cmd when 'DELETE' then has_table_privilege(p_reader, v.oid, 'delete') else has_any_column_privilege(p_reader, v.oid, c.cmd) end
       union
       -- The views that a view reads need no schema either; behind another's a security_invoker view reads as its reader all the same.
-      select v.oid, v.relowner, v.is_invoker
+      select v.oid, v.relowner, v.is_invoker, s.cmd
       from seen s
         join reads r on r.view_oid = s.oid
         join views v on v.oid = r.relation_oid
         cross join lateral (select case when s.is_invoker then p_reader else s.relowner end as role_oid) a
       where has_any_column_privilege(a.role_oid, v.oid, 'select, insert, update') or has_table_privilege(a.role_oid, v.oid, 'delete')
     )
-    select distinct r.relation_oid from seen s join reads r on r.view_oid = s.oid where s.is_invoker;
+    select r.relation_oid
+    from (select distinct r.relation_oid, s.cmd from seen s join reads r on r.view_oid = s.oid where s.is_invoker) r
+    where has_any_column_privilege(p_reader, r.relation_oid, 'select') -- what is updated reads, too
+      or case r.cmd when 'DELETE' then has_table_privilege(p_reader, r.relation_oid, 'delete') else has_any_column_privilege(p_reader, r.relation_oid, r.cmd) end
+    group by r.relation_oid;
 end
 $$;
 
@@ -1184,7 +1192,7 @@ begin
       -- A restrictive policy narrows them only for whom and for which command both are, and where it is not constant true itself. Asked once
       -- for all policies alike: somebody may have made thousands of either sort. What they are called goes with them: how many there are the
       -- planner cannot know, and would compare each with each to find it again.
-      select u.polrelid, u.names
+      select u.polrelid, u.cmd, u.roles, u.names
       from (
         select p.polrelid, p.cmd, p.roles, array_agg(p.polname) as names from passages p group by p.polrelid, p.cmd, p.roles
       ) u
@@ -1320,6 +1328,49 @@ begin
           join unbound_roles r on g.grantee = any (r.member_of) and (r.oid = v_anon and a.is_read_as_anon or r.oid = v_authenticated and a.is_read_as_authenticated)
       ) u
       group by u.access
+    ), holders as materialized (
+      -- Who may do what by a grant, as its owner (whose members anon and authenticated may be), or because they may read or write everything.
+      select distinct h.access, h.grantee, h.cmd
+      from (
+        select g.access, g.grantee, case c.privilege_type when 'SELECT' then 'r'::"char" when 'INSERT' then 'a' when 'UPDATE' then 'w' when 'DELETE' then 'd' end as cmd
+        from grants g cross join unnest(g.privileges) as c (privilege_type)
+        union all
+        select a.access, o.grantee, o.cmd
+        from accesses a
+          cross join (
+            select r.oid as grantee, c.cmd, null::oid as owner from unnest(v_all_data) as r (oid) cross join unnest('{r,a,w,d}'::"char"[]) as c (cmd)
+            where pg_has_role(r.oid, case c.cmd when 'r' then 'pg_read_all_data' else 'pg_write_all_data' end, 'usage')
+            union all
+            select r.oid, c.cmd, r.oid from unnest(v_anonymous || v_anyone) as r (oid) cross join unnest('{r,a,w,d}'::"char"[]) as c (cmd)
+          ) o
+        where o.owner is null or o.owner = a.relowner
+      ) h
+      where h.cmd is not null
+    ), narrowings as materialized (
+      -- What is for PUBLIC may be narrowed for anon or authenticated alone.
+      select p.polrelid, f.cmd, bool_or(p.polroles && v_anonymous) as is_anon, bool_or(p.polroles && v_anyone) as is_authenticated
+      from (select * from policies k where not k.polpermissive offset 0) p
+        cross join unnest('{r,a,w,d}'::"char"[]) as f (cmd)
+      where p.polcmd in ('*', f.cmd) and not case f.cmd when 'a' then p.insert_is_true else p.using_is_true end
+      group by p.polrelid, f.cmd
+    ), openings as materialized (
+      -- A policy that lets everybody through opens the table to whom it is for and who may do what it is for: at all, and to PUBLIC, anon or authenticated.
+      select o.kind, bool_or(o.is_anyones) as is_anyones
+      from (
+        select k.kind, h.grantee, (u.roles = '{0}' or u.roles = v_anonymous) and h.grantee = any (v_anonymous) and n.is_anon is not true
+              and (s.users is null or s.is_anons or k.is_read_as_anon or coalesce(v_anon = any (v_all_data), false))
+            or (u.roles = '{0}' or u.roles = v_anyone) and h.grantee = any (v_anyone) and n.is_authenticated is not true
+              and (s.users is null or s.is_authenticateds or k.is_read_as_authenticated or coalesce(v_authenticated = any (v_all_data), false)) as is_anyones
+        from kinds k
+          join namespaces s on s.oid = k.relnamespace
+          join members m on m.kind = k.kind
+          join unrestricted u on u.polrelid = k.kind
+          join holders h on h.access = m.access and h.cmd = u.cmd
+          left join narrowings n on n.polrelid = k.kind and n.cmd = u.cmd
+        where k.hollow is not null and (u.roles = '{0}' or h.grantee = any (u.roles))
+      ) o
+      where o.is_anyones or o.grantee not in (coalesce(v_anon, 0), coalesce(v_authenticated, 0))
+      group by o.kind
     ), gaps as materialized (
       -- A grant that no policy follows up: who has it finds no rows, and may not know why.
       select g.kind, string_agg(format('%s to %s', g.privilege_type, g.names), '; ' order by g.privilege_type) as gaps
@@ -1359,7 +1410,8 @@ begin
           -- Who may read or write everything needs no grant.
           select a.name from unnest(v_all_data, v_all_datas) as a (oid, name) where not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
-        u.names as unbound, o.is_unbound, o.is_anyones_own, coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
+        u.names as unbound, o.is_unbound, o.is_anyones_own, op.kind is not null as is_opened, coalesce(op.is_anyones, false) as is_opened_to_anyone,
+        coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
         coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false) or o.is_anons) then 1
@@ -1384,6 +1436,7 @@ begin
           ) w
         ) o
         left join gaps g on g.kind = k.kind
+        left join openings op on op.kind = k.kind
     )
     select r.nspname, r.known_by, r.relrowsecurity, case when r.relrowsecurity then 'ENABLED' else 'DISABLED' end,
       r.policies, (array['HIGH_RISK', 'MEDIUM_RISK', 'LOW_RISK', 'UNKNOWN'])[r.risk_rank], r.relforcerowsecurity,
@@ -1407,7 +1460,8 @@ begin
           then format('not forced: its owner %s bypasses it', r.owner) end,
         case when r.relispartition then 'a partition: readable past the policies of its parent' end
       ], null),
-      r.hollow is not null, r.is_read_past, r.is_anyones_own, r.is_unbound, r.tables
+      r.hollow is not null and r.is_opened, r.is_read_past,
+      (r.is_anyones_own or r.exposed_to && v_anyones) and (not r.relrowsecurity or r.is_opened_to_anyone), r.is_unbound, r.tables
     from ranked r;
 end
 $$;
@@ -1419,7 +1473,7 @@ comment on function monitoring.look_at_rls_kinds() is
 create or replace function monitoring.rls_kinds(p_limit int default null) returns table (
   schemaname name, tablenames name[], rls_enabled boolean, rls_status text, policy_count bigint,
   security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[],
-  is_hollow boolean, is_read_past boolean, is_anyones_own boolean, is_unbound boolean)
+  is_hollow boolean, is_read_past boolean, is_anyones boolean, is_unbound boolean)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1429,14 +1483,14 @@ begin
   if monitoring.is_remembered('rls_status') then
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
-        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones_own, k.is_unbound
+        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones, k.is_unbound
       from monitoring.remembered_rls_kinds k
       order by k.risk_rank, k.schemaname
       fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;
   else
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
-        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones_own, k.is_unbound
+        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones, k.is_unbound
       from monitoring.look_at_rls_kinds() k
       order by k.risk_rank, k.schemaname
       fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;

@@ -331,7 +331,7 @@ begin
         then array[format('roles that can reach it: %s', array_to_string(r.exposed_to, ', '))] end, '; '),
       case
         when r.is_read_past and not r.is_hollow
-          then format('alter view ... set (security_invoker = true) where a view reads past the policies of %I.%I (15 on), or revoke it: its readers see what its owner may.', r.schemaname, r.tablename)
+          then format('alter view ... set (security_invoker = true) where a view reads past the policies of %I.%I (15 on), or revoke it (a rule: drop it): its readers see what its owner may.', r.schemaname, r.tablename)
         when r.is_unbound and not r.is_read_past
           then format('Revoke the role that owns it from anon and authenticated, or alter table %I.%I force row level security; and alter role ... nobypassrls.', r.schemaname, r.tablename)
         when r.rls_enabled
@@ -1422,7 +1422,6 @@ declare
   v_blocked_sessions bigint;
   v_needing_vacuum bigint;
   v_high_risk bigint;
-  v_anyones name[] := case when 'rls-exposed' = any (p_check_ids) then monitoring.anyones() end;
   v_total_connections bigint;
   v_active_connections bigint;
   v_idle_connections bigint;
@@ -1570,19 +1569,19 @@ begin
   if 'rls-exposed' = any (p_check_ids) then
     begin
       with rls as materialized (
-        select k.*, k.is_read_past or k.is_unbound or k.is_anyones_own or k.exposed_to && v_anyones as is_anyones
+        select k.*, k.is_read_past or k.is_unbound or k.is_anyones as is_anybodys
         from monitoring.rls_kinds() k
         -- Where everybody reads past the policies it does not matter how they restrict.
         where k.risk_rank <= 2 or k.is_read_past or k.is_unbound
       )
       select (select coalesce(sum(cardinality(k.tablenames)), 0) from rls k where k.risk_rank = 1),
         array(
-          select row(r.schemaname, r.tablename, r.rls_enabled, r.exposed_to, r.reasons, r.is_anyones, r.is_hollow, r.is_read_past, r.is_unbound)::monitoring.seen_protection
+          select row(r.schemaname, r.tablename, r.rls_enabled, r.exposed_to, r.reasons, r.is_anybodys, r.is_hollow, r.is_read_past, r.is_unbound)::monitoring.seen_protection
           from (
             select k.*, unnest(k.tablenames) as tablename from rls k
-            where k.risk_rank = 1 or k.is_read_past or k.is_unbound or k.policy_count > 0 and (k.exposed_to <> '{}' or k.is_anyones_own)
+            where k.risk_rank = 1 or k.is_read_past or k.is_unbound or k.is_hollow and (k.exposed_to <> '{}' or k.is_anyones)
           ) r
-          order by r.is_anyones desc, r.risk_rank, r.schemaname, r.tablename
+          order by r.is_anybodys desc, r.risk_rank, r.schemaname, r.tablename
           limit 100)
         into v_high_risk, v_protections;
     exception when others then

@@ -244,7 +244,7 @@ async fn too_many_rows(
     found
 }
 
-/// The plans that `auto_explain` wrote (manual, "auto_explain"): each begins on a line of its own, its lines indented by a tab.
+/// The plans that `auto_explain` wrote (manual, appendix F): each begins on a line of its own, its lines indented by a tab.
 fn plans(log: &str) -> Vec<Value> {
     log.split("  plan:\n")
         .skip(1)

@@ -10,7 +10,7 @@ const SETUP: &str = "
     alter table priv.forced force row level security;";
 
 /// What is done, what `anon` then does (one row, or it did not get there), and what the table is called.
-const WAYS: [(&str, &str, &str, &str); 14] = [
+const WAYS: [(&str, &str, &str, &str); 15] = [
     (
         "a view of a superuser whose member it is",
         "create view v as select * from priv.forced; alter view v owner to boss; grant boss to anon",
@@ -66,6 +66,13 @@ const WAYS: [(&str, &str, &str, &str); 14] = [
         "alter role anon superuser",
         "select from priv.forced",
         "forced",
+    ),
+    (
+        "a rule that leads back to its table",
+        "grant usage on schema priv to anon; grant select, delete on priv.t to anon; create policy s on priv.t for select using (id > 0);
+         create policy d on priv.t for delete using (id > 5); create rule r as on delete to priv.t do instead update priv.t set id = 0 where id = old.id",
+        "delete from priv.t where id = 1; reset role; select from priv.t where id = 0",
+        "t",
     ),
     // From here on by views that read as their reader.
     (
@@ -152,6 +159,23 @@ async fn who_does_not_get_around_the_policies_is_not_told() {
         (
             "who may write everything writes to no materialized view",
             "create materialized view m as select * from priv.t; grant pg_write_all_data to anon; grant insert on m to authenticated",
+        ),
+        (
+            "who may insert is not let through by a policy for reading",
+            "grant usage on schema priv to anon; grant insert on priv.t to anon; create policy p on priv.t for select to anon using (true)",
+        ),
+        (
+            "whom another policy narrows is not let through by one for PUBLIC",
+            "grant usage on schema priv to anon; grant select on priv.t to anon; create policy p on priv.t using (true);
+             create policy n on priv.t as restrictive to anon, authenticated using (id > 5)",
+        ),
+        (
+            "who reads a view that reads as its reader does not insert into its table",
+            "do $$ begin
+               create table priv.open (id int); grant insert on priv.open to anon; create view v as select * from priv.open;
+               if current_setting('server_version_num')::int >= 150000 then execute 'alter view v set (security_invoker = true)'; end if;
+               grant select on v to anon;
+             end $$",
         ),
         (
             "who may not use the schema of a view does not read it",
