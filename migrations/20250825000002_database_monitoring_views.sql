@@ -1353,21 +1353,27 @@ begin
         cross join unnest('{r,a,w,d}'::"char"[]) as f (cmd)
       where p.polcmd in ('*', f.cmd) and not case f.cmd when 'a' then p.insert_is_true else p.using_is_true end
       group by p.polrelid, f.cmd
+    ), opened as materialized (
+      -- By what each kind is open, of all its tables alike: who holds what is looked for only for those.
+      select k.kind, m.access, u.cmd, u.roles,
+        (u.roles = '{0}' or u.roles = v_anonymous) and n.is_anon is not true
+          and (s.users is null or s.is_anons or k.is_read_as_anon or coalesce(v_anon = any (v_all_data), false)) as is_anons,
+        (u.roles = '{0}' or u.roles = v_anyone) and n.is_authenticated is not true
+          and (s.users is null or s.is_authenticateds or k.is_read_as_authenticated or coalesce(v_authenticated = any (v_all_data), false)) as is_authenticateds
+      from kinds k
+        join namespaces s on s.oid = k.relnamespace
+        join members m on m.kind = k.kind
+        join unrestricted u on u.polrelid = k.kind
+        left join narrowings n on n.polrelid = k.kind and n.cmd = u.cmd
+      where k.hollow is not null
     ), openings as materialized (
-      -- A policy that lets everybody through opens the table to whom it is for and who may do what it is for: at all, and to PUBLIC, anon or authenticated.
+      -- A policy that lets everybody through opens the table to whom it is for and who may do what it is for: at all, and to PUBLIC, anon or
+      -- authenticated.
       select o.kind, bool_or(o.is_anyones) as is_anyones
       from (
-        select k.kind, h.grantee, (u.roles = '{0}' or u.roles = v_anonymous) and h.grantee = any (v_anonymous) and n.is_anon is not true
-              and (s.users is null or s.is_anons or k.is_read_as_anon or coalesce(v_anon = any (v_all_data), false))
-            or (u.roles = '{0}' or u.roles = v_anyone) and h.grantee = any (v_anyone) and n.is_authenticated is not true
-              and (s.users is null or s.is_authenticateds or k.is_read_as_authenticated or coalesce(v_authenticated = any (v_all_data), false)) as is_anyones
-        from kinds k
-          join namespaces s on s.oid = k.relnamespace
-          join members m on m.kind = k.kind
-          join unrestricted u on u.polrelid = k.kind
-          join holders h on h.access = m.access and h.cmd = u.cmd
-          left join narrowings n on n.polrelid = k.kind and n.cmd = u.cmd
-        where k.hollow is not null and (u.roles = '{0}' or h.grantee = any (u.roles))
+        select u.kind, h.grantee, u.is_anons and h.grantee = any (v_anonymous) or u.is_authenticateds and h.grantee = any (v_anyone) as is_anyones
+        from opened u join holders h on h.access = u.access and h.cmd = u.cmd
+        where u.roles = '{0}' or h.grantee = any (u.roles)
       ) o
       where o.is_anyones or o.grantee not in (coalesce(v_anon, 0), coalesce(v_authenticated, 0))
       group by o.kind

@@ -125,6 +125,7 @@ const THINGS: [(&str, &str); 15] = [
         "schemas that a role each may use",
         "do $$ begin for i in 1..1000 loop
            execute format('create schema s%s; grant usage on schema s%1$s to tenant_%1$s; create table s%1$s.guests (id int);
+             alter table s%1$s.guests enable row level security; create policy all_of_it on s%1$s.guests using (true);
              grant select on s%1$s.guests to tenant_%1$s', i);
          end loop; end $$",
     ),
