@@ -1314,7 +1314,6 @@ begin
     into s.commits, s.rollbacks, s.blocks_read, s.blocks_hit, s.tuples_returned, s.temp_files, s.temp_bytes, s.deadlocks, s.counted_since
   from pg_stat_database d where d.datname = current_database();
   begin
-    select w.wal_bytes into s.wal_bytes from pg_stat_wal w;
     -- The checkpointer has a view of its own from 17 on.
     if to_regclass('pg_catalog.pg_stat_checkpointer') is not null then
       select c.num_timed, c.num_requested, c.stats_reset into s.checkpoints_timed, s.checkpoints_requested, s.checkpoints_counted_since
@@ -1345,20 +1344,17 @@ declare
 begin
   select * into l from monitoring.samples s where s.tick_at > now() - interval '1 hour' and s.sampled_at < n.sampled_at order by s.sampled_at desc limit 1;
   select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
-      sum(a.checkpoints_timed),
-      -- CREATE and DROP DATABASE, backups and CHECKPOINT request some too: not more were WAL's than its volume explains.
-      least(sum(a.checkpoints_requested), 1 + floor(sum(a.wal_bytes) * (1 + current_setting('checkpoint_completion_target')::numeric)
-        / pg_size_bytes(current_setting('max_wal_size')))),
+      sum(a.checkpoints_timed), sum(a.checkpoints_requested),
       percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / greatest(a.blocks_read + a.blocks_hit, 1))
     into v_hour
   from (
-    select h.seconds, h.temp_files, h.temp_bytes, h.blocks_read, h.blocks_hit, h.deadlocks, h.checkpoints_timed, h.checkpoints_requested, h.wal_bytes
+    select h.seconds, h.temp_files, h.temp_bytes, h.blocks_read, h.blocks_hit, h.deadlocks, h.checkpoints_timed, h.checkpoints_requested
     from monitoring.activity(now() - interval '1 hour', now()) h
     where h.seconds <= 3600
     union all
     select extract(epoch from n.sampled_at - l.sampled_at)::float8, n.temp_files - l.temp_files, n.temp_bytes - l.temp_bytes, n.blocks_read - l.blocks_read,
       n.blocks_hit - l.blocks_hit, n.deadlocks - l.deadlocks, n.checkpoints_timed - l.checkpoints_timed,
-      n.checkpoints_requested - l.checkpoints_requested, case when n.wal_bytes >= l.wal_bytes then n.wal_bytes - l.wal_bytes end
+      n.checkpoints_requested - l.checkpoints_requested
     where n.server_started_at = l.server_started_at and n.counted_since is not distinct from l.counted_since
       and n.checkpoints_counted_since is not distinct from l.checkpoints_counted_since
       and n.commits >= l.commits and n.rollbacks >= l.rollbacks and n.blocks_hit >= l.blocks_hit and n.blocks_read >= l.blocks_read

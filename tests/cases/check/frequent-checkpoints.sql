@@ -8,15 +8,6 @@ delete from monitoring.samples;
 insert into monitoring.samples (tick_at, sampled_at, duration_ms, commits, rollbacks, blocks_read, blocks_hit, tuples_returned, temp_files, temp_bytes, deadlocks, checkpoints_timed, checkpoints_requested)
 select now() - (31 - n) * interval '1 minute', now() - (31 - n) * interval '1 minute', 1, n, 0, 0, 0, 0, 0, 0, 0, 0, n from generate_series(1, 30) n;
 -- then: warning server
--- given: as many, asked for by whoever makes databases, and hardly any WAL
-update monitoring.samples set wal_bytes = extract(epoch from sampled_at);
--- then: none
--- given: as much WAL as there may be before one
-update monitoring.samples set wal_bytes = extract(epoch from sampled_at) * pg_size_bytes(current_setting('max_wal_size')) / 60;
--- then: warning server
--- given: and the volume was set to nothing
-update monitoring.samples set wal_bytes = 1e18 where tick_at = (select max(tick_at) from monitoring.samples);
--- then: warning server
 -- given: that was two hours ago
 update monitoring.samples set tick_at = tick_at - interval '2 hours';
 -- then: none
