@@ -121,13 +121,15 @@ async fn cleanup_does_retention_for_all_of_the_history() {
     let database = plain().database();
     database.keep_clear_of_the_end_of("day");
     let setup = "
-        insert into monitoring.samples_hourly (at, samples) values (now() - interval '89 days', 1), (now() - interval '91 days', 1);
-        insert into monitoring.samples_half_daily (at, samples) values (now() - interval '91 days', 1);
-        insert into monitoring.samples_daily (at, samples) values (now() - interval '399 days', 1), (now() - interval '401 days', 1);
+        create function hour(p_ago interval) returns timestamptz language sql as $$ select date_trunc('hour', now(), 'UTC') - p_ago $$;
+        create function day(p_ago interval) returns timestamptz language sql as $$ select date_trunc('day', now(), 'UTC') - p_ago $$;
+        insert into monitoring.samples_hourly (at, samples) values (hour('89 days'), 1), (hour('91 days'), 1);
+        insert into monitoring.samples_half_daily (at, samples) values (day('91 days'), 1);
+        insert into monitoring.samples_daily (at, samples) values (day('399 days'), 1), (day('401 days'), 1);
         insert into monitoring.statements_hourly
-        select now() - a, 1, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}' from (values (interval '1 day'), (interval '91 days'), (interval '92 days')) v (a);
+        select hour(a), 1, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}' from (values (interval '1 day'), (interval '91 days'), (interval '92 days')) v (a);
         insert into monitoring.statements_daily
-        select now() - a, 1, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}' from (values (interval '1 day'), (interval '401 days')) v (a);
+        select day(a), 1, '{1}', '{1}', '{1}', '{1}', '{1}', '{1}', '{1}' from (values (interval '1 day'), (interval '401 days')) v (a);
         insert into monitoring.changes select now() - a, 'rls', 'public.guests', 'on', 'off' from (values (interval '1 day'), (interval '401 days')) v (a);
         insert into monitoring.statement_texts values (1, 'kept', now()), (2, 'gone', now() - interval '31 days');
         select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - 8);";
