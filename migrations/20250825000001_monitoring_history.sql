@@ -506,7 +506,7 @@ create unlogged table if not exists monitoring.remembered_rls_kinds (
   -- that policies do not bind them.
   is_hollow           boolean not null,
   is_read_past        boolean not null,
-  is_anyones          boolean not null,
+  is_open_to_anyone   boolean not null,
   is_unbound          boolean not null,
   tablenames          name[] not null,
   primary key (risk_rank, schemaname, known_by)

@@ -175,6 +175,28 @@ end
 $$;
 comment on function monitoring.role_name(oid) is 'What a role is called, legible; the number of one that is gone.';
 
+-- In SQL, these two, so that they are inlined.
+create or replace function monitoring.may_become(p_role oid, p_other oid) returns boolean
+language sql stable
+as $$
+  select pg_catalog.pg_has_role(p_role, p_other,
+    case when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 operator(pg_catalog.>=) 160000 then 'SET' else 'MEMBER' end)
+$$;
+comment on function monitoring.may_become(oid, oid) is 'Whether a role may become another by SET ROLE: until 15 whoever is a member may.';
+
+create or replace function monitoring.may_do(p_role oid, p_relation oid, p_cmd text default null) returns boolean
+language sql stable
+as $$
+  select case
+    when p_cmd is null then pg_catalog.has_any_column_privilege(p_role, p_relation, 'select, insert, update')
+      or pg_catalog.has_table_privilege(p_role, p_relation, 'delete')
+    when p_cmd operator(pg_catalog.=) 'DELETE' then pg_catalog.has_table_privilege(p_role, p_relation, 'delete')
+    else pg_catalog.has_any_column_privilege(p_role, p_relation, p_cmd)
+  end
+$$;
+comment on function monitoring.may_do(oid, oid, text) is
+  'Whether a role may SELECT, INSERT, UPDATE or DELETE in a relation, in one column at least; without a command whether it may do any of them.';
+
 -- What is watched -----------------------------------------------------------------------------------------------------
 
 create or replace function monitoring.is_application_schema(p_schema name, p_configured name[]) returns boolean
@@ -804,37 +826,45 @@ begin
 end
 $$;
 
--- Who may use a schema; null: PUBLIC, and so everybody.
-create or replace function monitoring.schema_users(p_namespace oid) returns oid[]
+-- Who may use each of these schemas; null: PUBLIC, and so everybody.
+create or replace function monitoring.schema_users(p_namespaces oid[]) returns table (namespace oid, users oid[])
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set enable_nestloop = on -- by index
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_nestloop = off -- but for what is found by index, row by row
 as $$
+#variable_conflict use_column
 begin
-  if has_schema_privilege('public', p_namespace, 'usage') then
-    return null;
-  end if;
-  -- Whether a role has it the server says, but only of those that can: with a schema and a role for each of thousands of tenants, asking all
-  -- takes a minute. Who is granted it, owns it, may read everything, or is a member of these.
-  return array(
-    with recursive candidates as (
-      select k.oid
+  return query
+    with recursive asked as materialized (
+      select n.oid, n.nspowner, n.nspacl, has_schema_privilege('public', n.oid, 'usage') as is_everybodys
+      from unnest(p_namespaces) a (oid) join pg_namespace n on n.oid = a.oid
+    ), candidates as (
+      -- Whether a role has it the server says, but only of those that can: with a schema and a role for each of thousands of tenants, asking all
+      -- takes a minute. Who is granted it, owns it, may read everything, or is a member of these.
+      select k.namespace, k.role_oid
       from (
-        select a.grantee as oid from pg_namespace n cross join aclexplode(n.nspacl) a where n.oid = p_namespace
+        select n.oid as namespace, a.grantee as role_oid from asked n cross join aclexplode(n.nspacl) a where not n.is_everybodys
         union all
-        select n.nspowner from pg_namespace n where n.oid = p_namespace
+        select n.oid, n.nspowner from asked n where not n.is_everybodys
         union all
-        select d.datdba from pg_database d where d.datname = current_database() -- a member of pg_database_owner
+        select n.oid, d.datdba from asked n cross join pg_database d
+        where not n.is_everybodys and d.datname = current_database() -- a member of pg_database_owner
         union all
-        select r.oid from pg_roles r where r.rolname in ('pg_read_all_data', 'pg_write_all_data')
+        select n.oid, r.oid from asked n cross join pg_roles r where not n.is_everybodys and r.rolname in ('pg_read_all_data', 'pg_write_all_data')
       ) k
       union
-      select m.member from candidates c join pg_auth_members m on m.roleid = c.oid
+      select c.namespace, m.member
+      from candidates c cross join lateral (select m.member from pg_auth_members m where m.roleid = c.role_oid offset 0) m
+    ), allowed as (
+      select c.namespace, array_agg(c.role_oid) as users
+      from candidates c join (select r.oid from pg_roles r where r.oid >= 16384 and not r.rolsuper) r on r.oid = c.role_oid
+      where has_schema_privilege(c.role_oid, c.namespace, 'usage')
+      group by c.namespace
     )
-    select r.oid
-    from candidates c
-      cross join lateral (select r.oid, r.rolsuper from pg_roles r where r.oid = c.oid offset 0) r
-    where r.oid >= 16384 and not r.rolsuper and has_schema_privilege(r.oid, p_namespace, 'usage'));
+    select n.oid, case when not n.is_everybodys then coalesce(a.users, '{}') end
+    from asked n left join allowed a on a.namespace = n.oid;
 end
 $$;
 
@@ -994,7 +1024,7 @@ begin
         join tables t on t.oid = w.relation_oid
         join pg_roles o on o.oid = w.relowner
       -- And may get at it at all.
-      where has_any_column_privilege(o.oid, t.oid, 'select, insert, update') or has_table_privilege(o.oid, t.oid, 'delete')
+      where monitoring.may_do(o.oid, t.oid)
     ), unbound as materialized (
       -- Which of them a table's policies do not bind: in nothing, or in a command for which one lets them have everything; others may be for
       -- whoever comes through the view.
@@ -1003,7 +1033,7 @@ begin
       select o.table_oid, o.owner, c.cmd
       from owners o cross join (values ('SELECT', 'r'::"char"), ('INSERT', 'a'), ('UPDATE', 'w'), ('DELETE', 'd')) as c (cmd, polcmd)
       where not o.is_free
-        and case c.cmd when 'DELETE' then has_table_privilege(o.owner, o.table_oid, 'delete') else has_any_column_privilege(o.owner, o.table_oid, c.cmd) end
+        and monitoring.may_do(o.owner, o.table_oid, c.cmd)
         and exists (
           select from pg_policy p
           where p.polrelid = o.table_oid and p.polpermissive and p.polcmd in ('*', c.polcmd)
@@ -1029,13 +1059,13 @@ begin
           when v.relkind <> 'm' then true
           when p.is_past then coalesce(p.cmd, 'SELECT') = 'SELECT'
           else (p.table_oid, v.relowner) in (select u.table_oid, u.owner from unbound u where coalesce(u.cmd, 'SELECT') = 'SELECT') end
-        and (r.is_invoker or has_any_column_privilege(v.relowner, p.view_oid, 'select, insert, update') or has_table_privilege(v.relowner, p.view_oid, 'delete'))
+        and (r.is_invoker or monitoring.may_do(v.relowner, p.view_oid))
     ), bypassing as materialized (
       select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, v.relkind, p.cmd
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
     ), namespaces as materialized (
-      select n.relnamespace as oid, monitoring.schema_users(n.relnamespace) as users from (select distinct b.relnamespace from bypassing b) n
+      select u.namespace as oid, u.users from monitoring.schema_users(array(select distinct b.relnamespace from bypassing b)) u
     ), grants as materialized (
       select v.oid, v.relowner, v.relnamespace, a.grantee, a.privilege_type
       from views v, aclexplode(v.relacl) a
@@ -1102,7 +1132,7 @@ begin
       select v.oid, v.relowner, v.is_invoker, c.cmd
       from views v cross join unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as c (cmd)
       where has_schema_privilege(p_reader, v.relnamespace, 'usage')
-        and case c.cmd when 'DELETE' then has_table_privilege(p_reader, v.oid, 'delete') else has_any_column_privilege(p_reader, v.oid, c.cmd) end
+        and monitoring.may_do(p_reader, v.oid, c.cmd)
       union
       -- The views that a view reads need no schema either; behind another's a security_invoker view reads as its reader all the same.
       select v.oid, v.relowner, v.is_invoker, s.cmd
@@ -1110,12 +1140,12 @@ begin
         join reads r on r.view_oid = s.oid
         join views v on v.oid = r.relation_oid
         cross join lateral (select case when s.is_invoker then p_reader else s.relowner end as role_oid) a
-      where has_any_column_privilege(a.role_oid, v.oid, 'select, insert, update') or has_table_privilege(a.role_oid, v.oid, 'delete')
+      where monitoring.may_do(a.role_oid, v.oid)
     )
     select r.relation_oid
     from (select distinct r.relation_oid, s.cmd from seen s join reads r on r.view_oid = s.oid where s.is_invoker) r
     where has_any_column_privilege(p_reader, r.relation_oid, 'select') -- what is updated reads, too
-      or case r.cmd when 'DELETE' then has_table_privilege(p_reader, r.relation_oid, 'delete') else has_any_column_privilege(p_reader, r.relation_oid, r.cmd) end
+      or monitoring.may_do(p_reader, r.relation_oid, r.cmd)
     group by r.relation_oid;
 end
 $$;
@@ -1158,11 +1188,11 @@ begin
   v_all_datas := array(select monitoring.role_name(a.oid) from unnest(v_all_data) with ordinality a (oid, place) order by a.place);
   return query
     with namespaces as materialized (
-      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, monitoring.schema_users(n.oid) as users,
+      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, u.users,
         v_anon is not null and has_schema_privilege(v_anon, n.oid, 'usage') as is_anons,
         v_authenticated is not null and has_schema_privilege(v_authenticated, n.oid, 'usage') as is_authenticateds
-      from pg_namespace n
-      where monitoring.is_application_schema(n.nspname, v_schemas)
+      from monitoring.schema_users(array(select n.oid from pg_namespace n where monitoring.is_application_schema(n.nspname, v_schemas))) u
+        join pg_namespace n on n.oid = u.namespace
     ), column_grants as materialized (
       select * from monitoring.column_grants()
     ), policies as materialized (
@@ -1275,23 +1305,20 @@ begin
       select a.access, unnest(a.kinds) as kind from accesses a
     ), grants as materialized (
       -- Who is granted what.
-      select g.*, case g.grantee when 0 then 'PUBLIC'::name else monitoring.role_name(g.grantee) end as grantee_name
+      select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
       from (
-        select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
-        from (
-          select x.access, x.relnamespace, x.relowner, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
-          union all
-          select x.access, x.relnamespace, x.relowner, c.grantee, c.privilege_type from accesses x join column_grants c on c.table_oid = x.access
-        ) a
-        where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-        group by 1, 2, 3, 4
-      ) g
+        select x.access, x.relnamespace, x.relowner, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
+        union all
+        select x.access, x.relnamespace, x.relowner, c.grantee, c.privilege_type from accesses x join column_grants c on c.table_oid = x.access
+      ) a
+      where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      group by 1, 2, 3, 4
     ), reach as materialized (
       -- And who gets there by it: once for all that have it.
       select d.grantee, d.relowner, d.relnamespace, monitoring.reachers(d.grantee, d.relowner, n.users) as names
       from (select distinct g.grantee, g.relowner, g.relnamespace from grants g) d join namespaces n on n.oid = d.relnamespace
     ), reached as materialized (
-      select g.*, r.names as reachers
+      select g.*, r.names as reachers, case g.grantee when 0 then 'PUBLIC' else r.names[1] end as grantee_name -- null: nobody gets there by it
       from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace
     ), exposures as materialized (
       select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
@@ -1416,7 +1443,7 @@ begin
           -- Who may read or write everything needs no grant.
           select a.name from unnest(v_all_data, v_all_datas) as a (oid, name) where not pg_has_role(a.oid, k.relowner, 'usage')
           order by 1) end as exposed_to,
-        u.names as unbound, o.is_unbound, o.is_anyones_own, op.kind is not null as is_opened, coalesce(op.is_anyones, false) as is_opened_to_anyone,
+        u.names as unbound, o.is_unbound, o.is_anyones_own, op.kind is not null as is_opened, coalesce(op.is_anyones, false) as is_let_through,
         coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
         coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
         case
@@ -1467,7 +1494,7 @@ begin
         case when r.relispartition then 'a partition: readable past the policies of its parent' end
       ], null),
       r.hollow is not null and r.is_opened, r.is_read_past,
-      (r.is_anyones_own or r.exposed_to && v_anyones) and (not r.relrowsecurity or r.is_opened_to_anyone), r.is_unbound, r.tables
+      (r.is_anyones_own or r.exposed_to && v_anyones) and (not r.relrowsecurity or r.is_let_through), r.is_unbound, r.tables
     from ranked r;
 end
 $$;
@@ -1479,7 +1506,7 @@ comment on function monitoring.look_at_rls_kinds() is
 create or replace function monitoring.rls_kinds(p_limit int default null) returns table (
   schemaname name, tablenames name[], rls_enabled boolean, rls_status text, policy_count bigint,
   security_risk_level text, rls_forced boolean, risk_rank int, exposed_to name[], reasons text[],
-  is_hollow boolean, is_read_past boolean, is_anyones boolean, is_unbound boolean)
+  is_hollow boolean, is_read_past boolean, is_open_to_anyone boolean, is_unbound boolean)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1489,14 +1516,14 @@ begin
   if monitoring.is_remembered('rls_status') then
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
-        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones, k.is_unbound
+        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_open_to_anyone, k.is_unbound
       from monitoring.remembered_rls_kinds k
       order by k.risk_rank, k.schemaname
       fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;
   else
     return query
       select k.schemaname, k.tablenames, k.rls_enabled, k.rls_status, k.policy_count, k.security_risk_level, k.rls_forced, k.risk_rank,
-        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_anyones, k.is_unbound
+        k.exposed_to, k.reasons, k.is_hollow, k.is_read_past, k.is_open_to_anyone, k.is_unbound
       from monitoring.look_at_rls_kinds() k
       order by k.risk_rank, k.schemaname
       fetch first (coalesce(monitoring.checked_limit(p_limit), 2147483647)) rows with ties;
@@ -2077,7 +2104,9 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.table_health(int)',
   'function monitoring.look_at_column_grants()',
   'function monitoring.column_grants()',
-  'function monitoring.schema_users(oid)',
+  'function monitoring.schema_users(oid[])',
+  'function monitoring.may_become(oid, oid)',
+  'function monitoring.may_do(oid, oid, text)',
   'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.is_constant_true(text)',

@@ -172,10 +172,10 @@ begin
       insert into monitoring.remembered_rls_kinds as r select (c.s).* from changes c where (c.s).risk_rank is not null
       on conflict (risk_rank, schemaname, known_by) do update
         set (rls_enabled, rls_status, policy_count, security_risk_level, rls_forced, exposed_to, reasons, is_hollow, is_read_past,
-            is_anyones, is_unbound, tablenames)
+            is_open_to_anyone, is_unbound, tablenames)
           = (excluded.rls_enabled, excluded.rls_status, excluded.policy_count, excluded.security_risk_level, excluded.rls_forced,
             excluded.exposed_to, excluded.reasons, excluded.is_hollow, excluded.is_read_past,
-            excluded.is_anyones, excluded.is_unbound, excluded.tablenames);
+            excluded.is_open_to_anyone, excluded.is_unbound, excluded.tablenames);
   end case;
   insert into monitoring.remembered (subject, remembered_at, checked_at, look_up_ms, holds_while, contents)
   values (v_subject, now(), now(), extract(epoch from clock_timestamp() - v_started_at) * 1000, v_holds_while, v_contents)

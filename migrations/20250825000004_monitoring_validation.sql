@@ -185,7 +185,7 @@ begin
       where r.rolname <> 'monitoring_owner' and not r.rolsuper and r.rolcanlogin
         -- By its rights, or by becoming it.
         and (pg_has_role(r.oid, 'monitoring_owner', 'usage')
-          or pg_has_role(r.oid, 'monitoring_owner', case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end))),
+          or monitoring.may_become(r.oid, 'monitoring_owner'::regrole))),
     'events', (
       select jsonb_build_object('enabled', r.relrowsecurity, 'forced', r.relforcerowsecurity,
         'policies', (

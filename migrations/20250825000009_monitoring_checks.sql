@@ -1074,7 +1074,7 @@ begin
         select string_agg(quote_ident(o.rolname), ', ' order by not o.rolsuper, o.rolname) as names, bool_or(o.rolsuper) as is_super
         from powers o
         where r.rolcanlogin and not r.rolsuper and not r.rolbypassrls and r.oid in (select m.member from pg_auth_members m)
-          and pg_has_role(r.oid, o.oid, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end)
+          and monitoring.may_become(r.oid, o.oid)
       ) b
     where r.rolcanlogin and (r.rolsuper or r.rolbypassrls or b.names is not null) and r.oid <> 10
       -- What PostgREST, and so Supabase, signs in with becomes service_role by design, for whoever has its key.
@@ -1257,42 +1257,41 @@ begin
       array_agg(f.oid) filter (where f.prosecdef and f.pronamespace <> 'monitoring'::regnamespace)
     into v_functions, v_definers
   from pg_proc f where f.oid >= 16384;
-  return (
-    select concat_ws(' ', v_classes, v_functions, '') || string_agg(concat_ws('/', x.rows, x.versions), ' ' order by x.place)
+  return concat_ws(' ', v_classes, v_functions, (
+    select concat_ws('/', count(*), sum(hashint8(age(x.version) - v_base)))
     from (
-      select 1 as place, count(*) as rows, sum(hashint8(age(a.xmin) - v_base)) as versions from pg_attribute a where a.attrelid = any (v_with_columns)
+      select a.xmin as version from pg_attribute a where a.attrelid = any (v_with_columns)
       union all
-      select 2, count(*), sum(hashint8(age(i.xmin) - v_base)) from pg_index i where i.indexrelid >= 16384 and i.indexrelid <> all (v_temporary)
+      select i.xmin from pg_index i where i.indexrelid >= 16384 and i.indexrelid <> all (v_temporary)
       union all
-      select 3, count(*), sum(hashint8(age(k.xmin) - v_base)) from pg_constraint k where k.oid >= 16384 and k.conrelid <> all (v_temporary)
+      select k.xmin from pg_constraint k where k.oid >= 16384 and k.conrelid <> all (v_temporary)
       union all
-      select 4, count(*), sum(hashint8(age(s.xmin) - v_base)) from pg_sequence s where s.seqrelid <> all (v_temporary)
+      select s.xmin from pg_sequence s where s.seqrelid <> all (v_temporary)
       union all
       -- Which of them are an extension's: of those that anybody asks it of.
-      select 5, count(*), sum(hashint8(age(d.xmin) - v_base)) from pg_depend d
-      where d.classid = 'pg_proc'::regclass and d.objid = any (v_definers) and d.deptype = 'e'
+      select d.xmin from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = any (v_definers) and d.deptype = 'e'
       union all
-      select 6, count(*), sum(hashint8(age(w.xmin) - v_base)) from pg_rewrite w where w.ev_class >= 16384 and w.ev_class <> all (v_temporary)
+      select w.xmin from pg_rewrite w where w.ev_class >= 16384 and w.ev_class <> all (v_temporary)
       union all
-      select 7, count(*), sum(hashint8(age(p.xmin) - v_base)) from pg_policy p
+      select p.xmin from pg_policy p
       union all
-      select 8, count(*), sum(hashint8(age(s.xmin) - v_base)) from monitoring.settings s
+      select s.xmin from monitoring.settings s
       union all
-      select 9, count(*), sum(hashint8(age(t.xmin) - v_base)) from monitoring.thresholds t
-      union all
+      select t.xmin from monitoring.thresholds t
+    ) x), (
+    select concat_ws('/', count(*), sum(hashtext(x.version)))
+    from (
       -- Some of these are as old as the cluster, by no transaction. The roles' own catalog is not ours to read.
-      select 10, count(*), sum(hashtext(n.xmin::text)) from pg_namespace n where n.nspname !~ '^pg_'
+      select n.xmin::text as version from pg_namespace n where n.nspname !~ '^pg_'
       union all
-      select 11, count(*), sum(hashtext(m.xmin::text)) from pg_auth_members m
+      select m.xmin::text from pg_auth_members m
       union all
-      select 12, count(*), sum(hashtext(concat_ws(' ', r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls, r.rolcanlogin,
-        coalesce(r.rolvaliduntil > now(), true)))) from pg_roles r
+      select concat_ws(' ', r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls, r.rolcanlogin, coalesce(r.rolvaliduntil > now(), true)) from pg_roles r
       union all
       -- Restored elsewhere, restarted or reset: what was counted is not the same.
-      select 13, d.datdba::bigint, hashtext(concat_ws(' ', d.oid, extract(epoch from pg_postmaster_start_time()),
-        extract(epoch from pg_stat_get_db_stat_reset_time(d.oid))))
+      select concat_ws(' ', d.oid, d.datdba, extract(epoch from pg_postmaster_start_time()), extract(epoch from pg_stat_get_db_stat_reset_time(d.oid)))
       from pg_database d where d.datname = current_database()
-    ) x);
+    ) x));
 exception when others then
   return null;
 end
@@ -1565,19 +1564,19 @@ begin
   if 'rls-exposed' = any (p_check_ids) then
     begin
       with rls as materialized (
-        select k.*, k.is_read_past or k.is_unbound or k.is_anyones as is_anybodys
+        select k.*, k.is_read_past or k.is_unbound or k.is_open_to_anyone as is_anyones
         from monitoring.rls_kinds() k
         -- Where everybody reads past the policies it does not matter how they restrict.
         where k.risk_rank <= 2 or k.is_read_past or k.is_unbound
       )
       select (select coalesce(sum(cardinality(k.tablenames)), 0) from rls k where k.risk_rank = 1),
         array(
-          select row(r.schemaname, r.tablename, r.rls_enabled, r.exposed_to, r.reasons, r.is_anybodys, r.is_hollow, r.is_read_past, r.is_unbound)::monitoring.seen_protection
+          select row(r.schemaname, r.tablename, r.rls_enabled, r.exposed_to, r.reasons, r.is_anyones, r.is_hollow, r.is_read_past, r.is_unbound)::monitoring.seen_protection
           from (
             select k.*, unnest(k.tablenames) as tablename from rls k
-            where k.risk_rank = 1 or k.is_read_past or k.is_unbound or k.is_hollow and (k.exposed_to <> '{}' or k.is_anyones)
+            where k.risk_rank = 1 or k.is_read_past or k.is_unbound or k.is_hollow and (k.exposed_to <> '{}' or k.is_open_to_anyone)
           ) r
-          order by r.is_anybodys desc, r.risk_rank, r.schemaname, r.tablename
+          order by r.is_anyones desc, r.risk_rank, r.schemaname, r.tablename
           limit 100)
         into v_high_risk, v_protections;
     exception when others then
@@ -1658,7 +1657,7 @@ begin
   end loop;
 
   -- Of indexes, policies and the like all names are this database's; of roles and databases they are not.
-  if not monitoring.is_legible(p_found::text) then
+  if not monitoring.is_legible((select string_agg(concat(c.object, c.detail, c.remediation), '') from unnest(p_found) c)) then
     p_found := array(
       select row(c.check_id, monitoring.legible(c.object), c.value, monitoring.legible(c.detail), monitoring.legible(c.remediation))::monitoring.candidate
       from unnest(p_found) c);
@@ -1840,44 +1839,47 @@ begin
       where k.nth <= 100);
   end if;
 
-    with judged as (
-      select c.check_id, c.object, round(c.value, 2) as value, c.detail, c.remediation, md5(c.check_id || ':' || c.object) as fingerprint,
-        t.warning * f.factor as warning, t.critical * f.factor as critical,
-        -- In a critical window severity rises by a level; there is one above warning.
-        c.value >= t.critical * f.factor as is_critical, f.factor < 1 as is_raised,
-        row_number() over (partition by c.check_id, c.object order by c.value desc, c.detail) as same
-      from unnest(v_found) c
-        join monitoring.thresholds t on t.check_id = c.check_id
-        cross join lateral (select case when v_is_critical_time then t.window_factor else 1 end as factor) f
-      where c.value >= t.warning * f.factor
-    ), told as materialized (
-      select jsonb_build_object('check_id', j.check_id, 'severity', case when j.is_critical or j.is_raised then 'critical' else 'warning' end,
-          'object', j.object, 'value', j.value, 'threshold', trim_scale(case when j.is_critical then j.critical else j.warning end),
-          'detail', j.detail, 'remediation', j.remediation, 'fingerprint', j.fingerprint) as finding,
-        s.reason, s.until,
-        row_number() over (order by j.is_critical or j.is_raised desc, j.value / nullif(j.warning, 0) desc, j.check_id, j.object) as place
-      from judged j
-        left join monitoring.suppressions s on s.fingerprint = j.fingerprint and s.until > now()
-      where j.same = 1
-    ), events as (
-      select count(*) as unresolved, count(*) filter (where e.severity = 'critical') as critical
-      from public.monitoring_events e where e.resolved_at is null
-    )
-    select jsonb_build_object(
-      'findings', coalesce((select jsonb_agg(f.finding order by f.place) from told f where f.until is null), '[]'),
-      'suppressed', coalesce((
-        select jsonb_agg(f.finding || jsonb_build_object('reason', f.reason, 'until', f.until) order by f.place)
-        from told f where f.until is not null), '[]'),
+  select jsonb_build_object(
+      'findings', coalesce(f.findings, '[]'),
+      'suppressed', coalesce(f.suppressed, '[]'),
       'checks_run', to_jsonb(v_run),
       'degraded', to_jsonb(v_blind),
       'metrics', v_metrics || jsonb_build_object(
         'unresolved_events', e.unresolved,
         'critical_events', e.critical,
-        'findings', (select count(*) from told f where f.until is null),
-        'suppressed_findings', (select count(*) from told f where f.until is not null)),
+        'findings', f.found,
+        'suppressed_findings', f.known),
       'is_critical_time', v_is_critical_time)
     into v_result
-    from events e;
+  from (
+      select count(*) filter (where t.until is null) as found, count(t.until) as known,
+        jsonb_agg(t.finding) filter (where t.until is null) as findings,
+        jsonb_agg(t.finding || jsonb_build_object('reason', t.reason, 'until', t.until)) filter (where t.until is not null) as suppressed
+      from (
+        select jsonb_build_object('check_id', j.check_id, 'severity', case when j.is_critical or j.is_raised then 'critical' else 'warning' end,
+            'object', j.object, 'value', j.value, 'threshold', trim_scale(case when j.is_critical then j.critical else j.warning end),
+            'detail', j.detail, 'remediation', j.remediation, 'fingerprint', j.fingerprint) as finding,
+          s.reason, s.until
+        from (
+            -- Of several about one object the worst.
+            select distinct on (c.check_id, c.object) c.check_id, c.object, round(c.value, 2) as value, c.detail, c.remediation,
+              md5(c.check_id || ':' || c.object) as fingerprint, t.warning * f.factor as warning, t.critical * f.factor as critical,
+              -- In a critical window severity rises by a level; there is one above warning.
+              c.value >= t.critical * f.factor as is_critical, f.factor < 1 as is_raised
+            from unnest(v_found) c
+              join monitoring.thresholds t on t.check_id = c.check_id
+              cross join lateral (select case when v_is_critical_time then t.window_factor else 1 end as factor) f
+            where c.value >= t.warning * f.factor
+            order by c.check_id, c.object, c.value desc, c.detail
+          ) j
+          left join monitoring.suppressions s on s.fingerprint = j.fingerprint and s.until > now()
+        order by j.is_critical or j.is_raised desc, j.value / nullif(j.warning, 0) desc, j.check_id, j.object
+      ) t
+    ) f
+    cross join (
+      select count(*) as unresolved, count(*) filter (where e.severity = 'critical') as critical
+      from public.monitoring_events e where e.resolved_at is null
+    ) e;
   return v_result;
 end
 $$;

@@ -103,7 +103,8 @@ drop function if exists
   monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(text), monitoring.blind_spots(text),
   monitoring.health_status(int),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.rls_kinds(int), monitoring.look_at_rls_kinds(),
-  monitoring.is_constant_true(text), monitoring.look_at_invoked_tables(oid), monitoring.anyones(), monitoring.is_security_invoker(text[]), monitoring.compares_constant_with_itself(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid),
+  monitoring.is_constant_true(text), monitoring.look_at_invoked_tables(oid), monitoring.anyones(), monitoring.is_security_invoker(text[]),
+  monitoring.compares_constant_with_itself(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid[]),
   monitoring.look_at_bypassing_views(), monitoring.column_grants(), monitoring.look_at_column_grants(),
   monitoring.table_health(int);
 drop view if exists monitoring.table_states;
@@ -112,7 +113,8 @@ drop function if exists
   monitoring.look_at_companions(), monitoring.locks(int), monitoring.lock_trees(monitoring.seen_backend[]), monitoring.connections(),
   monitoring.connections_of(monitoring.seen_backend[]), monitoring.slow_queries(int), monitoring.slow_sessions(int, monitoring.seen_backend[]),
   monitoring.look_at_backends(), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
-  monitoring.checked_limit(int), monitoring.role_name(oid), monitoring.legible(text), monitoring.is_legible(text), monitoring.redact(text);
+  monitoring.checked_limit(int), monitoring.may_do(oid, oid, text), monitoring.may_become(oid, oid), monitoring.role_name(oid),
+  monitoring.legible(text), monitoring.is_legible(text), monitoring.redact(text);
 drop type if exists monitoring.seen_backend;
 do $forget$
 begin

@@ -53,6 +53,8 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.holds_own(text)", "'monitoring_connections'"),
     ("monitoring.is_legible(text)", "'x'"),
     ("monitoring.legible(text)", "'x'"),
+    ("monitoring.may_become(oid, oid)", "null, null"),
+    ("monitoring.may_do(oid, oid, text)", "null, null, null"),
     ("monitoring.role_name(oid)", "null"),
     ("monitoring.rls_kinds(integer)", "1"),
     (
@@ -61,7 +63,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ),
     ("monitoring.rls_status(integer)", "1"),
     ("monitoring.sample(timestamptz)", "now()"),
-    ("monitoring.schema_users(oid)", "'monitoring'::regnamespace"),
+    (
+        "monitoring.schema_users(oid[])",
+        "array['monitoring'::regnamespace]",
+    ),
     ("monitoring.setting(text)", "'exposed_schemas'"),
     ("monitoring.setting_list(text)", "'exposed_schemas'"),
     ("monitoring.slow_queries(integer)", "1"),
