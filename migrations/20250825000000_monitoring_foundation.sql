@@ -76,7 +76,7 @@ begin
       and t.typname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
         'monitoring_rls_status', 'monitoring_events')
     union all
-    select p.oid, 'function', p.proname, p.oid::regprocedure::text
+    select p.oid, case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end, p.proname, p.oid::regprocedure::text
     from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
       and p.proname in ('get_database_monitoring_summary', 'record_monitoring_event', 'cleanup_old_monitoring_data')
@@ -127,8 +127,9 @@ begin
     exception when insufficient_privilege then
       raise exception 'role "%" may not become a member of pgvigil''s roles, which another role made', current_user
         using errcode = 'insufficient_privilege',
-              hint = pg_catalog.format('As the role that made them, or a superuser: grant monitoring_owner, monitoring_reader, '
-                'monitoring_agent to %I with admin option', current_user);
+              hint = pg_catalog.format('As the role that made them, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+                'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
+                case when pg_catalog.current_setting('server_version_num')::int >= 160000 then ', inherit false, set false' else '' end);
     end;
   end loop;
 
@@ -216,8 +217,9 @@ begin
 exception when insufficient_privilege then
   raise exception 'role "%" may not become monitoring_owner', current_user
     using errcode = 'insufficient_privilege',
-          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_reader, '
-            'monitoring_agent to %I with admin option', current_user);
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+            'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
+            case when v_version >= 160000 then ', inherit false, set false' else '' end);
 end
 $become$;
 set role monitoring_owner;

@@ -46,7 +46,7 @@ begin
       and t.typname in ('monitoring_slow_queries', 'monitoring_connections', 'monitoring_table_health',
         'monitoring_rls_status', 'monitoring_events')
     union all
-    select p.oid, 'function', p.proname, p.oid::regprocedure::text
+    select p.oid, case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end, p.proname, p.oid::regprocedure::text
     from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
       and p.proname in ('get_database_monitoring_summary', 'record_monitoring_event', 'cleanup_old_monitoring_data')
@@ -80,8 +80,9 @@ begin
 exception when insufficient_privilege then
   raise exception 'role "%" may not become monitoring_owner', current_user
     using errcode = 'insufficient_privilege',
-          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_reader, '
-            'monitoring_agent to %I with admin option', current_user);
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+            'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
+            case when v_version >= 160000 then ', inherit false, set false' else '' end);
 end
 $become$;
 set role monitoring_owner;
@@ -832,35 +833,36 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
-set enable_nestloop = off -- but for what is found by index, row by row
+set enable_nestloop = off -- how many there are of anything nobody knows
 as $$
 #variable_conflict use_column
 begin
   return query
     with recursive asked as materialized (
-      select n.oid, n.nspowner, n.nspacl, has_schema_privilege('public', n.oid, 'usage') as is_everybodys
+      -- Null where it has been dropped meanwhile.
+      select n.oid, n.nspowner, n.nspacl, coalesce(has_schema_privilege('public', n.oid, 'usage'), false) as is_everybodys
       from unnest(p_namespaces) a (oid) join pg_namespace n on n.oid = a.oid
-    ), candidates as (
+    ), roots as materialized (
       -- Whether a role has it the server says, but only of those that can: with a schema and a role for each of thousands of tenants, asking all
       -- takes a minute. Who is granted it, owns it, may read everything, or is a member of these.
-      select k.namespace, k.role_oid
-      from (
-        select n.oid as namespace, a.grantee as role_oid from asked n cross join aclexplode(n.nspacl) a where not n.is_everybodys
-        union all
-        select n.oid, n.nspowner from asked n where not n.is_everybodys
-        union all
-        select n.oid, d.datdba from asked n cross join pg_database d
-        where not n.is_everybodys and d.datname = current_database() -- a member of pg_database_owner
-        union all
-        select n.oid, r.oid from asked n cross join pg_roles r where not n.is_everybodys and r.rolname in ('pg_read_all_data', 'pg_write_all_data')
-      ) k
+      select n.oid as namespace, a.grantee as role_oid from asked n cross join aclexplode(n.nspacl) a where not n.is_everybodys
       union
-      select c.namespace, m.member
-      from candidates c cross join lateral (select m.member from pg_auth_members m where m.roleid = c.role_oid offset 0) m
+      select n.oid, n.nspowner from asked n where not n.is_everybodys
+      union
+      select n.oid, d.datdba from asked n cross join pg_database d
+      where not n.is_everybodys and d.datname = current_database() -- a member of pg_database_owner
+      union
+      select n.oid, r.oid from asked n cross join pg_roles r where not n.is_everybodys and r.rolname in ('pg_read_all_data', 'pg_write_all_data')
+    ), members as (
+      -- Once for each role and not for each schema: some of them are those of every schema.
+      select d.role_oid as root, d.role_oid as member from (select distinct r.role_oid from roots r) d
+      union
+      select c.root, m.member from members c join pg_auth_members m on m.roleid = c.member
     ), allowed as (
-      select c.namespace, array_agg(c.role_oid) as users
-      from candidates c join (select r.oid from pg_roles r where r.oid >= 16384 and not r.rolsuper) r on r.oid = c.role_oid
-      where has_schema_privilege(c.role_oid, c.namespace, 'usage')
+      select c.namespace, array_agg(c.member) as users
+      from (select distinct r.namespace, m.member from roots r join members m on m.root = r.role_oid) c
+        join (select r.oid from pg_roles r where r.oid >= 16384 and not r.rolsuper) r on r.oid = c.member
+      where has_schema_privilege(c.member, c.namespace, 'usage')
       group by c.namespace
     )
     select n.oid, case when not n.is_everybodys then coalesce(a.users, '{}') end
@@ -905,6 +907,25 @@ begin
 end
 $$;
 
+-- What is true whatever else is asked: true or ..., ... or true, not false. The last node before the end is the last argument.
+create or replace function monitoring.is_true_anyway(p_expression text) returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_constant constant text := '\{CONST :consttype 16 [^{}]*:constisnull false [^{}]*:constvalue 1 \[ %s [^{}]*\}';
+begin
+  return case
+    when p_expression like '{BOOLEXPR :boolop or %'
+      then left(p_expression, 400) ~ format('^\{BOOLEXPR :boolop or :args \(' || v_constant, 1)
+        or right(p_expression, 400) ~ format(v_constant || '\) :location -?[0-9]+\}$', 1)
+    when p_expression like '{BOOLEXPR :boolop not %' then p_expression ~ format('^\{BOOLEXPR :boolop not :args \(' || v_constant, 0)
+    else false
+  end;
+end
+$$;
+
 -- Under which names somebody who comes through an API has what is granted: PUBLIC, anon, authenticated, and what these are members of.
 create or replace function monitoring.anyones() returns name[]
 language plpgsql stable
@@ -929,6 +950,9 @@ as $$
     when p_expression is null then null
     when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{CONST '
       then p_expression operator(pg_catalog.~~) '{CONST :consttype 16 %:constisnull false %:constvalue 1 [ 1 %'
+    when pg_catalog.left(p_expression, 9) operator(pg_catalog.=) '{BOOLEXPR'
+      then pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 2000 and pg_catalog.strpos(p_expression, '{CONST :consttype 16 ') operator(pg_catalog.>) 0
+        and monitoring.is_true_anyway(p_expression)
     when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{OPEXPR'
       then pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 2000 and pg_catalog.strpos(p_expression, '{VAR ') operator(pg_catalog.=) 0 and pg_catalog.strpos(p_expression, '{FUNCEXPR ') operator(pg_catalog.=) 0
         and monitoring.compares_constant_with_itself(p_expression)
@@ -1689,7 +1713,27 @@ as $$
 #variable_conflict use_column
 declare
   v_source record;
+  v_watched text[] := monitoring.setting_list('application_schemas');
+  v_missing text;
 begin
+  -- A name that is mistyped looks like health. No name at all is meant.
+  if v_watched is not null then
+    v_missing := (
+      select case
+        when bool_and(to_regnamespace(quote_ident(w)) is null or not monitoring.is_application_schema(w::name, null)) then 'none that could be watched'
+        else 'schemas that are not there: ' || string_agg(quote_ident(w), ', ' order by w) filter (where to_regnamespace(quote_ident(w)) is null) end
+      from unnest(v_watched) w);
+    if v_missing is not null then
+      return query select s.section, format('application_schemas names %s', v_missing) from unnest(array['summary', 'tableHealth', 'rlsStatus']) as s (section);
+    end if;
+  end if;
+  v_missing := (
+    select string_agg(quote_ident(w), ', ' order by w) from unnest(monitoring.setting_list('exposed_schemas')) w
+    where w <> 'public' and to_regnamespace(quote_ident(w)) is null); -- public is the default, there or not
+  if v_missing is not null then
+    return query select s.section, format('exposed_schemas names schemas that are not there: %s', v_missing)
+      from unnest(array['summary', 'rlsStatus']) as s (section);
+  end if;
   if not pg_has_role(current_user, 'pg_read_all_stats', 'usage') then
     return query select s.section, 'monitoring_owner lacks pg_read_all_stats: sessions of other roles are invisible'
       from unnest(array['summary', 'slowQueries', 'connections', 'statements']) as s (section);
@@ -1710,7 +1754,9 @@ begin
     if v_source.is_shadowed then
       return query select 'statements', format('another function in schema %I is called as pg_stat_statements'' own: drop or rename it', v_source.schema_name);
     elsif v_source.is_created and not v_source.is_usable then
-      return query select 'statements', format('monitoring_owner may not use pg_stat_statements: grant usage on schema %I to monitoring_owner', v_source.schema_name);
+      return query select 'statements', 'monitoring_owner may not use pg_stat_statements: ' || case when has_schema_privilege(v_source.schema_name, 'usage')
+        then format('grant execute on function %s(boolean) to monitoring_owner', v_source.relation)
+        else format('grant usage on schema %I to monitoring_owner', v_source.schema_name) end;
     end if;
     if not v_source.is_loaded then
       return query select 'statements', 'pg_stat_statements is not loaded: it must be in shared_preload_libraries when the server starts';
@@ -2110,6 +2156,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.is_constant_true(text)',
+  'function monitoring.is_true_anyway(text)',
   'function monitoring.anyones()',
   'function monitoring.is_security_invoker(text[])',
   'function monitoring.look_at_invoked_tables(oid)',

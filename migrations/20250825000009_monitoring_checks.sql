@@ -43,8 +43,9 @@ begin
 exception when insufficient_privilege then
   raise exception 'role "%" may not become monitoring_owner', current_user
     using errcode = 'insufficient_privilege',
-          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_reader, '
-            'monitoring_agent to %I with admin option', current_user);
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+            'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
+            case when v_version >= 160000 then ', inherit false, set false' else '' end);
 end
 $become$;
 set role monitoring_owner;
@@ -1657,7 +1658,7 @@ begin
   end loop;
 
   -- Of indexes, policies and the like all names are this database's; of roles and databases they are not.
-  if not monitoring.is_legible((select string_agg(concat(c.object, c.detail, c.remediation), '') from unnest(p_found) c)) then
+  if not monitoring.is_legible((select string_agg(concat_ws(' ', c.object, c.detail, c.remediation), ' ') from unnest(p_found) c)) then
     p_found := array(
       select row(c.check_id, monitoring.legible(c.object), c.value, monitoring.legible(c.detail), monitoring.legible(c.remediation))::monitoring.candidate
       from unnest(p_found) c);

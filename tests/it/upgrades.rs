@@ -128,7 +128,8 @@ fn migrates_again_and_rolls_back(source: &Cluster, target: &Cluster, database: &
             "names the way out: {error}"
         );
         let grant = format!(
-            "grant monitoring_owner, monitoring_reader, monitoring_agent to {role} with admin option"
+            "grant monitoring_owner to {role} with admin option, inherit false, set false;
+             grant monitoring_reader, monitoring_agent to {role} with admin option"
         );
         database.psql(SUPERUSER, &grant).expect("granting");
     }

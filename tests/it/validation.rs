@@ -338,6 +338,34 @@ async fn each_thing_broken_is_named_by_its_check() {
             "record_monitoring_event(text,text) (postgres) is not pgvigil's",
         ),
         (
+            "create or replace function get_database_monitoring_summary() returns jsonb language plpgsql security definer
+             set search_path = pg_catalog, pg_temp as 'begin raise exception ''nobody home''; end'",
+            "functions",
+            "get_database_monitoring_summary(): nobody home",
+        ),
+        (
+            "create or replace function record_monitoring_event(p_event_type text, p_event_data jsonb, p_severity text default 'medium',
+             p_source_ip inet default null, p_user_agent text default null) returns uuid language plpgsql security definer
+             set search_path = pg_catalog, pg_temp as 'begin return gen_random_uuid(); end'",
+            "functions",
+            "record_monitoring_event() was not stopped by the read-only transaction",
+        ),
+        (
+            "revoke execute on function get_database_monitoring_summary() from monitoring_reader",
+            "functions",
+            "monitoring_reader may not execute public.get_database_monitoring_summary()",
+        ),
+        (
+            "update monitoring.settings set value = '[\"weding\"]' where key = 'application_schemas'",
+            "views",
+            "application_schemas names none that could be watched",
+        ),
+        (
+            "update monitoring.settings set value = '[\"public\", \"pubic\"]' where key = 'exposed_schemas'",
+            "views",
+            "exposed_schemas names schemas that are not there: pubic",
+        ),
+        (
             "drop view monitoring_connections; create view monitoring_connections as select 1 / (pg_sleep(600)::text = '')::int as active_connections",
             "views",
             "monitoring_connections is another role's, and was not read",

@@ -52,6 +52,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.take_turn(text, text)", "'GET', 'one'"),
     ("monitoring.holds_own(text)", "'monitoring_connections'"),
     ("monitoring.is_legible(text)", "'x'"),
+    ("monitoring.is_true_anyway(text)", "'x'"),
     ("monitoring.legible(text)", "'x'"),
     ("monitoring.may_become(oid, oid)", "null, null"),
     ("monitoring.may_do(oid, oid, text)", "null, null, null"),
