@@ -1718,13 +1718,15 @@ declare
 begin
   -- A name that is mistyped looks like health. No name at all is meant.
   if v_watched is not null then
-    v_missing := (
-      select case
-        when bool_and(to_regnamespace(quote_ident(w)) is null or not monitoring.is_application_schema(w::name, null)) then 'none that could be watched'
-        else 'schemas that are not there: ' || string_agg(quote_ident(w), ', ' order by w) filter (where to_regnamespace(quote_ident(w)) is null) end
-      from unnest(v_watched) w);
+    if not exists (select from unnest(v_watched) w where to_regnamespace(quote_ident(w)) is not null and monitoring.is_application_schema(w::name, null))
+      and v_watched <> '{}'
+    then
+      return query select s.section, 'application_schemas names none that could be watched' from unnest(array['summary', 'tableHealth', 'rlsStatus']) as s (section);
+    end if;
+    -- Of the others' tables all is seen.
+    v_missing := (select string_agg(quote_ident(w), ', ' order by w) from unnest(v_watched) w where to_regnamespace(quote_ident(w)) is null);
     if v_missing is not null then
-      return query select s.section, format('application_schemas names %s', v_missing) from unnest(array['summary', 'tableHealth', 'rlsStatus']) as s (section);
+      return query select 'summary', format('application_schemas names schemas that are not there: %s', v_missing);
     end if;
   end if;
   v_missing := (

@@ -361,6 +361,11 @@ async fn each_thing_broken_is_named_by_its_check() {
             "application_schemas names none that could be watched",
         ),
         (
+            "update monitoring.settings set value = '[\"public\", \"weding\"]' where key = 'application_schemas'",
+            "views",
+            "application_schemas names schemas that are not there: weding",
+        ),
+        (
             "update monitoring.settings set value = '[\"public\", \"pubic\"]' where key = 'exposed_schemas'",
             "views",
             "exposed_schemas names schemas that are not there: pubic",
