@@ -456,7 +456,7 @@ begin
       return query select 'extension', false, 'pg_stat_statements is not created in this database', 'create extension pg_stat_statements;';
     when insufficient_privilege then
       get stacked diagnostics v_hint = pg_exception_hint;
-      return query select 'extension', false, sqlerrm, format('As the owner of that: %s;', v_hint);
+      return query select 'extension', false, sqlerrm, format('As the owner of %s: %s;', case when v_hint like 'grant execute%' then 'the extension' else 'that schema' end, v_hint);
     when object_not_in_prerequisite_state then
       return query select 'extension', false, format('pg_stat_statements %s is created, but not loaded by the server', v_facts ->> 'extension_version'),
         'Add it to shared_preload_libraries (on RDS and Aurora in the parameter group) and restart the server.';
