@@ -132,6 +132,10 @@ async fn another_cleanup_old_monitoring_data_that_already_existed_is_never_repla
             "cleanup_old_monitoring_data",
         ),
         (
+            "create procedure record_monitoring_event() language sql as 'select 1'",
+            "alter procedure public.record_monitoring_event() rename to",
+        ),
+        (
             "create table monitoring_events (mine int)",
             "monitoring_events",
         ),

@@ -56,6 +56,24 @@ async fn a_function_called_as_the_extensions_is_named() {
     assert_eq!(reasons(&database), "");
 }
 
+/// The schema is open, and the function is not: another grant is the way out, and it is one.
+#[tokio::test]
+async fn a_function_the_monitor_may_not_execute_is_named_with_the_grant_that_opens_it() {
+    let database = plain().database();
+    let revoke = "revoke execute on function public.pg_stat_statements(boolean) from public";
+    database.psql(SUPERUSER, revoke).expect("revoking");
+    let grant = "grant execute on function public.pg_stat_statements(boolean) to monitoring_owner";
+    let problem = "monitoring_owner may not use pg_stat_statements";
+    assert_eq!(reasons(&database), format!("{problem}: {grant}"));
+    assert_eq!(
+        extension_check(&database),
+        format!("f|{problem}|As the owner of the extension: {grant};\n")
+    );
+    database.psql(SUPERUSER, grant).expect("granting");
+    assert_eq!(reasons(&database), "");
+    assert!(extension_check(&database).starts_with("t|"));
+}
+
 #[tokio::test]
 async fn a_schema_the_monitor_may_not_use_is_named_with_the_grant_that_opens_it() {
     for schema in ["ext", "\"Ext Room\""] {
