@@ -870,26 +870,77 @@ begin
 end
 $$;
 
--- Under which names a grant lets anybody in: the grantee's own, if the schema lets it get there or one of its members; for
--- PUBLIC without the schema, those who have the schema. Not who has the owner's rights anyway.
-create or replace function monitoring.reachers(p_grantee oid, p_owner oid, p_schema_users oid[]) returns name[]
+-- Under which names grants let anybody in: the grantee's own, if the schema lets it get there or one of its members; for PUBLIC without the
+-- schema, those who have the schema. Not who has the owner's rights anyway, nor a role that is gone. Asked of all grants at once, with each
+-- role's memberships followed once: of thousands of tenants in as many schemas one by one took minutes.
+create or replace function monitoring.reachers(p_grantees oid[], p_owners oid[], p_namespaces oid[])
+returns table (grantee oid, owner oid, namespace oid, names name[])
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_nestloop = off -- how many there are of anything nobody knows
 as $$
+#variable_conflict use_column
 begin
-  if p_grantee = 0 then
-    return case when p_schema_users is null then '{PUBLIC}' else array(
-      select monitoring.role_name(u) from unnest(p_schema_users) u where not pg_has_role(u, p_owner, 'usage') order by 1) end;
-  elsif not exists (select from pg_roles r where r.oid = p_grantee and (r.rolsuper or not pg_has_role(r.oid, p_owner, 'usage'))) then
-    return '{}'; -- the owner's, or a role that is gone
-  elsif p_schema_users is null or p_grantee = any (p_schema_users) or exists (
-    select from unnest(p_schema_users) u where pg_has_role(u, p_grantee, 'usage') and not pg_has_role(u, p_owner, 'usage'))
-  then
-    return array[monitoring.role_name(p_grantee)];
-  end if;
-  return '{}';
+  return query
+    with recursive grants as materialized (
+      select distinct a.grantee, a.owner, a.namespace from unnest(p_grantees, p_owners, p_namespaces) a (grantee, owner, namespace)
+    ), namespaces as materialized (
+      select u.namespace, u.users from monitoring.schema_users(array(select distinct g.namespace from grants g)) u
+    ), users as materialized (
+      select n.namespace, u.oid as role_oid from namespaces n cross join unnest(n.users) u (oid)
+    ), memberships as (
+      -- Of an array the planner expects few rows, and makes no room for millions.
+      select r.oid as member, r.oid as role_oid from unnest(array(select u.role_oid from users u union select g.grantee from grants g)) r (oid)
+      union
+      select m.member, a.roleid
+      from memberships m join (
+        select t.member, t.roleid from pg_auth_members t
+        union all
+        select d.datdba, 'pg_database_owner'::regrole from pg_database d where d.datname = current_database()
+      ) a on a.member = m.role_oid
+    ), rights as materialized (
+      -- Whose rights everybody has, of those asked about. Whether a member inherits the server says, but only of those that may.
+      select m.member, m.role_oid
+      from memberships m
+      where m.role_oid in (select g.owner from grants g union all select g.grantee from grants g) and pg_has_role(m.member, m.role_oid, 'usage')
+    ), everybody as materialized (
+      select g.owner, g.namespace, array_agg(r.name) as names
+      from (select distinct g.owner, g.namespace from grants g where g.grantee = 0) g
+        join users u on u.namespace = g.namespace
+        join (
+          select k.role_oid, monitoring.role_name(k.role_oid) as name
+          from (select distinct u.role_oid from users u where u.namespace in (select g.namespace from grants g where g.grantee = 0)) k
+        ) r on r.role_oid = u.role_oid
+        left join rights h on h.member = u.role_oid and h.role_oid = g.owner
+      where h.member is null
+      group by g.owner, g.namespace
+    ), led as materialized (
+      select distinct g.grantee, g.owner, g.namespace
+      from grants g
+        join rights m on m.role_oid = g.grantee
+        join users u on u.namespace = g.namespace and u.role_oid = m.member
+        left join rights h on h.member = m.member and h.role_oid = g.owner
+      where m.member = g.grantee or h.member is null
+    )
+    select g.grantee, g.owner, g.namespace, case
+        when g.grantee = 0 and n.users is null then '{PUBLIC}'
+        when g.grantee = 0 then coalesce(e.names, '{}')
+        when (r.rolsuper or h.member is null) and (n.users is null or l.grantee is not null) then array[monitoring.role_name(r.oid)]
+        else '{}'
+      end
+    from grants g
+      join namespaces n on n.namespace = g.namespace
+      left join pg_roles r on r.oid = g.grantee
+      left join rights h on h.member = g.grantee and h.role_oid = g.owner
+      left join everybody e on e.owner = g.owner and e.namespace = g.namespace and g.grantee = 0
+      left join led l on l.grantee = g.grantee and l.owner = g.owner and l.namespace = g.namespace
+    where g.grantee = 0 or r.oid is not null;
 end
 $$;
+comment on function monitoring.reachers(oid[], oid[], oid[]) is
+  'Under which names each grant (to a role or 0 for PUBLIC, on what an owner has in a schema) lets anybody in who has not the owner''s rights.';
 
 -- A constant that is compared with itself (1 = 1), as the parser leaves it in the catalog. The text is of the catalog's own
 -- making and may be long: its beginning is looked at first.
@@ -1088,8 +1139,6 @@ begin
       select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, v.relkind, p.cmd
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
-    ), namespaces as materialized (
-      select u.namespace as oid, u.users from monitoring.schema_users(array(select distinct b.relnamespace from bypassing b)) u
     ), grants as materialized (
       select v.oid, v.relowner, v.relnamespace, a.grantee, a.privilege_type
       from views v, aclexplode(v.relacl) a
@@ -1104,8 +1153,10 @@ begin
         and a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ), readers as materialized (
       select g.oid, g.privilege_type, r.name
-      from grants g join namespaces n on n.oid = g.relnamespace
-        cross join unnest(monitoring.reachers(g.grantee, g.relowner, n.users)) as r (name)
+      from grants g
+        join monitoring.reachers(array(select k.grantee from grants k), array(select k.relowner from grants k), array(select k.relnamespace from grants k)) k
+          on k.grantee = g.grantee and k.owner = g.relowner and k.namespace = g.relnamespace
+        cross join unnest(k.names) as r (name)
       where g.grantee <> g.relowner
       union
       -- Without a grant: as a member of the view's owner, whose BYPASSRLS no member inherits, or of a role that may read or write everything.
@@ -1212,11 +1263,11 @@ begin
   v_all_datas := array(select monitoring.role_name(a.oid) from unnest(v_all_data) with ordinality a (oid, place) order by a.place);
   return query
     with namespaces as materialized (
-      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, u.users,
+      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, coalesce(has_schema_privilege('public', n.oid, 'usage'), false) as is_everybodys,
         v_anon is not null and has_schema_privilege(v_anon, n.oid, 'usage') as is_anons,
         v_authenticated is not null and has_schema_privilege(v_authenticated, n.oid, 'usage') as is_authenticateds
-      from monitoring.schema_users(array(select n.oid from pg_namespace n where monitoring.is_application_schema(n.nspname, v_schemas))) u
-        join pg_namespace n on n.oid = u.namespace
+      from pg_namespace n
+      where monitoring.is_application_schema(n.nspname, v_schemas)
     ), column_grants as materialized (
       select * from monitoring.column_grants()
     ), policies as materialized (
@@ -1267,27 +1318,28 @@ begin
       from monitoring.look_at_bypassing_views() v
       group by v.table_oid
     ), marks as materialized (
-      -- What sets a table apart from others of its schema, owner, access list and switches. Not what its policies are called:
+      -- What sets a table apart from others of its schema, owner, access list and switches: p policies, g grants of columns, a and u what
+      -- anon and authenticated read past the schema, v and o views past it (o: open to them or to PUBLIC). Not what its policies are called, h:
       -- those names come back at the very end.
-      select m.table_oid, string_agg(m.mark, ' ') filter (where m.what <> 'hollow') as mark, count(*) filter (where m.what = 'policy') as policies,
-        string_agg(m.mark, ' ') filter (where m.what = 'grant') as column_grants, bool_or(m.what = 'anon') as is_read_as_anon,
-        bool_or(m.what = 'authenticated') as is_read_as_authenticated, max(m.mark) filter (where m.what = 'hollow') as hollow,
-        max(m.mark) filter (where m.what in ('view', 'open view')) as views, bool_or(m.what = 'open view') as is_read_past
+      select m.table_oid, string_agg(m.mark, ' ') filter (where m.what <> 'h') as mark, count(*) filter (where m.what = 'p') as policies,
+        string_agg(m.mark, ' ') filter (where m.what = 'g') as column_grants, bool_or(m.what = 'a') as is_read_as_anon,
+        bool_or(m.what = 'u') as is_read_as_authenticated, max(m.mark) filter (where m.what = 'h') as hollow,
+        max(m.mark) filter (where m.what = 'v' or m.what = 'o') as views, bool_or(m.what = 'o') as is_read_past
       from (
-        select p.polrelid as table_oid, 'policy' collate "C" as what,
+        select p.polrelid as table_oid, 'p'::"char" as what,
           concat(p.polcmd, p.polpermissive, p.polroles, p.using_is_true, '/', p.insert_is_true) collate "C" as mark
         from policies p
         union all
-        select g.table_oid, 'grant', concat(g.grantee, g.privilege_type) collate "C" from column_grants g
+        select g.table_oid, 'g', concat(g.grantee, g.privilege_type) collate "C" from column_grants g
         union all
-        select h.polrelid, 'hollow', h.names from hollow h
+        select h.polrelid, 'h', h.names from hollow h
         union all
-        select b.table_oid, case when b.is_anyones then 'open view' else 'view' end, b.views collate "C" from bypasses b
+        select b.table_oid, case when b.is_anyones then 'o'::"char" else 'v' end, b.views collate "C" from bypasses b
         union all
         -- As a grant does, it parts tables: who may read them past their schema.
-        select i.table_oid, 'anon', 'anon' from monitoring.look_at_invoked_tables(v_anon) i (table_oid)
+        select i.table_oid, 'a', 'anon' from monitoring.look_at_invoked_tables(v_anon) i (table_oid)
         union all
-        select i.table_oid, 'authenticated', 'authenticated' from monitoring.look_at_invoked_tables(v_authenticated) i (table_oid)
+        select i.table_oid, 'u', 'authenticated' from monitoring.look_at_invoked_tables(v_authenticated) i (table_oid)
         -- In which order they were made is no difference. And each list begins with a kilobyte: tables are taken one after the other, or
         -- thousands would be kept and spill.
         order by 1, 2, 3
@@ -1338,23 +1390,37 @@ begin
       where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
       group by 1, 2, 3, 4
     ), reach as materialized (
-      -- And who gets there by it: once for all that have it.
-      select d.grantee, d.relowner, d.relnamespace, monitoring.reachers(d.grantee, d.relowner, n.users) as names
-      from (select distinct g.grantee, g.relowner, g.relnamespace from grants g) d join namespaces n on n.oid = d.relnamespace
+      -- And who gets there by it.
+      select * from monitoring.reachers(array(select g.grantee from grants g), array(select g.relowner from grants g), array(select g.relnamespace from grants g))
     ), reached as materialized (
       select g.*, r.names as reachers, case g.grantee when 0 then 'PUBLIC' else r.names[1] end as grantee_name -- null: nobody gets there by it
-      from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.relnamespace = g.relnamespace
+      from grants g join reach r on r.grantee = g.grantee and r.owner = g.relowner and r.namespace = g.relnamespace
+    ), unrestrained as materialized (
+      -- Who may read or write everything, and whose rights they have anyway: asked role by role, since the server keeps only the last one's
+      -- memberships.
+      select r.name, array(select w.relowner from owners w where pg_has_role(r.oid, w.relowner, 'usage')) as owned
+      from unnest(v_all_data, v_all_datas) as r (oid, name)
     ), exposures as materialized (
-      select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
-        bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-        bool_or(g.grantee = any (v_anonymous) and (a.is_read_as_anon or n.users is null or n.is_anons)) as is_anonymous_reachable
-      from reached g
-        join accesses a on a.access = g.access
-        join namespaces n on n.oid = g.relnamespace
-        left join unnest(g.reachers
-          || case when a.is_read_as_anon and g.grantee = any (v_anonymous) then '{anon}'::name[] end
-          || case when a.is_read_as_authenticated and g.grantee = any (v_anyone) then '{authenticated}'::name[] end) as e (name) on true
-      group by g.access
+      select a.access, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
+          select e.name from unnest(x.exposed_to) as e (name)
+          union
+          -- They need no grant.
+          select r.name from unrestrained r where a.relowner <> all (r.owned)
+          order by 1) end as exposed_to,
+        coalesce(x.is_anonymous, false) as is_anonymous, coalesce(x.is_anonymous_reachable, false) as is_anonymous_reachable
+      from accesses a
+        left join (
+          select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
+            bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
+            bool_or(g.grantee = any (v_anonymous) and (b.is_read_as_anon or n.is_everybodys or n.is_anons)) as is_anonymous_reachable
+          from reached g
+            join accesses b on b.access = g.access
+            join namespaces n on n.oid = g.relnamespace
+            left join unnest(g.reachers
+              || case when b.is_read_as_anon and g.grantee = any (v_anonymous) then '{anon}'::name[] end
+              || case when b.is_read_as_authenticated and g.grantee = any (v_anyone) then '{authenticated}'::name[] end) as e (name) on true
+          group by g.access
+        ) x on x.access = a.access
     ), unbound_roles as materialized (
       select r.oid, monitoring.role_name(r.oid) as rolname,
         array(select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage')) || 0::oid as member_of,
@@ -1379,12 +1445,36 @@ begin
           join unbound_roles r on g.grantee = any (r.member_of) and (r.oid = v_anon and a.is_read_as_anon or r.oid = v_authenticated and a.is_read_as_authenticated)
       ) u
       group by u.access
+    ), judged as materialized (
+      -- Of the tables by which their kinds are known.
+      select p.* from policies p where p.polrelid in (select k.kind from kinds k)
+    ), narrowings as materialized (
+      -- What is for PUBLIC may be narrowed for anon or authenticated alone.
+      select p.polrelid, f.cmd, bool_or(p.polroles && v_anonymous) as is_anon, bool_or(p.polroles && v_anyone) as is_authenticated
+      from (select * from judged k where not k.polpermissive offset 0) p
+        cross join unnest('{r,a,w,d}'::"char"[]) as f (cmd)
+      where p.polcmd in ('*', f.cmd) and not case f.cmd when 'a' then p.insert_is_true else p.using_is_true end
+      group by p.polrelid, f.cmd
+    ), opened as materialized (
+      -- By what each kind is open, of all its tables alike: who holds what is looked for only for those.
+      select k.kind, m.access, u.cmd, u.roles,
+        (u.roles = '{0}' or u.roles = v_anonymous) and n.is_anon is not true
+          and (s.is_everybodys or s.is_anons or k.is_read_as_anon or coalesce(v_anon = any (v_all_data), false)) as is_anons,
+        (u.roles = '{0}' or u.roles = v_anyone) and n.is_authenticated is not true
+          and (s.is_everybodys or s.is_authenticateds or k.is_read_as_authenticated or coalesce(v_authenticated = any (v_all_data), false)) as is_authenticateds
+      from kinds k
+        join namespaces s on s.oid = k.relnamespace
+        join members m on m.kind = k.kind
+        join unrestricted u on u.polrelid = k.kind
+        left join narrowings n on n.polrelid = k.kind and n.cmd = u.cmd
+      where k.hollow is not null
     ), holders as materialized (
       -- Who may do what by a grant, as its owner (whose members anon and authenticated may be), or because they may read or write everything.
       select distinct h.access, h.grantee, h.cmd
       from (
         select g.access, g.grantee, case c.privilege_type when 'SELECT' then 'r'::"char" when 'INSERT' then 'a' when 'UPDATE' then 'w' when 'DELETE' then 'd' end as cmd
         from grants g cross join unnest(g.privileges) as c (privilege_type)
+        where g.access in (select w.access from opened w)
         union all
         select a.access, o.grantee, o.cmd
         from accesses a
@@ -1394,29 +1484,9 @@ begin
             union all
             select r.oid, c.cmd, r.oid from unnest(v_anonymous || v_anyone) as r (oid) cross join unnest('{r,a,w,d}'::"char"[]) as c (cmd)
           ) o
-        where o.owner is null or o.owner = a.relowner
+        where (o.owner is null or o.owner = a.relowner) and a.access in (select w.access from opened w)
       ) h
       where h.cmd is not null
-    ), narrowings as materialized (
-      -- What is for PUBLIC may be narrowed for anon or authenticated alone.
-      select p.polrelid, f.cmd, bool_or(p.polroles && v_anonymous) as is_anon, bool_or(p.polroles && v_anyone) as is_authenticated
-      from (select * from policies k where not k.polpermissive offset 0) p
-        cross join unnest('{r,a,w,d}'::"char"[]) as f (cmd)
-      where p.polcmd in ('*', f.cmd) and not case f.cmd when 'a' then p.insert_is_true else p.using_is_true end
-      group by p.polrelid, f.cmd
-    ), opened as materialized (
-      -- By what each kind is open, of all its tables alike: who holds what is looked for only for those.
-      select k.kind, m.access, u.cmd, u.roles,
-        (u.roles = '{0}' or u.roles = v_anonymous) and n.is_anon is not true
-          and (s.users is null or s.is_anons or k.is_read_as_anon or coalesce(v_anon = any (v_all_data), false)) as is_anons,
-        (u.roles = '{0}' or u.roles = v_anyone) and n.is_authenticated is not true
-          and (s.users is null or s.is_authenticateds or k.is_read_as_authenticated or coalesce(v_authenticated = any (v_all_data), false)) as is_authenticateds
-      from kinds k
-        join namespaces s on s.oid = k.relnamespace
-        join members m on m.kind = k.kind
-        join unrestricted u on u.polrelid = k.kind
-        left join narrowings n on n.polrelid = k.kind and n.cmd = u.cmd
-      where k.hollow is not null
     ), openings as materialized (
       -- A policy that lets everybody through opens the table to whom it is for and who may do what it is for: at all, and to PUBLIC, anon or
       -- authenticated.
@@ -1440,7 +1510,7 @@ begin
         where k.relrowsecurity and k.policies > 0
           and g.reachers <> '{}' and g.grantee <> all (v_unbound) and c.privilege_type <> 'TRUNCATE'
           and not exists (
-            select from policies p
+            select from judged p
             where p.polrelid = k.kind and p.polpermissive
               and p.polcmd in ('*', case c.privilege_type when 'SELECT' then 'r' when 'INSERT' then 'a' when 'UPDATE' then 'w' else 'd' end)
               and case c.privilege_type when 'INSERT' then p.insert_is_true else p.using_is_true end is not null
@@ -1461,17 +1531,12 @@ begin
       group by k.kind, t.hollow
     ), ranked as (
       select k.kind, w.name as owner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_read_past, t.known_by, t.tables, t.hollow,
-        n.nspname, n.is_exposed, case when v_all_data = '{}' then coalesce(x.exposed_to, '{}') else array(
-          select e.name from unnest(x.exposed_to) as e (name)
-          union
-          -- Who may read or write everything needs no grant.
-          select a.name from unnest(v_all_data, v_all_datas) as a (oid, name) where not pg_has_role(a.oid, k.relowner, 'usage')
-          order by 1) end as exposed_to,
+        n.nspname, n.is_exposed, x.exposed_to,
         u.names as unbound, o.is_unbound, o.is_anyones_own, op.kind is not null as is_opened, coalesce(op.is_anyones, false) as is_let_through,
-        coalesce(x.is_anonymous, false) or o.is_anons as is_anonymous,
-        coalesce(x.is_anonymous_reachable, false) or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
+        x.is_anonymous or o.is_anons as is_anonymous,
+        x.is_anonymous_reachable or o.is_anons and (n.is_everybodys or n.is_anons) as is_anonymous_reachable, g.gaps,
         case
-          when not k.relrowsecurity and (n.is_exposed or coalesce(x.is_anonymous, false) or o.is_anons) then 1
+          when not k.relrowsecurity and (n.is_exposed or x.is_anonymous or o.is_anons) then 1
           when k.relrowsecurity and (k.policies = 0 or t.hollow is not null or o.is_unbound) then 2
           when k.relrowsecurity then 3
           else 4
@@ -1481,15 +1546,15 @@ begin
         join members m on m.kind = k.kind
         join named t on t.kind = k.kind
         join owners w on w.relowner = k.relowner
-        left join exposures x on x.access = m.access
+        join exposures x on x.access = m.access
         left join unbound u on u.access = m.access
         cross join lateral (
           -- Or as a member of its owner, or of a role that may read or write everything.
           select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons,
             w.is_reached as is_anyones_own, k.relrowsecurity and (not k.relforcerowsecurity and w.is_reached or coalesce(u.is_anyones, false)) as is_unbound
           from (
-            select k.relowner = any (v_anonymous) and (n.users is null or n.is_anons or k.is_read_as_anon)
-              or k.relowner = any (v_anyone) and (n.users is null or n.is_authenticateds or k.is_read_as_authenticated) as is_reached
+            select k.relowner = any (v_anonymous) and (n.is_everybodys or n.is_anons or k.is_read_as_anon)
+              or k.relowner = any (v_anyone) and (n.is_everybodys or n.is_authenticateds or k.is_read_as_authenticated) as is_reached
           ) w
         ) o
         left join gaps g on g.kind = k.kind
@@ -2155,7 +2220,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.schema_users(oid[])',
   'function monitoring.may_become(oid, oid)',
   'function monitoring.may_do(oid, oid, text)',
-  'function monitoring.reachers(oid, oid, oid[])',
+  'function monitoring.reachers(oid[], oid[], oid[])',
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.is_constant_true(text)',
   'function monitoring.is_true_anyway(text)',

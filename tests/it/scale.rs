@@ -33,7 +33,7 @@ const LOOKS: [&str; 11] = [
 ];
 
 /// The thing, and how a database comes to have as many.
-const THINGS: [(&str, &str); 15] = [
+const THINGS: [(&str, &str); 16] = [
     (
         "tables that a policy opens to everybody",
         "do $$ begin for i in 1..1000 loop
@@ -134,6 +134,15 @@ const THINGS: [(&str, &str); 15] = [
         "create table guests (id int);
          do $$ begin for i in 1..1000 loop
            execute format('grant select on guests to tenant_%s; grant pg_monitor to tenant_%1$s', i);
+         end loop; end $$",
+    ),
+    (
+        "roles that may read everything",
+        "do $$ begin for i in 1..1000 loop
+           execute format('grant pg_read_all_data to tenant_%s', i);
+           if i <= 200 then
+             execute format('create table t%s (id int); alter table t%1$s enable row level security; create policy theirs on t%1$s to tenant_%1$s using (true)', i);
+           end if;
          end loop; end $$",
     ),
 ];
