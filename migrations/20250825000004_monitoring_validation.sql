@@ -535,7 +535,7 @@ begin
   begin
     for v_try in 1..5 loop
       v_started_at := clock_timestamp();
-      -- The façade's own, where it is that: exactly, so that nobody's namesake fits better.
+      -- The very one, where it is ours: by its exact types, so that nobody's namesake fits better.
       if coalesce(v_facts -> 'replaced' ? 'get_database_monitoring_summary', false) then
         v_summary := monitoring.summary();
       else

@@ -1,5 +1,7 @@
 //! One cluster, several encodings: names of roles are the cluster's, texts of statements come of all its databases.
 
+use std::fmt::Write as _;
+
 use tokio_postgres::NoTls;
 
 use crate::support::postgres::{Cluster, ClusterOptions, PASSWORD, SUPERUSER};
@@ -102,4 +104,41 @@ async fn a_statement_in_another_encoding_hides_no_numbers() {
         database.psql(SUPERUSER, told).as_deref(),
         Ok("t|[not readable: a statement of another database is in another encoding]\n")
     );
+}
+
+/// Whatever the database is kept in and the client speaks: one letter that is not ASCII's would end a migration, or be kept as two others.
+#[tokio::test]
+async fn a_database_of_any_encoding_takes_the_migrations() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.empty_database();
+    let checked = "select string_agg(v.check_id, ' ' order by v.check_id) filter (where v.pass) from monitoring.validation() v";
+    let passed = "extension functions performance row_level_security security views\n";
+    for (encoding, client, word) in [
+        ("sql_ascii", "utf8", "\u{43f}\u{438}\u{440}"),
+        ("win1251", "utf8", "\u{43f}\u{438}\u{440}"),
+        ("koi8r", "win1251", "\u{43f}\u{438}\u{440}"),
+        ("euc_jp", "utf8", "\u{5bb4}"),
+        ("latin5", "latin5", "\u{e7}a"),
+    ] {
+        let mut script = format!(
+            "create database kept_as_{encoding} template template0 encoding '{encoding}' locale 'C';
+            \\connect kept_as_{encoding}
+            create extension pg_stat_statements;
+            set client_encoding = '{client}';\n"
+        );
+        for file in migrations() {
+            writeln!(script, "begin;\n\\i {}\ncommit;", file.display()).expect("a string");
+        }
+        writeln!(script, "{checked};\nset client_encoding = 'utf8';").expect("a string");
+        writeln!(
+            script,
+            "select monitoring.redact('select ''{word}'' from \"{word}\"');"
+        )
+        .expect("a string");
+        assert_eq!(
+            database.psql(SUPERUSER, &script),
+            Ok(format!("{passed}select ? from \"{word}\"\n")),
+            "{encoding}, {client}"
+        );
+    }
 }
