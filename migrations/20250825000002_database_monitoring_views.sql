@@ -827,7 +827,7 @@ begin
 end
 $$;
 
--- Who may use each of these schemas; null: PUBLIC, and so everybody.
+-- Who may use each of these schemas, in order; null: PUBLIC, and so everybody.
 create or replace function monitoring.schema_users(p_namespaces oid[]) returns table (namespace oid, users oid[])
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -859,7 +859,7 @@ begin
       union
       select c.root, m.member from members c join pg_auth_members m on m.roleid = c.member
     ), allowed as (
-      select c.namespace, array_agg(c.member) as users
+      select c.namespace, array_agg(c.member order by c.member) as users
       from (select distinct r.namespace, m.member from roots r join members m on m.root = r.role_oid) c
         join (select r.oid from pg_roles r where r.oid >= 16384 and not r.rolsuper) r on r.oid = c.member
       where has_schema_privilege(c.member, c.namespace, 'usage')
@@ -870,77 +870,26 @@ begin
 end
 $$;
 
--- Under which names grants let anybody in: the grantee's own, if the schema lets it get there or one of its members; for PUBLIC without the
--- schema, those who have the schema. Not who has the owner's rights anyway, nor a role that is gone. Asked of all grants at once, with each
--- role's memberships followed once: of thousands of tenants in as many schemas one by one took minutes.
-create or replace function monitoring.reachers(p_grantees oid[], p_owners oid[], p_namespaces oid[])
-returns table (grantee oid, owner oid, namespace oid, names name[])
+-- Under which names a grant lets anybody in: the grantee's own, if the schema lets it get there or one of its members; for
+-- PUBLIC without the schema, those who have the schema. Not who has the owner's rights anyway.
+create or replace function monitoring.reachers(p_grantee oid, p_owner oid, p_schema_users oid[]) returns name[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
-set jit = off
-set enable_nestloop = off -- how many there are of anything nobody knows
 as $$
-#variable_conflict use_column
 begin
-  return query
-    with recursive grants as materialized (
-      select distinct a.grantee, a.owner, a.namespace from unnest(p_grantees, p_owners, p_namespaces) a (grantee, owner, namespace)
-    ), namespaces as materialized (
-      select u.namespace, u.users from monitoring.schema_users(array(select distinct g.namespace from grants g)) u
-    ), users as materialized (
-      select n.namespace, u.oid as role_oid from namespaces n cross join unnest(n.users) u (oid)
-    ), memberships as (
-      -- Of an array the planner expects few rows, and makes no room for millions.
-      select r.oid as member, r.oid as role_oid from unnest(array(select u.role_oid from users u union select g.grantee from grants g)) r (oid)
-      union
-      select m.member, a.roleid
-      from memberships m join (
-        select t.member, t.roleid from pg_auth_members t
-        union all
-        select d.datdba, 'pg_database_owner'::regrole from pg_database d where d.datname = current_database()
-      ) a on a.member = m.role_oid
-    ), rights as materialized (
-      -- Whose rights everybody has, of those asked about. Whether a member inherits the server says, but only of those that may.
-      select m.member, m.role_oid
-      from memberships m
-      where m.role_oid in (select g.owner from grants g union all select g.grantee from grants g) and pg_has_role(m.member, m.role_oid, 'usage')
-    ), everybody as materialized (
-      select g.owner, g.namespace, array_agg(r.name) as names
-      from (select distinct g.owner, g.namespace from grants g where g.grantee = 0) g
-        join users u on u.namespace = g.namespace
-        join (
-          select k.role_oid, monitoring.role_name(k.role_oid) as name
-          from (select distinct u.role_oid from users u where u.namespace in (select g.namespace from grants g where g.grantee = 0)) k
-        ) r on r.role_oid = u.role_oid
-        left join rights h on h.member = u.role_oid and h.role_oid = g.owner
-      where h.member is null
-      group by g.owner, g.namespace
-    ), led as materialized (
-      select distinct g.grantee, g.owner, g.namespace
-      from grants g
-        join rights m on m.role_oid = g.grantee
-        join users u on u.namespace = g.namespace and u.role_oid = m.member
-        left join rights h on h.member = m.member and h.role_oid = g.owner
-      where m.member = g.grantee or h.member is null
-    )
-    select g.grantee, g.owner, g.namespace, case
-        when g.grantee = 0 and n.users is null then '{PUBLIC}'
-        when g.grantee = 0 then coalesce(e.names, '{}')
-        when (r.rolsuper or h.member is null) and (n.users is null or l.grantee is not null) then array[monitoring.role_name(r.oid)]
-        else '{}'
-      end
-    from grants g
-      join namespaces n on n.namespace = g.namespace
-      left join pg_roles r on r.oid = g.grantee
-      left join rights h on h.member = g.grantee and h.role_oid = g.owner
-      left join everybody e on e.owner = g.owner and e.namespace = g.namespace and g.grantee = 0
-      left join led l on l.grantee = g.grantee and l.owner = g.owner and l.namespace = g.namespace
-    where g.grantee = 0 or r.oid is not null;
+  if p_grantee = 0 then
+    return case when p_schema_users is null then '{PUBLIC}' else array(
+      select monitoring.legible(r.rolname)::name from pg_roles r where r.oid = any (p_schema_users) and not pg_has_role(r.oid, p_owner, 'usage') order by 1) end;
+  elsif not exists (select from pg_roles r where r.oid = p_grantee and (r.rolsuper or not pg_has_role(r.oid, p_owner, 'usage'))) then
+    return '{}'; -- the owner's, or a role that is gone
+  elsif p_schema_users is null or p_grantee = any (p_schema_users) or exists (
+    select from unnest(p_schema_users) u where pg_has_role(u, p_grantee, 'usage') and not pg_has_role(u, p_owner, 'usage'))
+  then
+    return array[monitoring.role_name(p_grantee)];
+  end if;
+  return '{}';
 end
 $$;
-comment on function monitoring.reachers(oid[], oid[], oid[]) is
-  'Under which names each grant (to a role or 0 for PUBLIC, on what an owner has in a schema) lets anybody in who has not the owner''s rights.';
 
 -- A constant that is compared with itself (1 = 1), as the parser leaves it in the catalog. The text is of the catalog's own
 -- making and may be long: its beginning is looked at first.
@@ -1139,25 +1088,30 @@ begin
       select distinct p.table_oid, v.oid, v.view_name, v.relnamespace, v.relkind, p.cmd
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
+    ), namespaces as materialized (
+      select u.namespace as oid, u.users, min(u.namespace) over (partition by u.users) as alike -- which the same may use
+      from monitoring.schema_users(array(select distinct b.relnamespace from bypassing b)) u
     ), grants as materialized (
-      select v.oid, v.relowner, v.relnamespace, a.grantee, a.privilege_type
-      from views v, aclexplode(v.relacl) a
+      select v.oid, v.relowner, n.alike, a.grantee, a.privilege_type
+      from views v join namespaces n on n.oid = v.relnamespace cross join aclexplode(v.relacl) a
       where v.oid in (select b.oid from bypassing b) and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
       union
       -- Privileges on columns of a few relations are found by index.
-      select v.oid, v.relowner, v.relnamespace, g.grantee, g.privilege_type
-      from views v
+      select v.oid, v.relowner, n.alike, g.grantee, g.privilege_type
+      from views v join namespaces n on n.oid = v.relnamespace
         cross join lateral (select * from pg_attribute a where a.attrelid = v.oid offset 0) a
         cross join lateral aclexplode(a.attacl) g
       where v.oid in (select b.oid from bypassing b)
         and a.attacl is not null and not a.attisdropped and g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    ), reach as materialized (
+      select d.grantee, d.relowner, d.alike, monitoring.reachers(d.grantee, d.relowner, n.users) as names
+      from (select distinct g.grantee, g.relowner, g.alike from grants g where g.grantee <> g.relowner) d
+        join namespaces n on n.oid = d.alike
     ), readers as materialized (
       select g.oid, g.privilege_type, r.name
       from grants g
-        join monitoring.reachers(array(select k.grantee from grants k), array(select k.relowner from grants k), array(select k.relnamespace from grants k)) k
-          on k.grantee = g.grantee and k.owner = g.relowner and k.namespace = g.relnamespace
+        join reach k on k.grantee = g.grantee and k.relowner = g.relowner and k.alike = g.alike
         cross join unnest(k.names) as r (name)
-      where g.grantee <> g.relowner
       union
       -- Without a grant: as a member of the view's owner, whose BYPASSRLS no member inherits, or of a role that may read or write everything.
       select v.oid, c.privilege_type, r.rolname
@@ -1263,11 +1217,11 @@ begin
   v_all_datas := array(select monitoring.role_name(a.oid) from unnest(v_all_data) with ordinality a (oid, place) order by a.place);
   return query
     with namespaces as materialized (
-      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, coalesce(has_schema_privilege('public', n.oid, 'usage'), false) as is_everybodys,
+      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, u.users, min(n.oid) over (partition by u.users) as alike, -- which the same may use
         v_anon is not null and has_schema_privilege(v_anon, n.oid, 'usage') as is_anons,
         v_authenticated is not null and has_schema_privilege(v_authenticated, n.oid, 'usage') as is_authenticateds
-      from pg_namespace n
-      where monitoring.is_application_schema(n.nspname, v_schemas)
+      from monitoring.schema_users(array(select n.oid from pg_namespace n where monitoring.is_application_schema(n.nspname, v_schemas))) u
+        join pg_namespace n on n.oid = u.namespace
     ), column_grants as materialized (
       select * from monitoring.column_grants()
     ), policies as materialized (
@@ -1372,29 +1326,30 @@ begin
       where k.relnamespace in (select n.oid from namespaces n)
     ), accesses as materialized (
       -- Who gets at a table does not depend on its switches and policies: there are fewer answers to that than kinds.
-      select min(k.kind) as access, k.relnamespace, k.relowner, k.relacl, k.is_read_as_anon, k.is_read_as_authenticated, array_agg(k.kind) as kinds
-      from kinds k
-      group by k.relnamespace, k.relowner, k.relacl, k.column_grants, k.is_read_as_anon, k.is_read_as_authenticated
+      select min(k.kind) as access, k.relnamespace, n.alike, k.relowner, k.relacl, k.is_read_as_anon, k.is_read_as_authenticated, array_agg(k.kind) as kinds
+      from kinds k join namespaces n on n.oid = k.relnamespace
+      group by k.relnamespace, n.alike, k.relowner, k.relacl, k.column_grants, k.is_read_as_anon, k.is_read_as_authenticated
     ), owners as materialized (
       select d.relowner, monitoring.role_name(d.relowner) as name from (select distinct k.relowner from kinds k) d
     ), members as materialized (
       select a.access, unnest(a.kinds) as kind from accesses a
     ), grants as materialized (
       -- Who is granted what.
-      select a.access, a.relnamespace, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
+      select a.access, a.relnamespace, a.alike, a.relowner, a.grantee, array_agg(distinct a.privilege_type) as privileges
       from (
-        select x.access, x.relnamespace, x.relowner, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
+        select x.access, x.relnamespace, x.alike, x.relowner, acl.grantee, acl.privilege_type from accesses x, aclexplode(x.relacl) acl
         union all
-        select x.access, x.relnamespace, x.relowner, c.grantee, c.privilege_type from accesses x join column_grants c on c.table_oid = x.access
+        select x.access, x.relnamespace, x.alike, x.relowner, c.grantee, c.privilege_type from accesses x join column_grants c on c.table_oid = x.access
       ) a
       where a.grantee <> a.relowner and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-      group by 1, 2, 3, 4
+      group by 1, 2, 3, 4, 5
     ), reach as materialized (
-      -- And who gets there by it.
-      select * from monitoring.reachers(array(select g.grantee from grants g), array(select g.relowner from grants g), array(select g.relnamespace from grants g))
+      -- And who gets there by it: once for all that have it in schemas alike.
+      select d.grantee, d.relowner, d.alike, monitoring.reachers(d.grantee, d.relowner, n.users) as names
+      from (select distinct g.grantee, g.relowner, g.alike from grants g) d join namespaces n on n.oid = d.alike
     ), reached as materialized (
       select g.*, r.names as reachers, case g.grantee when 0 then 'PUBLIC' else r.names[1] end as grantee_name -- null: nobody gets there by it
-      from grants g join reach r on r.grantee = g.grantee and r.owner = g.relowner and r.namespace = g.relnamespace
+      from grants g join reach r on r.grantee = g.grantee and r.relowner = g.relowner and r.alike = g.alike
     ), unrestrained as materialized (
       -- Who may read or write everything, and whose rights they have anyway: asked role by role, since the server keeps only the last one's
       -- memberships.
@@ -1412,7 +1367,7 @@ begin
         left join (
           select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
             bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-            bool_or(g.grantee = any (v_anonymous) and (b.is_read_as_anon or n.is_everybodys or n.is_anons)) as is_anonymous_reachable
+            bool_or(g.grantee = any (v_anonymous) and (b.is_read_as_anon or n.users is null or n.is_anons)) as is_anonymous_reachable
           from reached g
             join accesses b on b.access = g.access
             join namespaces n on n.oid = g.relnamespace
@@ -1459,9 +1414,9 @@ begin
       -- By what each kind is open, of all its tables alike: who holds what is looked for only for those.
       select k.kind, m.access, u.cmd, u.roles,
         (u.roles = '{0}' or u.roles = v_anonymous) and n.is_anon is not true
-          and (s.is_everybodys or s.is_anons or k.is_read_as_anon or coalesce(v_anon = any (v_all_data), false)) as is_anons,
+          and (s.users is null or s.is_anons or k.is_read_as_anon or coalesce(v_anon = any (v_all_data), false)) as is_anons,
         (u.roles = '{0}' or u.roles = v_anyone) and n.is_authenticated is not true
-          and (s.is_everybodys or s.is_authenticateds or k.is_read_as_authenticated or coalesce(v_authenticated = any (v_all_data), false)) as is_authenticateds
+          and (s.users is null or s.is_authenticateds or k.is_read_as_authenticated or coalesce(v_authenticated = any (v_all_data), false)) as is_authenticateds
       from kinds k
         join namespaces s on s.oid = k.relnamespace
         join members m on m.kind = k.kind
@@ -1534,7 +1489,7 @@ begin
         n.nspname, n.is_exposed, x.exposed_to,
         u.names as unbound, o.is_unbound, o.is_anyones_own, op.kind is not null as is_opened, coalesce(op.is_anyones, false) as is_let_through,
         x.is_anonymous or o.is_anons as is_anonymous,
-        x.is_anonymous_reachable or o.is_anons and (n.is_everybodys or n.is_anons) as is_anonymous_reachable, g.gaps,
+        x.is_anonymous_reachable or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or x.is_anonymous or o.is_anons) then 1
           when k.relrowsecurity and (k.policies = 0 or t.hollow is not null or o.is_unbound) then 2
@@ -1553,8 +1508,8 @@ begin
           select k.relowner = any (v_anonymous) or coalesce(v_anon = any (v_all_data), false) as is_anons,
             w.is_reached as is_anyones_own, k.relrowsecurity and (not k.relforcerowsecurity and w.is_reached or coalesce(u.is_anyones, false)) as is_unbound
           from (
-            select k.relowner = any (v_anonymous) and (n.is_everybodys or n.is_anons or k.is_read_as_anon)
-              or k.relowner = any (v_anyone) and (n.is_everybodys or n.is_authenticateds or k.is_read_as_authenticated) as is_reached
+            select k.relowner = any (v_anonymous) and (n.users is null or n.is_anons or k.is_read_as_anon)
+              or k.relowner = any (v_anyone) and (n.users is null or n.is_authenticateds or k.is_read_as_authenticated) as is_reached
           ) w
         ) o
         left join gaps g on g.kind = k.kind
@@ -2220,7 +2175,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.schema_users(oid[])',
   'function monitoring.may_become(oid, oid)',
   'function monitoring.may_do(oid, oid, text)',
-  'function monitoring.reachers(oid[], oid[], oid[])',
+  'function monitoring.reachers(oid, oid, oid[])',
   'function monitoring.compares_constant_with_itself(text)',
   'function monitoring.is_constant_true(text)',
   'function monitoring.is_true_anyway(text)',

@@ -104,7 +104,7 @@ drop function if exists
   monitoring.health_status(int),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.rls_kinds(int), monitoring.look_at_rls_kinds(),
   monitoring.is_constant_true(text), monitoring.is_true_anyway(text), monitoring.look_at_invoked_tables(oid), monitoring.anyones(), monitoring.is_security_invoker(text[]),
-  monitoring.compares_constant_with_itself(text), monitoring.reachers(oid[], oid[], oid[]), monitoring.schema_users(oid[]),
+  monitoring.compares_constant_with_itself(text), monitoring.reachers(oid, oid, oid[]), monitoring.schema_users(oid[]),
   monitoring.look_at_bypassing_views(), monitoring.column_grants(), monitoring.look_at_column_grants(),
   monitoring.table_health(int);
 drop view if exists monitoring.table_states;

@@ -41,10 +41,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.may(text)", "'resolve'"),
     ("monitoring.may(text)", "'operate'"),
     ("monitoring.may(text)", "'anything'"),
-    (
-        "monitoring.reachers(oid[], oid[], oid[])",
-        "'{0}', '{10}', array['public'::regnamespace::oid]",
-    ),
+    ("monitoring.reachers(oid, oid, oid[])", "0, 10, null"),
     ("monitoring.redact(text)", "'select 1'"),
     (
         "monitoring.resolve_event(uuid, text)",
