@@ -361,18 +361,27 @@ begin
     return;
   end if;
   return query
-    with recursive waits as materialized (
-      select w.pid, pg_blocking_pids(w.pid) as blockers, l.waits_since
-      from unnest(v_waiting) w (pid)
-        -- How long a session has waited is when its lock request began, not when its statement did.
-        left join (select l.pid, min(l.waitstart) as waits_since from pg_locks l where not l.granted group by l.pid) l on l.pid = w.pid
+    with recursive requests as materialized (
+      -- How long a session has waited is when its lock request began, not when its statement did.
+      select l.pid, min(l.waitstart) as waits_since from pg_locks l where not l.granted group by l.pid
+    ), waits as materialized (
+      select w.pid, pg_blocking_pids(w.pid) as blockers, r.waits_since
+      from (
+          select unnest(v_waiting)
+          union
+          -- While it looks whether it is in a deadlock, a session is not said to wait, and would seem to be the head of those behind it.
+          select a.pid
+          from unnest(p_backends) a join requests r on r.pid = a.pid
+          where a.backend_type = 'client backend' and a.datid = v_database
+        ) w (pid)
+        left join requests r on r.pid = w.pid
     ), edges as materialized (
       select w.pid, b.pid as blocker from waits w, unnest(w.blockers) as b (pid)
     ), trees as (
       -- UNION and not UNION ALL: in a long queue everybody waits for everybody before, and the ways through it are countless.
       select distinct e.blocker as root_pid, e.blocker as pid
       from edges e
-      where e.blocker not in (select w.pid from waits w)
+      where e.blocker not in (select k.pid from edges k)
       union
       select t.root_pid, e.pid from trees t join edges e on e.blocker = t.pid
     )

@@ -148,6 +148,16 @@ async fn a_long_queue_is_told_in_time() {
     let tree = locks(&database).await;
     assert_eq!(tree.len(), 22);
     assert_eq!(tree[0]["pid"], holder.pid);
+    // Every second, by default, a session that waits looks whether it is in a deadlock, and is not said to wait meanwhile.
+    let client = database.superuser().await;
+    let trees = "select count(*), count(distinct t.root_pid), min(t.root_pid)
+        from monitoring.lock_trees(array(
+          select case when b.pid = $1 then jsonb_populate_record(b, '{\"wait_event_type\": null, \"wait_event\": null}') else b end
+          from unnest(monitoring.look_at_backends()) b)) t";
+    let row = client.query_one(trees, &[&waiting[5].pid]).await;
+    let row = row.expect(trees);
+    let told: (i64, i64, i32) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(told, (22, 1, holder.pid));
 }
 
 /// A prepared transaction has no session: nobody to end, somebody to name.
