@@ -148,7 +148,7 @@ async fn a_long_queue_is_told_in_time() {
     let tree = locks(&database).await;
     assert_eq!(tree.len(), 22);
     assert_eq!(tree[0]["pid"], holder.pid);
-    // Every second, by default, a session that waits looks whether it is in a deadlock, and is not said to wait meanwhile.
+    // After deadlock_timeout a session that waits looks whether it is in a deadlock, and is not said to wait meanwhile.
     let client = database.superuser().await;
     let trees = "select count(*), count(distinct t.root_pid), min(t.root_pid)
         from monitoring.lock_trees(array(

@@ -337,6 +337,37 @@ async fn a_schema_that_may_not_be_used_keeps_its_tables() {
     );
 }
 
+/// What is granted alike is asked once for schemas that the same roles may use: as many others are not the same.
+#[tokio::test]
+async fn schemas_that_others_may_use_are_told_apart() {
+    let (_cluster, database) = database(
+        "create role app nologin; create role team nologin;
+         create schema first; create schema second; create schema third;
+         grant usage on schema first, third to app; grant usage on schema second to team;
+         do $$ declare s text; begin foreach s in array array['first', 'second', 'third'] loop
+           execute format('create table %1$s.to_all_%1$s (id int); grant select on %1$s.to_all_%1$s to public;
+             create table %1$s.kept_%1$s (id int); alter table %1$s.kept_%1$s enable row level security;
+             create view %1$s.past as select * from %1$s.kept_%1$s; grant select on %1$s.past to public', s);
+         end loop; end $$",
+    );
+    let client = database.superuser().await;
+    for (schema, role, other) in [
+        ("first", "app", "team"),
+        ("second", "team", "app"),
+        ("third", "app", "team"),
+    ] {
+        let open = format!("to_all_{schema}");
+        let read = format!("{schema}.{open}");
+        assert_eq!(rows(&client, role, &read).await, Some(0));
+        assert_eq!(rows(&client, other, &read).await, None);
+        let exposed = judged(&client, &open).await["exposed_to"].clone();
+        assert_eq!(exposed, json!([role]), "{schema}");
+        let past = reason(&client, &format!("kept_{schema}"), "read past").await;
+        let told = format!("read past its policies through {schema}.past (open to {role})");
+        assert_eq!(past, Some(told));
+    }
+}
+
 /// Who has a grant and no policy finds no rows, and may not know why.
 #[tokio::test]
 async fn a_grant_that_no_policy_follows_up_is_named() {
