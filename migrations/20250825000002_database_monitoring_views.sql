@@ -836,8 +836,8 @@ begin
 end
 $$;
 
--- Who may use each of these schemas, in order; null: PUBLIC, and so everybody.
-create or replace function monitoring.schema_users(p_namespaces oid[]) returns table (namespace oid, users oid[])
+-- Who may use each of these schemas; null: PUBLIC, and so everybody. alike: the first of those that the same may use.
+create or replace function monitoring.schema_users(p_namespaces oid[]) returns table (namespace oid, users oid[], alike oid)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -874,8 +874,11 @@ begin
       where has_schema_privilege(c.member, c.namespace, 'usage')
       group by c.namespace
     )
-    select n.oid, case when not n.is_everybodys then coalesce(a.users, '{}') end
-    from asked n left join allowed a on a.namespace = n.oid;
+    select u.oid, u.users, min(u.oid) over (partition by u.users)
+    from (
+      select n.oid, case when not n.is_everybodys then coalesce(a.users, '{}') end as users
+      from asked n left join allowed a on a.namespace = n.oid
+    ) u;
 end
 $$;
 
@@ -1098,8 +1101,7 @@ begin
       from paths p join views v on v.oid = p.view_oid
       where p.is_past
     ), namespaces as materialized (
-      select u.namespace as oid, u.users, min(u.namespace) over (partition by u.users) as alike -- which the same may use
-      from monitoring.schema_users(array(select distinct b.relnamespace from bypassing b)) u
+      select u.namespace as oid, u.users, u.alike from monitoring.schema_users(array(select distinct b.relnamespace from bypassing b)) u
     ), grants as materialized (
       select v.oid, v.relowner, n.alike, a.grantee, a.privilege_type
       from views v join namespaces n on n.oid = v.relnamespace cross join aclexplode(v.relacl) a
@@ -1226,7 +1228,7 @@ begin
   v_all_datas := array(select monitoring.role_name(a.oid) from unnest(v_all_data) with ordinality a (oid, place) order by a.place);
   return query
     with namespaces as materialized (
-      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, u.users, min(n.oid) over (partition by u.users) as alike, -- which the same may use
+      select n.oid, n.nspname, n.nspname = any (v_exposed_schemas) as is_exposed, u.users, u.alike,
         v_anon is not null and has_schema_privilege(v_anon, n.oid, 'usage') as is_anons,
         v_authenticated is not null and has_schema_privilege(v_authenticated, n.oid, 'usage') as is_authenticateds
       from monitoring.schema_users(array(select n.oid from pg_namespace n where monitoring.is_application_schema(n.nspname, v_schemas))) u
