@@ -1852,27 +1852,54 @@ $invoker$;
 -- Events --------------------------------------------------------------------------------------------------------------
 
 create table if not exists public.monitoring_events (
-  id               uuid primary key default pg_catalog.gen_random_uuid(),
-  event_type       text not null constraint monitoring_events_event_type_check
-    check (event_type in ('slow_query', 'connection_issue', 'table_health', 'rls_violation', 'performance_alert')),
-  event_data       jsonb not null constraint monitoring_events_event_data_check
-    check (pg_catalog.jsonb_typeof(event_data) = 'object' and pg_catalog.octet_length(event_data::text) <= 65536),
-  severity         text not null default 'medium' constraint monitoring_events_severity_check
-    check (severity in ('low', 'medium', 'high', 'critical')),
+  id               uuid not null default pg_catalog.gen_random_uuid(),
+  event_type       text not null,
+  event_data       jsonb not null,
+  severity         text not null default 'medium',
   created_at       timestamptz not null default pg_catalog.now(),
   -- No foreign key to auth.users: an audit column must not keep a user from being deleted, and not every platform has that table.
   user_id          uuid,
   source_ip        inet,
-  user_agent       text check (pg_catalog.length(user_agent) <= 1024),
+  user_agent       text,
   resolved_at      timestamptz,
-  resolution_notes text check (pg_catalog.length(resolution_notes) <= 10000),
+  resolution_notes text,
   -- What the event is about, stable while it lasts; null where a person or program recorded it.
   fingerprint      text,
   last_seen_at     timestamptz not null default pg_catalog.now(),
-  occurrences      int not null default 1 check (occurrences >= 1)
+  occurrences      int not null default 1
 );
 comment on table public.monitoring_events is 'Monitoring events and alerts. Written through record_monitoring_event(); resolved by admin, owner or service.';
 
+-- Each by its name, so that applying this again brings back one that is gone. What was written meanwhile stays as it is.
+do $constraints$
+declare
+  v_constraint record;
+begin
+  for v_constraint in
+    select * from (values
+      ('monitoring_events_pkey', 'primary key (id)'),
+      ('monitoring_events_event_type_check',
+        'check (event_type in (''slow_query'', ''connection_issue'', ''table_health'', ''rls_violation'', ''performance_alert''))'),
+      ('monitoring_events_event_data_check',
+        'check (pg_catalog.jsonb_typeof(event_data) = ''object'' and pg_catalog.octet_length(event_data::text) <= 65536)'),
+      ('monitoring_events_severity_check', 'check (severity in (''low'', ''medium'', ''high'', ''critical''))'),
+      ('monitoring_events_user_agent_check', 'check (pg_catalog.length(user_agent) <= 1024)'),
+      ('monitoring_events_resolution_notes_check', 'check (pg_catalog.length(resolution_notes) <= 10000)'),
+      ('monitoring_events_occurrences_check', 'check (occurrences >= 1)')
+    ) as wanted (name, definition)
+  loop
+    if not exists (
+      select from pg_catalog.pg_constraint k where k.conrelid = 'public.monitoring_events'::regclass and k.conname = v_constraint.name)
+    then
+      begin
+        execute pg_catalog.format('alter table public.monitoring_events add constraint %I %s', v_constraint.name, v_constraint.definition);
+      exception when check_violation then
+        execute pg_catalog.format('alter table public.monitoring_events add constraint %I %s not valid', v_constraint.name, v_constraint.definition);
+      end;
+    end if;
+  end loop;
+end
+$constraints$;
 create index if not exists monitoring_events_created_at_idx on public.monitoring_events (created_at desc);
 create unique index if not exists monitoring_events_open_fingerprint_key on public.monitoring_events (fingerprint)
   where resolved_at is null and fingerprint is not null;

@@ -140,6 +140,20 @@ begin
         select from pg_trigger t
         where t.tgrelid = to_regclass('public.monitoring_events') and t.tgname = w.name and t.tgenabled in ('O', 'A')
           and t.tgfoid in (select f.oid from functions f))),
+    -- Without the index on fingerprints no event can be opened; without the rest anything can be recorded, and finding it takes longer and longer.
+    'missing_of_events', (
+      select jsonb_agg(w.name order by w.name)
+      from (
+        select i.name
+        from unnest('{monitoring_events_created_at_idx,monitoring_events_open_fingerprint_key,monitoring_events_resolved_at_idx,monitoring_events_last_seen_at_idx,monitoring_events_open_severity_idx}'::text[]) as i (name)
+        where not exists (
+          select from pg_index x join pg_class c on c.oid = x.indexrelid
+          where x.indrelid = to_regclass('public.monitoring_events') and c.relname = i.name and x.indisvalid)
+        union all
+        select k.name
+        from unnest('{monitoring_events_pkey,monitoring_events_event_type_check,monitoring_events_event_data_check,monitoring_events_severity_check,monitoring_events_user_agent_check,monitoring_events_resolution_notes_check,monitoring_events_occurrences_check}'::text[]) as k (name)
+        where not exists (select from pg_constraint c where c.conrelid = to_regclass('public.monitoring_events') and c.conname = k.name)
+      ) w),
     -- What runs as somebody else, or reads as him, is not ours.
     'foreign', (
       select jsonb_agg(format('%s (%s)', f.name, monitoring.role_name(f.owner)) order by f.name)
@@ -530,7 +544,10 @@ begin
     select format('%s is not pgvigil''s: a call that fits both may run it, or end as ambiguous', o.name)
     from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'namesakes') when 'array' then v_facts -> 'namesakes' else '[]' end) o (name)
     union all
-    select g.name from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'not_executable') when 'array' then v_facts -> 'not_executable' else '[]' end) g (name));
+    select g.name from jsonb_array_elements_text(case jsonb_typeof(v_facts -> 'not_executable') when 'array' then v_facts -> 'not_executable' else '[]' end) g (name)
+    union all
+    select format('monitoring_events lacks %s', m.name)
+    from jsonb_array_elements_text(case when v_facts ->> 'events' is not null and jsonb_typeof(v_facts -> 'missing_of_events') = 'array' then v_facts -> 'missing_of_events' else '[]' end) m (name));
   v_notes := '{}';
   begin
     for v_try in 1..5 loop
@@ -575,7 +592,7 @@ begin
   end loop;
   return query select 'functions', v_problems = '{}', array_to_string(v_notes || v_problems, '; '),
     case when v_problems <> '{}' then concat(case when jsonb_typeof(v_facts -> 'namesakes') = 'array' then 'Drop or rename what is not pgvigil''s. ' end,
-      'Apply the migrations again: they restore the functions and their grants.') end;
+      'Apply the migrations again: they restore the functions, their grants, and what monitoring_events lacks.') end;
 
   -- 4. Row-level security of monitoring_events: on, forced, with our policies alone.
   v_problems := array_remove(array[

@@ -434,12 +434,26 @@ async fn applying_again_restores_what_is_gone() {
         "drop policy monitoring_events_owner on monitoring_events; drop view monitoring_connections",
         "drop function cleanup_old_monitoring_data(); revoke all on monitoring_events from monitoring_reader",
         "alter table monitoring_events no force row level security; drop index monitoring_events_created_at_idx",
+        "alter table monitoring_events drop constraint monitoring_events_pkey, drop constraint monitoring_events_severity_check",
     ] {
         database.psql(SUPERUSER, broken).expect(broken);
         assert_ne!(before, database.dump_schema(), "{broken}");
         apply(&database, &migrations());
         assert_eq!(before, database.dump_schema(), "{broken}");
     }
+    let broken = "alter table monitoring_events drop constraint monitoring_events_severity_check;
+        insert into monitoring_events (event_type, event_data, severity) values ('slow_query', '{}', 'odd')";
+    database.psql(SUPERUSER, broken).expect(broken);
+    apply(&database, &migrations());
+    let error = database
+        .psql(SUPERUSER, "insert into monitoring_events select * from (select * from monitoring_events limit 1) e")
+        .expect_err("another odd one");
+    assert!(
+        error.contains("monitoring_events_severity_check"),
+        "{error}"
+    );
+    let kept = "select severity from monitoring_events";
+    assert_eq!(database.psql(SUPERUSER, kept).as_deref(), Ok("odd\n"));
 }
 
 #[tokio::test]

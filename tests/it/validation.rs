@@ -246,6 +246,21 @@ async fn each_thing_broken_is_named_by_its_check() {
             "missing triggers: monitoring_events_announce_new",
         ),
         (
+            "drop index monitoring_events_open_fingerprint_key",
+            "functions",
+            "monitoring_events lacks monitoring_events_open_fingerprint_key",
+        ),
+        (
+            "alter table monitoring_events drop constraint monitoring_events_severity_check",
+            "functions",
+            "monitoring_events lacks monitoring_events_severity_check",
+        ),
+        (
+            "alter table monitoring_events drop constraint monitoring_events_pkey",
+            "functions",
+            "monitoring_events lacks monitoring_events_pkey",
+        ),
+        (
             "alter function monitoring.slow_queries(int) owner to current_user",
             "security",
             "function monitoring.slow_queries(integer) (",
