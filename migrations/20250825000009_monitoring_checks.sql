@@ -433,15 +433,28 @@ create or replace function monitoring.check_archiving_failed() returns setof mon
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_archiver record;
+  -- Attempts are of this server's life: before it nobody tried.
+  v_failing_since timestamptz := pg_postmaster_start_time();
 begin
+  select a.last_archived_time, a.last_failed_time, a.failed_count, a.stats_reset into v_archiver from pg_stat_archiver a;
+  if current_setting('archive_mode') = 'off' or v_archiver.last_failed_time is null or v_archiver.last_failed_time <= v_archiver.last_archived_time then
+    return;
+  end if;
+  v_failing_since := greatest(v_failing_since, v_archiver.last_archived_time);
+  begin
+    -- The server counts failures and keeps the time of the last one alone. A segment waits since it was full, and its first attempt came at once:
+    -- an hour without one after the last success is no hour of failures.
+    v_failing_since := greatest(v_failing_since, (
+      select min(f.modification) from pg_ls_archive_statusdir() f where f.name like '%.ready'));
+  exception when others then
+    v_failing_since := greatest(v_failing_since, v_archiver.stats_reset); -- not for us to read: pg_monitor is
+  end;
   return query
-    select 'archiving-failed', 'server',
-      round(extract(epoch from now() - coalesce(greatest(a.last_archived_time, a.stats_reset), a.last_failed_time))::numeric / 60, 2),
-      format('%s attempts have failed; WAL piles up until the disk is full, and a restore ends where the archive does', a.failed_count),
-      'Look into the server''s log for what archive_command (or archive_library) says, and at the room and rights of where it writes.'
-    from pg_stat_archiver a
-    where current_setting('archive_mode') <> 'off'
-      and a.last_failed_time > coalesce(a.last_archived_time, '-infinity');
+    select 'archiving-failed', 'server', round(greatest(extract(epoch from clock_timestamp() - v_failing_since), 0)::numeric / 60, 2),
+      format('%s attempts have failed; WAL piles up until the disk is full, and a restore ends where the archive does', v_archiver.failed_count),
+      'Look into the server''s log for what archive_command (or archive_library) says, and at the room and rights of where it writes.';
 end
 $$;
 
