@@ -228,14 +228,15 @@ begin
 end
 $$;
 
--- A statement is counted for the role it ran as: of the monitor's own, those its logins switch to.
+-- A statement is counted for the role it ran as: of the monitor's own, those its logins switch to, and where those inside of functions are
+-- counted, too (pg_stat_statements.track = all), the functions' owners.
 create or replace function monitoring.own_roles() returns oid[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return monitoring.own_logins() || array['monitoring_reader'::regrole::oid, 'monitoring_agent'::regrole::oid, 'monitoring_calendar'::regrole::oid,
-    'monitoring_members'::regrole::oid];
+  return monitoring.own_logins() || array['monitoring_reader'::regrole::oid, 'monitoring_agent'::regrole::oid, 'monitoring_owner'::regrole::oid,
+    'monitoring_calendar'::regrole::oid, 'monitoring_members'::regrole::oid];
 end
 $$;
 

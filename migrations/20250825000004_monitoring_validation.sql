@@ -242,7 +242,8 @@ begin
 end
 $$;
 
--- The share of all statements' time that went to the monitor's own, since pg_stat_statements began to count.
+-- The share of all statements' time that went to the monitor's own, since pg_stat_statements began to count. The time of those inside of
+-- functions is in that of the function's call.
 create or replace function monitoring.own_time_percent(out statements bigint, out own_percent numeric)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -267,7 +268,7 @@ begin
   end if;
   execute format(
     'select count(*), round((100 * coalesce(sum(s.total_%2$s) filter (where s.userid = any ($1)), 0) / nullif(sum(s.total_%2$s), 0))::numeric, 3) '
-    'from %1$s(false) s', v_source.relation, v_source.time_column)
+    'from %1$s(false) s where coalesce(%3$s, true)', v_source.relation, v_source.time_column, v_source.toplevel)
   using monitoring.own_roles() into statements, own_percent;
 end
 $$;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::support::app::TestApp;
+use crate::support::caller::Caller;
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain, supabase};
 use crate::support::templates::FRESH_LOGIN;
@@ -181,6 +182,41 @@ async fn the_monitors_own_statements_and_other_databases_are_not_shown() {
         .expect("reading the texts")
         .get(0);
     assert!(raw >= 3, "they are all counted: {raw}");
+}
+
+/// Of the statements inside of functions, which are counted where somebody wants it, those inside of ours are ours.
+#[tokio::test]
+async fn what_the_monitors_functions_ask_is_its_own_too() {
+    let cluster = Cluster::start(ClusterOptions {
+        settings: "pg_stat_statements.track = 'all'\n",
+        ..ClusterOptions::default()
+    });
+    let database = cluster.database();
+    let client = database.superuser().await;
+    let agent = database.as_caller(Caller::Agent).await;
+    execute(&client, "select pg_stat_statements_reset()").await;
+    execute(&agent, "select monitoring.summary(), monitoring.sample()").await;
+    let somebody = "do $$ begin perform ceil(1) as asked_inside_by_somebody; end $$";
+    database.psql(FRESH_LOGIN, somebody).expect("asking");
+    let inside = "select count(*) from pg_stat_statements where userid = 'monitoring_owner'::regrole and not toplevel";
+    let inside = client.query_one(inside, &[]).await;
+    assert!(inside.expect("counting").get::<_, i64>(0) > 50);
+    let shown = statements(&client).await;
+    assert!(
+        shown.iter().all(|row| !row["username"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("monitoring_"))),
+        "{shown:?}"
+    );
+    assert_eq!(
+        previews(&client, "asked_inside").await.len(),
+        1,
+        "{shown:?}"
+    );
+    sample_everything(&client).await;
+    let kept = "select count(*) from monitoring.statement_counters where user_id = 'monitoring_owner'::regrole";
+    let kept = client.query_one(kept, &[]).await;
+    assert_eq!(kept.expect("counting").get::<_, i64>(0), 0);
 }
 
 /// Texts are in a file that can have tens of megabytes: a noted one is not looked up again, an unknown one is.
