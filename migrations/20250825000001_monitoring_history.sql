@@ -455,7 +455,9 @@ create unlogged table if not exists monitoring.remembered_companions (
   companion_pages     bigint not null,
   index_scans         bigint,
   toast_frozen_xid    xid,
-  toast_min_multixact xid
+  toast_min_multixact xid,
+  -- Of the TOAST table itself: with any of its own, the table's do not count for it.
+  toast_options       text[]
 );
 comment on table monitoring.remembered_companions is 'Per table, what monitoring.look_at_companions() found.';
 
@@ -477,7 +479,9 @@ create unlogged table if not exists monitoring.remembered_tables (
   companion_pages          bigint,
   index_scans              bigint,
   toast_frozen_xid         xid,
-  toast_min_multixact      xid
+  toast_min_multixact      xid,
+  toast_freeze_max_age     bigint,
+  toast_multixact_freeze_max_age bigint
 );
 comment on table monitoring.remembered_tables is 'Application tables, what monitoring.look_at_tables() found.';
 

@@ -522,10 +522,19 @@ end
 $$;
 comment on function monitoring.connections() is 'What public.monitoring_connections shows, the busiest database first.';
 
+-- ANALYZE leaves a TOAST table alone, so of one that is filled before the next VACUUM no page is known. Its rows are counted: four to a page, as
+-- they are cut (manual, "TOAST"). In SQL, so that it is inlined.
+create or replace function monitoring.toast_pages(p_toast oid, p_pages int) returns bigint
+language sql stable
+as $$
+  select greatest(p_pages, (pg_catalog.pg_stat_get_live_tuples(p_toast) operator(pg_catalog.+) pg_catalog.pg_stat_get_dead_tuples(p_toast))
+    operator(pg_catalog./) 4)
+$$;
+
 -- What belongs to a table beside its heap: its TOAST table and the indexes of both. That takes a look at every index, so
 -- large databases remember it.
 create or replace function monitoring.look_at_companions() returns table (
-  table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
+  table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid, toast_options text[])
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set work_mem = '16MB'
@@ -536,7 +545,7 @@ as $$
 begin
   return query
     with relations as materialized (
-      select c.oid, c.relkind, c.reltoastrelid, c.relpages, c.relfrozenxid, c.relminmxid
+      select c.oid, c.relkind, c.reltoastrelid, c.relpages, c.relfrozenxid, c.relminmxid, c.reloptions
       from pg_class c
       where c.oid >= 16384 and c.relkind in ('r', 'm', 't') and c.relpersistence <> 't' -- the system's own are below
         and c.relnamespace <> 'monitoring'::regnamespace
@@ -548,8 +557,8 @@ begin
       where i.indrelid >= 16384
       group by i.indrelid
     )
-    select r.oid, coalesce(i.pages, 0) + coalesce(t.relpages, 0) + coalesce(ti.pages, 0), i.scans,
-      nullif(t.relfrozenxid, '0'), nullif(t.relminmxid, '0')
+    select r.oid, coalesce(i.pages, 0) + coalesce(monitoring.toast_pages(t.oid, t.relpages), 0) + coalesce(ti.pages, 0), i.scans,
+      nullif(t.relfrozenxid, '0'), nullif(t.relminmxid, '0'), t.reloptions
     from relations r
       left join indexes i on i.indrelid = r.oid
       left join relations t on t.oid = r.reltoastrelid
@@ -563,7 +572,7 @@ comment on function monitoring.look_at_companions() is
 -- What is remembered of them, or of a large database seen at once: nothing of a small one, nor of a table that is younger than the
 -- memory, the system's or our own.
 create or replace function monitoring.companions() returns table (
-  table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid)
+  table_oid oid, companion_pages bigint, index_scans bigint, toast_frozen_xid xid, toast_min_multixact xid, toast_options text[])
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -573,7 +582,7 @@ begin
     return;
   elsif monitoring.is_remembered('companions') then
     return query
-      select r.table_oid, r.companion_pages, r.index_scans, r.toast_frozen_xid, r.toast_min_multixact
+      select r.table_oid, r.companion_pages, r.index_scans, r.toast_frozen_xid, r.toast_min_multixact, r.toast_options
       from monitoring.remembered_companions r;
   else
     return query select * from monitoring.look_at_companions();
@@ -592,7 +601,7 @@ begin
   return coalesce((
       select sum((select x.relpages from pg_class x where x.oid = i.indexrelid))
       from pg_index i where i.indrelid = p_table or i.indrelid = p_toast), 0)
-    + coalesce((select t.relpages from pg_class t where t.oid = p_toast), 0);
+    + coalesce((select monitoring.toast_pages(t.oid, t.relpages) from pg_class t where t.oid = p_toast), 0);
 end
 $$;
 
@@ -636,7 +645,9 @@ begin
       case when a.has_own then (select monitoring.integer_option(o.option_value) from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_multixact_freeze_max_age') end,
       nullif(c.relfrozenxid, '0'), nullif(c.relminmxid, '0'), k.companion_pages, k.index_scans,
       case when k.table_oid is not null then k.toast_frozen_xid else x.frozen_xid end,
-      case when k.table_oid is not null then k.toast_min_multixact else x.min_multixact end
+      case when k.table_oid is not null then k.toast_min_multixact else x.min_multixact end,
+      case when a.toast_options is not null then (select monitoring.integer_option(o.option_value) from pg_options_to_table(a.toast_options) o where o.option_name = 'autovacuum_freeze_max_age') end,
+      case when a.toast_options is not null then (select monitoring.integer_option(o.option_value) from pg_options_to_table(a.toast_options) o where o.option_name = 'autovacuum_multixact_freeze_max_age') end
     from (
         -- Of the many indexes and TOAST tables, which have no row type, no more is unpacked than tells that.
         select r.oid, r.relname, r.relnamespace, r.reltoastrelid, r.relpages, r.reltuples, r.relkind, r.relpersistence, r.relfrozenxid,
@@ -648,11 +659,14 @@ begin
       join pg_namespace n on n.oid = c.relnamespace
       left join monitoring.companions() k on k.table_oid = c.oid
       left join lateral (
-        select nullif(t.relfrozenxid, '0') as frozen_xid, nullif(t.relminmxid, '0') as min_multixact
+        select nullif(t.relfrozenxid, '0') as frozen_xid, nullif(t.relminmxid, '0') as min_multixact, t.reloptions
         from pg_class t where t.oid = c.reltoastrelid and k.table_oid is null
         offset 0 -- table by table
       ) x on true
-      cross join lateral (select c.reloptions is not null and position('autovacuum_' in c.reloptions::text) > 0 as has_own) a
+      cross join lateral (select c.reloptions is not null and position('autovacuum_' in c.reloptions::text) > 0 as has_own) o
+      cross join lateral (
+        -- Autovacuum goes by the table's for its TOAST table, too, as long as that has none at all (manual, "Storage Parameters").
+        select o.has_own, coalesce(k.toast_options, x.reloptions, case when o.has_own then c.reloptions end) as toast_options) a
     where (c.relkind = 'r' or c.relkind = 'm') and c.relpersistence <> 't'
       and monitoring.is_application_schema(n.nspname, v_schemas);
 end
@@ -689,22 +703,25 @@ create or replace view monitoring.table_states as
     case when t.companion_pages is not null then t.index_scans else (
       select pg_catalog.sum(pg_catalog.pg_stat_get_numscans(i.indexrelid))::bigint
       from pg_catalog.pg_index i where i.indrelid = t.table_oid) end as index_scans,
-    t.xid_age,
-    -- relpages is of the last VACUUM or ANALYZE; rows that came since take room too.
-    greatest(t.relpages, (t.live_tuples + t.dead_tuples) / 64) as heap_pages,
+    -- Wraparound threatens by the older of the table and its TOAST table.
+    greatest(t.heap_xid_age, t.toast_xid_age) as xid_age,
+    -- relpages is of the last VACUUM or ANALYZE; rows that came since take room too, as much as those that were there.
+    greatest(t.relpages, case when t.relpages > 0 and t.reltuples > 0
+      then ((t.live_tuples + t.dead_tuples) * (t.relpages / t.reltuples::float8))::bigint else (t.live_tuples + t.dead_tuples) / 64 end) as heap_pages,
     -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
     -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
     t.dead_tuples > least(
         coalesce(t.vacuum_threshold, l.vacuum_threshold)
           + coalesce(t.vacuum_scale_factor, l.vacuum_scale_factor) * greatest(t.reltuples, 0),
         nullif(coalesce(t.vacuum_max_threshold, l.vacuum_max_threshold), -1))
-      or coalesce(t.xid_age > least(t.freeze_max_age, l.freeze_max_age), false)
-      or coalesce(t.mxid_age > least(t.multixact_freeze_max_age, l.multixact_freeze_max_age), false) as needs_vacuum
+      or coalesce(t.heap_xid_age > least(t.freeze_max_age, l.freeze_max_age), false)
+      or coalesce(t.heap_mxid_age > least(t.multixact_freeze_max_age, l.multixact_freeze_max_age), false)
+      or coalesce(t.toast_xid_age > least(t.toast_freeze_max_age, l.freeze_max_age), false)
+      or coalesce(t.toast_mxid_age > least(t.toast_multixact_freeze_max_age, l.multixact_freeze_max_age), false) as needs_vacuum
   from (
     select r.*, pg_catalog.pg_stat_get_live_tuples(r.table_oid) as live_tuples, pg_catalog.pg_stat_get_dead_tuples(r.table_oid) as dead_tuples,
-      -- Wraparound threatens by the older of the table and its TOAST table.
-      greatest(pg_catalog.age(r.frozen_xid), pg_catalog.age(r.toast_frozen_xid)) as xid_age,
-      greatest(pg_catalog.mxid_age(r.min_multixact), pg_catalog.mxid_age(r.toast_min_multixact)) as mxid_age
+      pg_catalog.age(r.frozen_xid) as heap_xid_age, pg_catalog.age(r.toast_frozen_xid) as toast_xid_age,
+      pg_catalog.mxid_age(r.min_multixact) as heap_mxid_age, pg_catalog.mxid_age(r.toast_min_multixact) as toast_mxid_age
     from monitoring.tables() r
   ) t
     cross join limits l;
@@ -2234,6 +2251,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.health_status(int)',
   'table monitoring.table_states',
+  'function monitoring.toast_pages(oid, int)',
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',
   'function monitoring.companion_pages(oid, oid)',

@@ -116,15 +116,15 @@ begin
       with changes as materialized (
         select s, k from monitoring.look_at_companions() s full join monitoring.remembered_companions k on k.table_oid = s.table_oid
         where s.table_oid is null or k.table_oid is null
-          or (k.companion_pages, k.index_scans, k.toast_frozen_xid::text, k.toast_min_multixact::text)
-            is distinct from (s.companion_pages, s.index_scans, s.toast_frozen_xid::text, s.toast_min_multixact::text)
+          or (k.companion_pages, k.index_scans, k.toast_frozen_xid::text, k.toast_min_multixact::text, k.toast_options)
+            is distinct from (s.companion_pages, s.index_scans, s.toast_frozen_xid::text, s.toast_min_multixact::text, s.toast_options)
       ), gone as (
         delete from monitoring.remembered_companions r using changes c where (c.s).table_oid is null and r.table_oid = (c.k).table_oid
       )
       insert into monitoring.remembered_companions as r select (c.s).* from changes c where (c.s).table_oid is not null
       on conflict (table_oid) do update
-        set (companion_pages, index_scans, toast_frozen_xid, toast_min_multixact)
-          = (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact);
+        set (companion_pages, index_scans, toast_frozen_xid, toast_min_multixact, toast_options)
+          = (excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact, excluded.toast_options);
     when 'tables' then
       with changes as materialized (
         select s, k from monitoring.look_at_tables() s full join monitoring.remembered_tables k on k.table_oid = s.table_oid
@@ -136,11 +136,12 @@ begin
       on conflict (table_oid) do update
         set (toast_oid, schemaname, tablename, relpages, reltuples, vacuum_threshold, vacuum_scale_factor, vacuum_max_threshold,
             freeze_max_age, multixact_freeze_max_age, frozen_xid, min_multixact, companion_pages, index_scans,
-            toast_frozen_xid, toast_min_multixact)
+            toast_frozen_xid, toast_min_multixact, toast_freeze_max_age, toast_multixact_freeze_max_age)
           = (excluded.toast_oid, excluded.schemaname, excluded.tablename, excluded.relpages, excluded.reltuples,
             excluded.vacuum_threshold, excluded.vacuum_scale_factor, excluded.vacuum_max_threshold,
             excluded.freeze_max_age, excluded.multixact_freeze_max_age, excluded.frozen_xid, excluded.min_multixact,
-            excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact);
+            excluded.companion_pages, excluded.index_scans, excluded.toast_frozen_xid, excluded.toast_min_multixact, excluded.toast_freeze_max_age,
+            excluded.toast_multixact_freeze_max_age);
     when 'column_grants' then
       with seen as materialized (
         select * from monitoring.look_at_column_grants()

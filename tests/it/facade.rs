@@ -336,6 +336,102 @@ async fn needs_vacuum_follows_the_tables_own_options() {
     );
 }
 
+/// Autovacuum goes by a TOAST table's own options where it has any, and by the table's otherwise.
+#[tokio::test]
+async fn needs_vacuum_follows_the_toast_tables_own_options() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    for (options, table_age, toast_age, needs_vacuum) in [
+        ("autovacuum_freeze_max_age = 100000", 0, 150_000, true),
+        ("autovacuum_freeze_max_age = 100000", 150_000, 0, true),
+        (
+            "autovacuum_freeze_max_age = 100000, toast.autovacuum_vacuum_cost_delay = 1",
+            0,
+            150_000,
+            false,
+        ),
+        (
+            "autovacuum_freeze_max_age = 100000, toast.autovacuum_vacuum_cost_delay = 1",
+            150_000,
+            0,
+            true,
+        ),
+        (
+            "toast.autovacuum_freeze_max_age = 100000",
+            150_000,
+            0,
+            false,
+        ),
+        ("toast.autovacuum_freeze_max_age = 100000", 0, 150_000, true),
+        ("fillfactor = 50", 150_000, 150_000, false),
+    ] {
+        let setup = format!(
+            "create table aged (id int, diary text) with (autovacuum_enabled = off, {options});
+            set allow_system_table_mods = on;
+            update pg_class c set relfrozenxid = ((txid_current() - a.age + 4294967296) % 4294967296)::text::xid
+            from (select c.oid, {table_age} as age from pg_class c where c.relname = 'aged'
+              union all select c.reltoastrelid, {toast_age} from pg_class c where c.relname = 'aged') a
+            where c.oid = a.oid;
+            reset allow_system_table_mods"
+        );
+        client.batch_execute(&setup).await.expect(options);
+        let told = "select needs_vacuum from monitoring_table_health where tablename = 'aged'";
+        assert_eq!(
+            rows(&client, told).await,
+            [json!({"needs_vacuum": needs_vacuum})],
+            "{options} at {table_age} and {toast_age}"
+        );
+        client
+            .batch_execute("drop table aged")
+            .await
+            .expect("dropping");
+    }
+}
+
+/// What is not measured is told by pages and rows: of a table as dense as it is, and of a TOAST table that no VACUUM has seen yet.
+#[tokio::test]
+async fn what_is_not_measured_is_about_as_large_as_it_is() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    // A VACUUM counts what is there, and what arrives after it is counted on top.
+    let counted = async |name: &str, rows_at_least: i64| {
+        let sql = format!(
+            "select count(*) as n from pg_class c where c.relname = '{name}'
+               and greatest(pg_stat_get_live_tuples(c.oid), pg_stat_get_live_tuples(c.reltoastrelid)) >= {rows_at_least}"
+        );
+        wait_until("the counters arrive", async || {
+            rows(&client, &sql).await == [json!({"n": 1})]
+        })
+        .await;
+    };
+    let execute = async |sql: &str| client.batch_execute(sql).await.expect(sql);
+    execute("create table narrow (id int); insert into narrow select generate_series(1, 100000)")
+        .await;
+    execute("create table grown (id int); insert into grown select generate_series(1, 10000)")
+        .await;
+    execute("create table toasted (diary text); alter table toasted alter column diary set storage external").await;
+    execute("insert into toasted select repeat('x', 1000000) from generate_series(1, 10)").await;
+    counted("narrow", 100_000).await;
+    counted("grown", 10_000).await;
+    execute("vacuum analyze narrow").await;
+    execute("vacuum analyze grown").await;
+    execute("insert into grown select generate_series(1, 90000)").await;
+    counted("grown", 100_000).await;
+    counted("toasted", 5000).await;
+    let exact = "select relname as tablename, pg_total_relation_size(oid) as bytes from pg_class where relname in ('grown', 'narrow', 'toasted') order by 1";
+    let exact = rows(&client, exact).await;
+    let holder = database.superuser().await;
+    let lock = "begin; lock table grown, narrow, toasted in access exclusive mode";
+    holder.batch_execute(lock).await.expect(lock);
+    let told = "select tablename, total_size_bytes as bytes from monitoring_table_health where tablename in ('grown', 'narrow', 'toasted') order by 1";
+    let told = rows(&client, told).await;
+    for (exact, told) in exact.iter().zip(&told) {
+        let ratio =
+            told["bytes"].as_f64().expect("a size") / exact["bytes"].as_f64().expect("a size");
+        assert!((0.85..1.15).contains(&ratio), "{told} for {exact}");
+    }
+}
+
 /// The server keeps an option as it was written, and so does anybody who owns a table.
 #[tokio::test]
 async fn numbers_of_a_tables_options_are_read_as_the_server_reads_them() {

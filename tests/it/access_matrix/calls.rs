@@ -9,6 +9,7 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ),
     ("monitoring.authorize(text)", "'read'"),
     ("monitoring.companion_pages(oid, oid)", "0, 0"),
+    ("monitoring.toast_pages(oid, integer)", "0, 0"),
     ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
     ("monitoring.degraded(text)", "null"),
     ("monitoring.blind_spots(text)", "null"),
