@@ -1391,12 +1391,16 @@ begin
           -- They need no grant.
           select r.name from unrestrained r where a.relowner <> all (r.owned)
           order by 1) end as exposed_to,
-        coalesce(x.is_anonymous, false) as is_anonymous, coalesce(x.is_anonymous_reachable, false) as is_anonymous_reachable
+        coalesce(x.is_anonymous, false) as is_anonymous, coalesce(x.is_anonymous_reachable, false) as is_anonymous_reachable,
+        coalesce(x.is_anyone_reachable, false) as is_anyone_reachable
       from accesses a
         left join (
           select g.access, array_agg(distinct e.name) filter (where e.name is not null) as exposed_to,
             bool_or(g.grantee = any (v_anonymous)) as is_anonymous,
-            bool_or(g.grantee = any (v_anonymous) and (b.is_read_as_anon or n.users is null or n.is_anons)) as is_anonymous_reachable
+            bool_or(g.grantee = any (v_anonymous) and (b.is_read_as_anon or n.users is null or n.is_anons)) as is_anonymous_reachable,
+            -- Not as exposed_to, which names a role where but a member of it gets at the table.
+            bool_or(g.grantee = any (v_anonymous) and (b.is_read_as_anon or n.users is null or n.is_anons)
+              or g.grantee = any (v_anyone) and (b.is_read_as_authenticated or n.users is null or n.is_authenticateds)) as is_anyone_reachable
           from reached g
             join accesses b on b.access = g.access
             join namespaces n on n.oid = g.relnamespace
@@ -1406,28 +1410,34 @@ begin
           group by g.access
         ) x on x.access = a.access
     ), unbound_roles as materialized (
-      select r.oid, monitoring.role_name(r.oid) as rolname,
-        array(select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage')) || 0::oid as member_of,
-        array(select n.oid from namespaces n where has_schema_privilege(r.oid, n.oid, 'usage')) as schemas
+      select r.oid, monitoring.role_name(r.oid) as rolname
       from pg_roles r where r.rolbypassrls and not r.rolsuper or r.rolsuper and r.oid in (v_anon, v_authenticated)
+    ), unbound_members as materialized (
+      -- As whom they may do what is granted, and where.
+      select r.oid, o.oid as role_oid from unbound_roles r cross join lateral (select o.oid from pg_roles o where pg_has_role(r.oid, o.oid, 'usage') offset 0) o
+      union all
+      select r.oid, 0::oid from unbound_roles r
+    ), unbound_users as materialized (
+      select r.oid, n.oid as namespace from unbound_roles r cross join lateral (select n.oid from namespaces n where has_schema_privilege(r.oid, n.oid, 'usage') offset 0) n
     ), unbound as materialized (
       -- BYPASSRLS roles that get at the rows: by a grant to them, to a role they are in, to PUBLIC, as the owner, or because they may read or write
       -- everything.
-      select u.access, string_agg(u.rolname, ', ' order by u.rolname) as names, bool_or(u.rolname in ('anon', 'authenticated')) as is_anyones
+      select u.access, string_agg(r.rolname, ', ' order by r.rolname) as names, bool_or(r.rolname in ('anon', 'authenticated')) as is_anyones
       from (
-        select a.access, r.rolname
-        from accesses a join unbound_roles r on a.relowner = any (r.member_of) and a.relnamespace = any (r.schemas)
+        select a.access, m.oid
+        from accesses a join unbound_members m on m.role_oid = a.relowner join unbound_users u on u.oid = m.oid and u.namespace = a.relnamespace
         union
-        select g.access, r.rolname
-        from grants g join unbound_roles r on g.grantee = any (r.member_of) and g.relnamespace = any (r.schemas)
+        select g.access, m.oid
+        from grants g join unbound_members m on m.role_oid = g.grantee join unbound_users u on u.oid = m.oid and u.namespace = g.relnamespace
         union
         -- Or without a grant; or without the schema.
-        select a.access, r.rolname from accesses a join unbound_roles r on r.oid = any (v_all_data)
+        select a.access, r.oid from accesses a join unbound_roles r on r.oid = any (v_all_data)
         union
-        select g.access, r.rolname
-        from grants g join accesses a on a.access = g.access
-          join unbound_roles r on g.grantee = any (r.member_of) and (r.oid = v_anon and a.is_read_as_anon or r.oid = v_authenticated and a.is_read_as_authenticated)
+        select g.access, m.oid
+        from grants g join accesses a on a.access = g.access join unbound_members m on m.role_oid = g.grantee
+        where m.oid = v_anon and a.is_read_as_anon or m.oid = v_authenticated and a.is_read_as_authenticated
       ) u
+        join unbound_roles r on r.oid = u.oid
       group by u.access
     ), judged as materialized (
       -- Of the tables by which their kinds are known.
@@ -1518,7 +1528,8 @@ begin
         n.nspname, n.is_exposed, x.exposed_to,
         u.names as unbound, o.is_unbound, o.is_anyones_own, op.kind is not null as is_opened, coalesce(op.is_anyones, false) as is_let_through,
         x.is_anonymous or o.is_anons as is_anonymous,
-        x.is_anonymous_reachable or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable, g.gaps,
+        x.is_anonymous_reachable or o.is_anons and (n.users is null or n.is_anons) as is_anonymous_reachable,
+        x.is_anyone_reachable or coalesce(v_all_data && array[v_anon, v_authenticated], false) as is_anyone_reachable, g.gaps,
         case
           when not k.relrowsecurity and (n.is_exposed or x.is_anonymous or o.is_anons) then 1
           when k.relrowsecurity and (k.policies = 0 or t.hollow is not null or o.is_unbound) then 2
@@ -1567,7 +1578,7 @@ begin
         case when r.relispartition then 'a partition: readable past the policies of its parent' end
       ], null),
       r.hollow is not null and r.is_opened, r.is_read_past,
-      (r.is_anyones_own or r.exposed_to && v_anyones) and (not r.relrowsecurity or r.is_let_through), r.is_unbound, r.tables
+      (r.is_anyones_own or r.is_anyone_reachable) and (not r.relrowsecurity or r.is_let_through), r.is_unbound, r.tables
     from ranked r;
 end
 $$;

@@ -177,6 +177,53 @@ async fn what_is_open_to_whoever_comes_is_critical() {
     }
 }
 
+/// Where a member of theirs gets at a table, these do not.
+#[tokio::test]
+async fn what_only_a_member_of_whoever_comes_may_enter_is_not_critical() {
+    let (_cluster, database) = database(
+        "create role anon nologin; create role authenticated nologin; create role backend nologin; grant anon to backend;
+        create role guests nologin; grant guests to authenticated, backend;
+        create schema closed; grant usage on schema closed to backend; create table closed.diary (id int);
+        update monitoring.settings set value = '[\"closed\"]' where key = 'exposed_schemas'",
+    );
+    let client = database.superuser().await;
+    for (grantee, opening) in [
+        ("anon", "grant usage on schema closed to anon"),
+        ("guests", "grant usage on schema closed to authenticated"),
+    ] {
+        execute(
+            &client,
+            &format!("grant select on closed.diary to {grantee}"),
+        )
+        .await;
+        for (change, critical) in [("select", false), (opening, true)] {
+            execute(&client, change).await;
+            let seen = (
+                rows(&client, "anon", "closed.diary").await.is_some(),
+                rows(&client, "authenticated", "closed.diary")
+                    .await
+                    .is_some(),
+            );
+            assert_eq!(seen.0 || seen.1, critical, "{grantee}, {change}");
+            let open = "select bool_or(k.is_open_to_anyone) from monitoring.look_at_rls_kinds() k where k.schemaname = 'closed'";
+            let open = client.query_one(open, &[]).await.expect("asking");
+            assert_eq!(open.get::<_, bool>(0), critical, "{grantee}, {change}");
+            let found = client.query_one(FINDING, &[]).await.expect("asking");
+            let found: &str = found.get(0);
+            assert_eq!(
+                found.contains("critical"),
+                critical,
+                "{grantee}, {change}: {found}"
+            );
+        }
+        execute(
+            &client,
+            &format!("revoke all on closed.diary from {grantee}; revoke usage on schema closed from anon, authenticated"),
+        )
+        .await;
+    }
+}
+
 /// What a view asks of its reader is the right to the table, and not to its schema.
 #[tokio::test]
 async fn a_schema_keeps_nobody_out_of_a_view_that_reads_as_its_reader() {
