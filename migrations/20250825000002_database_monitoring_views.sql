@@ -567,7 +567,7 @@ begin
 end
 $$;
 comment on function monitoring.look_at_companions() is
-  'Per table, pages of its TOAST table and of all indexes by the last VACUUM or ANALYZE, scans of its indexes (null: it has none), age of its TOAST table.';
+  'Per table, pages of its TOAST table and of all indexes by the last VACUUM or ANALYZE, scans of its indexes (null: it has none), age and options of its TOAST table.';
 
 -- What is remembered of them, or of a large database seen at once: nothing of a small one, nor of a table that is younger than the
 -- memory, the system's or our own.
@@ -2073,6 +2073,11 @@ declare
   v_deleted bigint;
   v_total bigint := 0;
 begin
+  begin
+    lock table public.monitoring_events in row exclusive mode;
+  exception when lock_not_available then
+    return null; -- not a row but the table is locked: the next run will find it free
+  end;
   for v_batch in execute format(
     'select array_agg(e.ctid) from ('
       'select d.ctid, row_number() over () / 10000 as batch from public.monitoring_events d where %s < $1'
@@ -2083,13 +2088,9 @@ begin
       get diagnostics v_deleted = row_count;
     exception when lock_not_available then
       -- Locking all rows first would double the work for every batch, so it is done for this one.
-      begin
-        execute v_delete using array(
-          select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
-        get diagnostics v_deleted = row_count;
-      exception when lock_not_available then
-        return v_total; -- not a row but the table is locked: the next run will find it free
-      end;
+      execute v_delete using array(
+        select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
+      get diagnostics v_deleted = row_count;
     end;
     v_total := v_total + v_deleted;
     exit when clock_timestamp() >= p_stop_at;
@@ -2102,15 +2103,17 @@ create or replace function monitoring.clean_up() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
+set lock_timeout = '100ms' -- whoever calls it
 as $$
 declare
   v_stop_at timestamptz := clock_timestamp() + interval '20 seconds';
   v_resolved bigint;
   v_unresolved bigint;
   v_texts bigint;
-  v_announcements jsonb;
-  v_samples jsonb;
+  v_announcements jsonb := '{}';
+  v_samples jsonb := '{}';
   v_pages jsonb := '{}';
+  v_locked text[] := '{}';
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
@@ -2125,17 +2128,37 @@ begin
     now() - make_interval(days => (monitoring.setting('resolved_event_retention_days') #>> '{}')::int), v_stop_at);
   v_unresolved := monitoring.delete_events('resolved_at is null and last_seen_at',
     now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
-  delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
-  get diagnostics v_texts = row_count;
-  v_announcements := monitoring.forget_announced();
+  v_locked := v_locked || case when v_resolved is null or v_unresolved is null then 'events'::text end;
+  -- What somebody keeps locked costs the rest nothing: the next run will find it free.
+  begin
+    delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
+    get diagnostics v_texts = row_count;
+  exception when lock_not_available then
+    v_locked := v_locked || 'statement_texts'::text;
+  end;
+  begin
+    v_announcements := monitoring.forget_announced();
+  exception when lock_not_available then
+    v_locked := v_locked || 'announcements'::text;
+  end;
   -- The last migration can be rolled back by itself.
   if to_regprocedure('monitoring.forget_pages()') is not null then
-    v_pages := monitoring.forget_pages();
+    begin
+      v_pages := monitoring.forget_pages();
+    exception when lock_not_available then
+      v_locked := v_locked || 'pages'::text;
+    end;
   end if;
-  v_samples := monitoring.drop_expired_samples();
+  begin
+    v_samples := monitoring.drop_expired_samples();
+  exception when lock_not_available then
+    v_locked := v_locked || 'samples'::text;
+  end;
+  v_locked := array_remove(v_locked, null);
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
     'statement_texts', v_texts,
-    'complete', clock_timestamp() < v_stop_at and (v_samples ->> 'sample_partitions_postponed')::int = 0) || v_announcements || v_samples || v_pages;
+    'complete', clock_timestamp() < v_stop_at and v_locked = '{}' and (v_samples ->> 'sample_partitions_postponed')::int = 0,
+    'locked', to_jsonb(v_locked)) || v_announcements || v_samples || v_pages;
 end
 $$;
 create or replace function public.cleanup_old_monitoring_data() returns jsonb
@@ -2147,7 +2170,7 @@ begin
 end
 $$;
 comment on function public.cleanup_old_monitoring_data() is
-  'Deletes events, samples, points, changes, statement texts and what pages measured past their retention; counts by kind. Service only. Overlapping another run it is skipped.';
+  'Deletes events, samples, points, changes, statement texts and what pages measured past their retention; counts by kind, and which kinds were locked and are left for the next run. Service only. Overlapping another run it is skipped.';
 
 -- Judgement -----------------------------------------------------------------------------------------------------------
 

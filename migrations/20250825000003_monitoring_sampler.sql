@@ -791,6 +791,8 @@ declare
   v_used_up text;
   v_skipped jsonb := '[]';
   v_parts jsonb := '{}';
+  v_metrics jsonb;
+  v_is_owed boolean := true;
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
@@ -862,6 +864,13 @@ begin
       when v_used_up is not null then v_used_up
       when v_part.budget_share is not null and not (v_is_slow and v_name in ('remember', 'table_checks')) then v_shed
     end;
+    -- Where the cheap part is never cheap they would have no turn at all: one a sample that had none for an hour.
+    if v_reason is not null and v_reason = v_shed and v_is_slow and v_is_owed
+      and coalesce(v_part.last_tick_at, (select min(s.tick_at) from monitoring.samples s)) <= v_tick_at - interval '1 hour'
+    then
+      v_reason := null;
+      v_is_owed := false;
+    end if;
     if v_reason is not null then
       if v_reason <> '' then
         v_skipped := v_skipped || jsonb_build_object('part', v_name, 'reason', v_reason);
@@ -899,13 +908,25 @@ begin
   v_sample.longest_transaction_ms := (v_seen #>> '{metrics,longest_transaction_ms}')::bigint;
   v_sample.duration_ms := round(1000 * extract(epoch from clock_timestamp() - v_started_at)::numeric, 3);
   insert into monitoring.samples select v_sample.*;
-  -- A tick that comes after its hour was summed up.
-  if v_tick_at < to_timestamp(floor(extract(epoch from v_started_at) / 3600) * 3600) then
-    perform monitoring.roll_up_again(v_tick_at);
-  end if;
+  -- What follows takes the row with it no more.
+  begin
+    -- A tick that comes after its hour was summed up.
+    if v_tick_at < to_timestamp(floor(extract(epoch from v_started_at) / 3600) * 3600) then
+      perform monitoring.roll_up_again(v_tick_at);
+    end if;
+  exception when others then
+    raise warning 'pgvigil could not sum up the hour of % again: % (SQLSTATE %)', v_tick_at, sqlerrm, sqlstate;
+    v_skipped := v_skipped || jsonb_build_object('part', 'rollup', 'reason', format('%s (SQLSTATE %s)', sqlerrm, sqlstate));
+  end;
+  begin
+    v_metrics := monitoring.sample_metrics(v_sample, v_seen);
+  exception when others then
+    raise warning 'pgvigil could not tell the metrics of the sample: % (SQLSTATE %)', sqlerrm, sqlstate;
+    v_skipped := v_skipped || jsonb_build_object('part', 'metrics', 'reason', format('%s (SQLSTATE %s)', sqlerrm, sqlstate));
+  end;
   return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at, 'late_ms', v_sample.late_ms,
     'health_score', v_sample.health_score, 'health_status', v_sample.status,
-    'metrics', monitoring.sample_metrics(v_sample, v_seen), 'events', v_events, 'parts_ms', v_parts, 'skipped', v_skipped);
+    'metrics', v_metrics, 'events', v_events, 'parts_ms', v_parts, 'skipped', v_skipped);
 end
 $$;
 comment on function monitoring.sample(timestamptz) is

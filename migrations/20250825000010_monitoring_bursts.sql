@@ -148,6 +148,8 @@ as $$
 declare
   v_next jsonb;
   v_is_back boolean;
+  v_left bigint;
+  v_is_any_due boolean := false;
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
@@ -163,11 +165,16 @@ begin
   exception when others then
     raise warning 'pgvigil could not note that the database is back: % (SQLSTATE %)', sqlerrm, sqlstate;
   end;
-  return jsonb_build_object('tick_at', monitoring.utc_text(p_tick_at), 'next', v_next, 'is_return_noted', v_is_back is not null,
-    'left', monitoring.outbox_left(),
-    'is_any_due', exists (
+  begin
+    v_left := monitoring.outbox_left();
+    v_is_any_due := exists (
       select from monitoring.outbox o
-      where o.published_at is null and o.given_up_at is null and (o.leased_until is null or o.leased_until <= clock_timestamp())));
+      where o.published_at is null and o.given_up_at is null and (o.leased_until is null or o.leased_until <= clock_timestamp()));
+  exception when others then
+    raise warning 'pgvigil could not tell what is to be announced: % (SQLSTATE %)', sqlerrm, sqlstate;
+  end;
+  return jsonb_build_object('tick_at', monitoring.utc_text(p_tick_at), 'next', v_next, 'is_return_noted', v_is_back is not null,
+    'left', v_left, 'is_any_due', v_is_any_due);
 end
 $$;
 comment on function monitoring.after_sample(timestamptz, timestamptz, timestamptz, text, text) is

@@ -257,7 +257,8 @@ async fn a_late_tick_is_summed_up_too() {
     sample(&agent, 0).await;
     let hour = "select sum(samples) from monitoring.samples_hourly";
     assert_eq!(text(&client, hour).await.as_deref(), Some("3"));
-    let late = "select monitoring.sample(to_timestamp(floor(extract(epoch from now()) / 3600) * 3600) - interval '1 minute') ->> 'status'";
+    // Of the last minute, and not an hour ago before this one ends.
+    let late = "select monitoring.sample(to_timestamp(floor(extract(epoch from now()) / 3600) * 3600) - interval '20 seconds') ->> 'status'";
     let taken = agent.query_one(late, &[]).await.expect("sampling");
     assert_eq!(taken.get::<_, &str>(0), "done");
     assert_eq!(text(&client, hour).await.as_deref(), Some("4"));

@@ -192,6 +192,60 @@ async fn a_partition_in_use_is_left_for_the_next_cleanup() {
     );
 }
 
+/// Somebody repacks or restores one of our own tables: the rest is cleaned up all the same.
+#[tokio::test]
+async fn what_is_locked_is_left_for_the_next_cleanup() {
+    let database = plain().database();
+    let expire = "insert into monitoring_events (event_type, event_data, resolved_at) values ('slow_query', '{}', now() - interval '60 days');
+        insert into monitoring.statement_texts values (1, 'gone', now() - interval '31 days');
+        insert into monitoring.samples_hourly (at, samples) values (date_trunc('hour', now()) - interval '91 days', 1);
+        insert into monitoring.outbox (detail_type, dedup_key, detail, published_at) values ('pgvigil.test', gen_random_uuid()::text, '{}', now() - interval '8 days')";
+    let holder = database.superuser().await;
+    let app = TestApp::new(&database).await;
+    for (table, kind, count) in [
+        ("public.monitoring_events", "events", "resolved_events"),
+        (
+            "monitoring.statement_texts",
+            "statement_texts",
+            "statement_texts",
+        ),
+        ("monitoring.outbox", "announcements", "announcements"),
+        ("monitoring.samples_hourly", "samples", "hourly_points"),
+    ] {
+        database
+            .psql(SUPERUSER, expire)
+            .expect("making what is expired");
+        let lock = format!("begin; lock table {table} in access exclusive mode");
+        holder.batch_execute(&lock).await.expect("locking");
+        let report = app.task(json!({"task": "cleanup"})).await;
+        assert_eq!(
+            (&report["locked"], &report["complete"]),
+            (&json!([kind]), &json!(false)),
+            "{table}: {report}"
+        );
+        for other in [
+            "resolved_events",
+            "statement_texts",
+            "announcements",
+            "hourly_points",
+        ] {
+            assert_eq!(
+                report[other].as_u64() > Some(0),
+                other != count,
+                "{other} beside {table}: {report}"
+            );
+        }
+        holder.batch_execute("rollback").await.expect("letting go");
+        let report = app.task(json!({"task": "cleanup"})).await;
+        assert!(report[count].as_u64() > Some(0), "{table}: {report}");
+        assert_eq!(
+            (&report["locked"], &report["complete"]),
+            (&json!([]), &json!(true)),
+            "{table}: {report}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn overlapping_cleanups_are_skipped() {
     let database = plain().database();

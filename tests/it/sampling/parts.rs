@@ -176,6 +176,110 @@ async fn what_makes_the_next_sample_cheaper_does_not_wait_for_a_cheap_one() {
     );
 }
 
+/// Or where the cheap part never is there would be no history of statements and tables, for ever.
+#[tokio::test]
+async fn a_part_that_had_no_turn_for_an_hour_has_one_however_slow_the_rest() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    execute(
+        &client,
+        "set role monitoring_owner; create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate \
+         language plpgsql as $$ begin perform pg_sleep(0.05); end $$; reset role",
+    )
+    .await;
+    execute(
+        &client,
+        "update monitoring.settings set value = '1' where key = 'sample_budget_ms'",
+    )
+    .await;
+    let shed = ["checks", "statements", "texts", "tables", "size"];
+    let report = sample(&agent, 30).await;
+    for part in shed {
+        assert!(report["parts_ms"][part].is_null(), "{part}: {report}");
+    }
+    execute(
+        &client,
+        "select monitoring.ensure_sample_partition(((now() - interval '2 hours') at time zone 'UTC')::date); \
+         insert into monitoring.samples (tick_at, sampled_at, duration_ms) select t, t, 1 from (select now() - interval '2 hours') v (t)",
+    )
+    .await;
+    for (minutes_ago, part) in (25..30).rev().zip(shed) {
+        let report = sample(&agent, minutes_ago).await;
+        for other in shed {
+            assert_eq!(
+                report["parts_ms"][other].is_number(),
+                other == part,
+                "{other} at the turn of {part}: {report}"
+            );
+        }
+    }
+    let report = sample(&agent, 24).await;
+    for part in shed {
+        assert!(report["parts_ms"][part].is_null(), "{part}: {report}");
+    }
+}
+
+/// Somebody repacks or restores one of our own tables: what was seen is kept.
+#[tokio::test]
+async fn a_table_that_is_locked_does_not_take_the_heartbeat_with_it() {
+    let database = plain().database();
+    database.keep_clear_of_the_end_of("hour");
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    execute(&agent, "set lock_timeout = '100ms'").await;
+    let late =
+        "(to_timestamp(floor(extract(epoch from now()) / 3600) * 3600) - interval '20 seconds')";
+    // Its hour is summed up again. Neither of the others is of the same minute.
+    let others = "select array[interval '5 minutes', interval '6 minutes']::text[] from (select) x where extract(minute from now()) >= 30
+        union all select array[interval '45 minutes', interval '46 minutes']::text[] from (select) x where extract(minute from now()) < 30";
+    let others: Vec<String> = client
+        .query_one(others, &[])
+        .await
+        .expect("choosing ticks")
+        .get(0);
+    for (table, tick, part) in [
+        (
+            "samples_hourly",
+            format!("now() - interval '{}'", others[0]),
+            "rollup",
+        ),
+        ("statements_hourly", late.to_owned(), "rollup"),
+        ("outbox", format!("now() - interval '{}'", others[1]), ""),
+    ] {
+        execute(
+            &client,
+            &format!("begin; lock table monitoring.{table} in access exclusive mode"),
+        )
+        .await;
+        let taken = format!("select monitoring.sample({tick})::text");
+        let report = text(&agent, &taken).await.expect("sampling");
+        let report: serde_json::Value = serde_json::from_str(&report).expect("reading a report");
+        assert_eq!(report["status"], "done", "{table}: {report}");
+        assert!(
+            part.is_empty() || reason(&report, part).is_some_and(|why| why.contains("55P03")),
+            "{table}: {report}"
+        );
+        let after = "select monitoring.after_sample(now(), now(), now() + interval '1 minute', 'default', null)::text";
+        let after = text(&agent, after).await.expect("asking what follows");
+        assert_eq!(
+            after.contains("\"left\": null"),
+            table == "outbox",
+            "{after}"
+        );
+        execute(&client, "rollback").await;
+    }
+    let kept = "select count(*) from monitoring.samples";
+    assert_eq!(text(&client, kept).await.as_deref(), Some("3"));
+    let broken = "set role monitoring_owner; create or replace function monitoring.sample_metrics(p_sample monitoring.samples, p_seen jsonb) \
+        returns jsonb language plpgsql as $$ begin raise division_by_zero; end $$; reset role";
+    execute(&client, broken).await;
+    let report = sample(&agent, 0).await;
+    assert!(
+        report["metrics"].is_null()
+            && reason(&report, "metrics").is_some_and(|why| why.contains("22012")),
+        "{report}"
+    );
+}
+
 /// Without `pg_read_all_stats` nobody's statements but our own have an identity. When they have it again, what they did before is
 /// nothing new.
 #[tokio::test]
