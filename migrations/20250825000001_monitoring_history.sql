@@ -370,17 +370,9 @@ set lock_timeout = '100ms'
 as $$
 declare
   v_today date := (now() at time zone 'UTC')::date;
-  v_hourly_from timestamptz := now() - make_interval(days => (monitoring.setting('hourly_retention_days') #>> '{}')::int);
-  v_daily_from timestamptz := now() - make_interval(days => (monitoring.setting('daily_retention_days') #>> '{}')::int);
   v_partition record;
   v_dropped jsonb := '{"samples": 0, "statement_samples": 0, "table_samples": 0}';
   v_postponed int := 0;
-  v_hourly int;
-  v_half_daily int;
-  v_daily int;
-  v_statements_hourly int;
-  v_statements_daily int;
-  v_changes int;
 begin
   -- What goes has been summed up before: after a pause of the sampler nobody else would do it. Two days a call.
   begin
@@ -405,6 +397,31 @@ begin
       v_postponed := v_postponed + 1;
     end;
   end loop;
+  return jsonb_build_object(
+    'sample_partitions', v_dropped -> 'samples',
+    'statement_sample_partitions', v_dropped -> 'statement_samples',
+    'table_sample_partitions', v_dropped -> 'table_samples',
+    'sample_partitions_postponed', v_postponed);
+end
+$$;
+comment on function monitoring.drop_expired_samples() is
+  'Drops partitions past sample_retention_days; says how many of each, and how many were in use and are left for the next time.';
+
+create or replace function monitoring.delete_expired_history() returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '100ms'
+as $$
+declare
+  v_hourly_from timestamptz := now() - make_interval(days => (monitoring.setting('hourly_retention_days') #>> '{}')::int);
+  v_daily_from timestamptz := now() - make_interval(days => (monitoring.setting('daily_retention_days') #>> '{}')::int);
+  v_hourly int;
+  v_half_daily int;
+  v_daily int;
+  v_statements_hourly int;
+  v_statements_daily int;
+  v_changes int;
+begin
   -- Few rows: one an hour, one a day.
   delete from monitoring.samples_hourly s where s.at < v_hourly_from;
   get diagnostics v_hourly = row_count;
@@ -419,17 +436,13 @@ begin
   delete from monitoring.changes c where c.observed_at < v_daily_from;
   get diagnostics v_changes = row_count;
   return jsonb_build_object(
-    'sample_partitions', v_dropped -> 'samples',
-    'statement_sample_partitions', v_dropped -> 'statement_samples',
-    'table_sample_partitions', v_dropped -> 'table_samples',
-    'sample_partitions_postponed', v_postponed,
     'hourly_points', v_hourly + v_half_daily + v_statements_hourly,
     'daily_points', v_daily + v_statements_daily,
     'changes', v_changes);
 end
 $$;
-comment on function monitoring.drop_expired_samples() is
-  'Drops partitions past sample_retention_days, deletes points and changes past theirs; says how many of each, and how many partitions were in use and are left for the next time.';
+comment on function monitoring.delete_expired_history() is
+  'Deletes hours, days and changes past hourly_retention_days and daily_retention_days; says how many.';
 
 -- What is remembered --------------------------------------------------------------------------------------------------
 
@@ -693,7 +706,8 @@ do $private$ begin perform monitoring.make_private(
   'table monitoring.table_counters',
   'table monitoring.sampler_parts',
   'function monitoring.ensure_sample_partition(date)',
-  'function monitoring.drop_expired_samples()'); end $private$;
+  'function monitoring.drop_expired_samples()',
+  'function monitoring.delete_expired_history()'); end $private$;
 
 do $operator$
 declare

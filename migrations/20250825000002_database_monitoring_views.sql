@@ -522,13 +522,13 @@ end
 $$;
 comment on function monitoring.connections() is 'What public.monitoring_connections shows, the busiest database first.';
 
--- ANALYZE leaves a TOAST table alone, so of one that is filled before the next VACUUM no page is known. Its rows are counted: four to a page, as
--- they are cut (manual, "TOAST"). In SQL, so that it is inlined.
-create or replace function monitoring.toast_pages(p_toast oid, p_pages int) returns bigint
+-- relpages is of the last VACUUM or ANALYZE, and of a TOAST table, which ANALYZE leaves alone, of the last VACUUM; rows that came since take room
+-- too. They take as much as those that were there, but no more than a page for so many: where hardly any row was left, the pages say
+-- little of how many fit. In SQL, so that it is inlined.
+create or replace function monitoring.estimated_pages(p_pages int, p_tuples real, p_tuples_now bigint, p_least_tuples_a_page int) returns bigint
 language sql stable
 as $$
-  select greatest(p_pages, (pg_catalog.pg_stat_get_live_tuples(p_toast) operator(pg_catalog.+) pg_catalog.pg_stat_get_dead_tuples(p_toast))
-    operator(pg_catalog./) 4)
+  select greatest(p_pages, (p_tuples_now operator(pg_catalog./) greatest(p_least_tuples_a_page, p_tuples operator(pg_catalog./) nullif(p_pages, 0)))::bigint)
 $$;
 
 -- What belongs to a table beside its heap: its TOAST table and the indexes of both. That takes a look at every index, so
@@ -545,7 +545,7 @@ as $$
 begin
   return query
     with relations as materialized (
-      select c.oid, c.relkind, c.reltoastrelid, c.relpages, c.relfrozenxid, c.relminmxid, c.reloptions
+      select c.oid, c.relkind, c.reltoastrelid, c.relpages, c.reltuples, c.relfrozenxid, c.relminmxid, c.reloptions
       from pg_class c
       where c.oid >= 16384 and c.relkind in ('r', 'm', 't') and c.relpersistence <> 't' -- the system's own are below
         and c.relnamespace <> 'monitoring'::regnamespace
@@ -557,7 +557,9 @@ begin
       where i.indrelid >= 16384
       group by i.indrelid
     )
-    select r.oid, coalesce(i.pages, 0) + coalesce(monitoring.toast_pages(t.oid, t.relpages), 0) + coalesce(ti.pages, 0), i.scans,
+    select r.oid, coalesce(i.pages, 0) + coalesce(
+        -- Values are cut into four a page (manual, "TOAST").
+        monitoring.estimated_pages(t.relpages, t.reltuples, pg_stat_get_live_tuples(t.oid) + pg_stat_get_dead_tuples(t.oid), 4), 0) + coalesce(ti.pages, 0), i.scans,
       nullif(t.relfrozenxid, '0'), nullif(t.relminmxid, '0'), t.reloptions
     from relations r
       left join indexes i on i.indrelid = r.oid
@@ -601,7 +603,9 @@ begin
   return coalesce((
       select sum((select x.relpages from pg_class x where x.oid = i.indexrelid))
       from pg_index i where i.indrelid = p_table or i.indrelid = p_toast), 0)
-    + coalesce((select monitoring.toast_pages(t.oid, t.relpages) from pg_class t where t.oid = p_toast), 0);
+    + coalesce((
+      select monitoring.estimated_pages(t.relpages, t.reltuples, pg_stat_get_live_tuples(t.oid) + pg_stat_get_dead_tuples(t.oid), 4)
+      from pg_class t where t.oid = p_toast), 0);
 end
 $$;
 
@@ -705,9 +709,7 @@ create or replace view monitoring.table_states as
       from pg_catalog.pg_index i where i.indrelid = t.table_oid) end as index_scans,
     -- Wraparound threatens by the older of the table and its TOAST table.
     greatest(t.heap_xid_age, t.toast_xid_age) as xid_age,
-    -- relpages is of the last VACUUM or ANALYZE; rows that came since take room too, as much as those that were there.
-    greatest(t.relpages, case when t.relpages > 0 and t.reltuples > 0
-      then ((t.live_tuples + t.dead_tuples) * (t.relpages / t.reltuples::float8))::bigint else (t.live_tuples + t.dead_tuples) / 64 end) as heap_pages,
+    monitoring.estimated_pages(t.relpages, t.reltuples, t.live_tuples + t.dead_tuples, 64) as heap_pages,
     -- As autovacuum decides (manual, "The Autovacuum Daemon"): dead tuples, or age of transaction ids. Not so inserts:
     -- those vacuums freeze ahead of time, and a table that waits for one is not ill.
     t.dead_tuples > least(
@@ -1899,14 +1901,21 @@ create table if not exists public.monitoring_events (
 );
 comment on table public.monitoring_events is 'Monitoring events and alerts. Written through record_monitoring_event(); resolved by admin, owner or service.';
 
--- Each by its name, so that applying this again brings back one that is gone. What was written meanwhile stays as it is.
+-- Each by its name, so that applying this again brings back one that is gone; and what was written meanwhile is named, not changed.
 do $constraints$
 declare
   v_constraint record;
 begin
+  if not exists (select from pg_catalog.pg_constraint k where k.conrelid = 'public.monitoring_events'::regclass and k.contype = 'p') then
+    begin
+      alter table public.monitoring_events add constraint monitoring_events_pkey primary key (id);
+    exception when unique_violation then
+      raise exception 'public.monitoring_events has events of the same id, and no primary key any more' using errcode = 'unique_violation',
+        hint = 'Give all but one of each another (update public.monitoring_events set id = gen_random_uuid() where ctid = ...), then run the migration again.';
+    end;
+  end if;
   for v_constraint in
     select * from (values
-      ('monitoring_events_pkey', 'primary key (id)'),
       ('monitoring_events_event_type_check',
         'check (event_type in (''slow_query'', ''connection_issue'', ''table_health'', ''rls_violation'', ''performance_alert''))'),
       ('monitoring_events_event_data_check',
@@ -1920,15 +1929,34 @@ begin
     if not exists (
       select from pg_catalog.pg_constraint k where k.conrelid = 'public.monitoring_events'::regclass and k.conname = v_constraint.name)
     then
+      execute pg_catalog.format('alter table public.monitoring_events add constraint %I %s not valid', v_constraint.name, v_constraint.definition);
+    end if;
+    if exists (
+      select from pg_catalog.pg_constraint k
+      where k.conrelid = 'public.monitoring_events'::regclass and k.conname = v_constraint.name and not k.convalidated)
+    then
       begin
-        execute pg_catalog.format('alter table public.monitoring_events add constraint %I %s', v_constraint.name, v_constraint.definition);
+        execute pg_catalog.format('alter table public.monitoring_events validate constraint %I', v_constraint.name);
       exception when check_violation then
-        execute pg_catalog.format('alter table public.monitoring_events add constraint %I %s not valid', v_constraint.name, v_constraint.definition);
+        raise warning 'public.monitoring_events has rows that break %, from while it was missing', v_constraint.name
+          using hint = pg_catalog.format('Correct or delete them (%s), then run the migration again; until then they cannot be resolved.', v_constraint.definition);
       end;
     end if;
   end loop;
 end
 $constraints$;
+-- One whose making was cut short is there and serves nobody.
+do $invalid$
+declare
+  v_index text;
+begin
+  for v_index in
+    select i.indexrelid::regclass::text from pg_catalog.pg_index i where i.indrelid = 'public.monitoring_events'::regclass and not i.indisvalid
+  loop
+    execute pg_catalog.format('drop index %s', v_index);
+  end loop;
+end
+$invalid$;
 create index if not exists monitoring_events_created_at_idx on public.monitoring_events (created_at desc);
 create unique index if not exists monitoring_events_open_fingerprint_key on public.monitoring_events (fingerprint)
   where resolved_at is null and fingerprint is not null;
@@ -2059,7 +2087,8 @@ comment on function monitoring.resolve_event(uuid, text) is
 -- Batches keep each DELETE short; the time limit keeps the whole under a task's deadline, and what is left waits for the
 -- next run. What is to go is looked up once and deleted by ctid: a batch that looked for itself would walk past all that the
 -- others have deleted, since an old snapshot keeps that in the index. A row somebody is just resolving is left alone.
-create or replace function monitoring.delete_events(p_condition text, p_older_than timestamptz, p_stop_at timestamptz) returns bigint
+create or replace function monitoring.delete_events(p_condition text, p_older_than timestamptz, p_stop_at timestamptz,
+  out deleted bigint, out is_locked boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set work_mem = '32MB'
@@ -2071,12 +2100,14 @@ declare
   v_delete constant text := format('delete from public.monitoring_events e where e.ctid = any ($1) and (%s < $2) is true', p_condition);
   v_batch tid[];
   v_deleted bigint;
-  v_total bigint := 0;
 begin
+  deleted := 0;
+  is_locked := false;
   begin
     lock table public.monitoring_events in row exclusive mode;
   exception when lock_not_available then
-    return null; -- not a row but the table is locked: the next run will find it free
+    is_locked := true; -- the next run will find it free
+    return;
   end;
   for v_batch in execute format(
     'select array_agg(e.ctid) from ('
@@ -2088,14 +2119,18 @@ begin
       get diagnostics v_deleted = row_count;
     exception when lock_not_available then
       -- Locking all rows first would double the work for every batch, so it is done for this one.
-      execute v_delete using array(
-        select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
-      get diagnostics v_deleted = row_count;
+      begin
+        execute v_delete using array(
+          select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
+        get diagnostics v_deleted = row_count;
+      exception when lock_not_available then
+        is_locked := true; -- what somebody has let refer to events
+        return;
+      end;
     end;
-    v_total := v_total + v_deleted;
+    deleted := deleted + v_deleted;
     exit when clock_timestamp() >= p_stop_at;
   end loop;
-  return v_total;
 end
 $$;
 
@@ -2107,11 +2142,12 @@ set lock_timeout = '100ms' -- whoever calls it
 as $$
 declare
   v_stop_at timestamptz := clock_timestamp() + interval '20 seconds';
-  v_resolved bigint;
-  v_unresolved bigint;
+  v_resolved record;
+  v_unresolved record;
   v_texts bigint;
   v_announcements jsonb := '{}';
-  v_samples jsonb := '{}';
+  v_samples jsonb;
+  v_history jsonb := '{}';
   v_pages jsonb := '{}';
   v_locked text[] := '{}';
 begin
@@ -2128,7 +2164,7 @@ begin
     now() - make_interval(days => (monitoring.setting('resolved_event_retention_days') #>> '{}')::int), v_stop_at);
   v_unresolved := monitoring.delete_events('resolved_at is null and last_seen_at',
     now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
-  v_locked := v_locked || case when v_resolved is null or v_unresolved is null then 'events'::text end;
+  v_locked := v_locked || case when v_resolved.is_locked or v_unresolved.is_locked then 'events'::text end;
   -- What somebody keeps locked costs the rest nothing: the next run will find it free.
   begin
     delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
@@ -2149,16 +2185,17 @@ begin
       v_locked := v_locked || 'pages'::text;
     end;
   end if;
+  v_samples := monitoring.drop_expired_samples();
   begin
-    v_samples := monitoring.drop_expired_samples();
+    v_history := monitoring.delete_expired_history();
   exception when lock_not_available then
-    v_locked := v_locked || 'samples'::text;
+    v_locked := v_locked || 'history'::text;
   end;
   v_locked := array_remove(v_locked, null);
-  return jsonb_build_object('status', 'done', 'resolved_events', v_resolved, 'unresolved_events', v_unresolved,
+  return jsonb_build_object('status', 'done', 'resolved_events', v_resolved.deleted, 'unresolved_events', v_unresolved.deleted,
     'statement_texts', v_texts,
     'complete', clock_timestamp() < v_stop_at and v_locked = '{}' and (v_samples ->> 'sample_partitions_postponed')::int = 0,
-    'locked', to_jsonb(v_locked)) || v_announcements || v_samples || v_pages;
+    'locked', to_jsonb(v_locked)) || v_announcements || v_samples || v_history || v_pages;
 end
 $$;
 create or replace function public.cleanup_old_monitoring_data() returns jsonb
@@ -2285,7 +2322,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.health_status(int)',
   'table monitoring.table_states',
-  'function monitoring.toast_pages(oid, int)',
+  'function monitoring.estimated_pages(int, real, bigint, int)',
   'function monitoring.look_at_companions()',
   'function monitoring.companions()',
   'function monitoring.companion_pages(oid, oid)',

@@ -793,6 +793,7 @@ declare
   v_parts jsonb := '{}';
   v_metrics jsonb;
   v_is_owed boolean := true;
+  v_parts_began_at timestamptz := v_started_at;
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
@@ -851,6 +852,7 @@ begin
       end;
       -- But what would make the cheap part cheaper cannot wait for it to be cheap.
       v_is_slow := v_is_slow and v_shed like 'the cheap part%';
+      v_parts_began_at := clock_timestamp();
       continue;
     end if;
     select * into v_part from monitoring.sampler_parts p where p.part = v_name;
@@ -885,7 +887,7 @@ begin
     end if;
     if v_run.was_cancelled then
       v_used_up := format('the time was used up by %s', v_name);
-    elsif clock_timestamp() > v_started_at + interval '5 seconds' and (v_shed is null or v_is_slow) then
+    elsif clock_timestamp() > v_parts_began_at + interval '5 seconds' and (v_shed is null or v_is_slow) then
       v_shed := format('the time was used up by %s', v_name);
       v_is_slow := false;
     end if;
@@ -908,22 +910,25 @@ begin
   v_sample.longest_transaction_ms := (v_seen #>> '{metrics,longest_transaction_ms}')::bigint;
   v_sample.duration_ms := round(1000 * extract(epoch from clock_timestamp() - v_started_at)::numeric, 3);
   insert into monitoring.samples select v_sample.*;
-  -- What follows takes the row with it no more.
+  -- What follows takes the row with it no more, nor does a time limit: it strikes once.
   begin
     -- A tick that comes after its hour was summed up.
     if v_tick_at < to_timestamp(floor(extract(epoch from v_started_at) / 3600) * 3600) then
       perform monitoring.roll_up_again(v_tick_at);
     end if;
-  exception when others then
+  exception when query_canceled or others then
     raise warning 'pgvigil could not sum up the hour of % again: % (SQLSTATE %)', v_tick_at, sqlerrm, sqlstate;
-    v_skipped := v_skipped || jsonb_build_object('part', 'rollup', 'reason', format('%s (SQLSTATE %s)', sqlerrm, sqlstate));
+    v_skipped := v_skipped || jsonb_build_object('part', 'rollup', 'reason', format('the hour of a late tick: %s (SQLSTATE %s)', sqlerrm, sqlstate));
   end;
   begin
     v_metrics := monitoring.sample_metrics(v_sample, v_seen);
-  exception when others then
+  exception when query_canceled or others then
     raise warning 'pgvigil could not tell the metrics of the sample: % (SQLSTATE %)', sqlerrm, sqlstate;
     v_skipped := v_skipped || jsonb_build_object('part', 'metrics', 'reason', format('%s (SQLSTATE %s)', sqlerrm, sqlstate));
   end;
+  if v_skipped <> coalesce(v_sample.skipped, '[]') then
+    update monitoring.samples s set skipped = v_skipped where s.tick_at = v_tick_at;
+  end if;
   return jsonb_build_object('status', 'done', 'tick_at', v_tick_at, 'sampled_at', v_started_at, 'late_ms', v_sample.late_ms,
     'health_score', v_sample.health_score, 'health_status', v_sample.status,
     'metrics', v_metrics, 'events', v_events, 'parts_ms', v_parts, 'skipped', v_skipped);

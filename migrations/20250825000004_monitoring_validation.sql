@@ -151,8 +151,10 @@ begin
           where x.indrelid = to_regclass('public.monitoring_events') and c.relname = i.name and x.indisvalid)
         union all
         select k.name
-        from unnest('{monitoring_events_pkey,monitoring_events_event_type_check,monitoring_events_event_data_check,monitoring_events_severity_check,monitoring_events_user_agent_check,monitoring_events_resolution_notes_check,monitoring_events_occurrences_check}'::text[]) as k (name)
-        where not exists (select from pg_constraint c where c.conrelid = to_regclass('public.monitoring_events') and c.conname = k.name)
+        from unnest('{monitoring_events_event_type_check,monitoring_events_event_data_check,monitoring_events_severity_check,monitoring_events_user_agent_check,monitoring_events_resolution_notes_check,monitoring_events_occurrences_check}'::text[]) as k (name)
+        where not exists (select from pg_constraint c where c.conrelid = to_regclass('public.monitoring_events') and c.conname = k.name and c.convalidated)
+        union all
+        select 'a primary key' where not exists (select from pg_constraint c where c.conrelid = to_regclass('public.monitoring_events') and c.contype = 'p')
       ) w),
     -- What runs as somebody else, or reads as him, is not ours.
     'foreign', (

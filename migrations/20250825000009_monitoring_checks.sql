@@ -437,18 +437,25 @@ declare
   v_archiver record;
   -- Attempts are of this server's life: before it nobody tried.
   v_failing_since timestamptz := pg_postmaster_start_time();
+  v_waits_since timestamptz;
 begin
   select a.last_archived_time, a.last_failed_time, a.failed_count, a.stats_reset into v_archiver from pg_stat_archiver a;
-  if current_setting('archive_mode') = 'off' or v_archiver.last_failed_time is null or v_archiver.last_failed_time <= v_archiver.last_archived_time then
+  -- A standby archives where archive_mode is always.
+  if current_setting('archive_mode') = 'off' or current_setting('archive_mode') = 'on' and pg_is_in_recovery()
+    or v_archiver.last_failed_time is null or v_archiver.last_failed_time <= v_archiver.last_archived_time
+  then
     return;
   end if;
   v_failing_since := greatest(v_failing_since, v_archiver.last_archived_time);
   begin
     -- The server counts failures and keeps the time of the last one alone. A segment waits since it was full, and its first attempt came at once:
     -- an hour without one after the last success is no hour of failures.
-    v_failing_since := greatest(v_failing_since, (
-      select min(f.modification) from pg_ls_archive_statusdir() f where f.name like '%.ready'));
-  exception when others then
+    v_waits_since := (select min(f.modification) from pg_ls_archive_statusdir() f where f.name like '%.ready');
+    if v_waits_since is null then
+      return;
+    end if;
+    v_failing_since := greatest(v_failing_since, v_waits_since);
+  exception when insufficient_privilege then
     v_failing_since := greatest(v_failing_since, v_archiver.stats_reset); -- not for us to read: pg_monitor is
   end;
   return query

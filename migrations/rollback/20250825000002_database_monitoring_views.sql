@@ -110,7 +110,7 @@ drop function if exists
 drop view if exists monitoring.table_states;
 drop function if exists
   monitoring.tables(), monitoring.look_at_tables(), monitoring.integer_option(text), monitoring.companions(), monitoring.companion_pages(oid, oid),
-  monitoring.look_at_companions(), monitoring.toast_pages(oid, int), monitoring.locks(int), monitoring.lock_trees(monitoring.seen_backend[]), monitoring.connections(),
+  monitoring.look_at_companions(), monitoring.estimated_pages(int, real, bigint, int), monitoring.locks(int), monitoring.lock_trees(monitoring.seen_backend[]), monitoring.connections(),
   monitoring.connections_of(monitoring.seen_backend[]), monitoring.slow_queries(int), monitoring.slow_sessions(int, monitoring.seen_backend[]),
   monitoring.look_at_backends(), monitoring.own_roles(), monitoring.own_logins(), monitoring.is_application_schema(name, name[]),
   monitoring.checked_limit(int), monitoring.may_do(oid, oid, text), monitoring.may_become(oid, oid), monitoring.role_name(oid),

@@ -441,19 +441,40 @@ async fn applying_again_restores_what_is_gone() {
         apply(&database, &migrations());
         assert_eq!(before, database.dump_schema(), "{broken}");
     }
+    // Rows that were written meanwhile stay, are named, and can be corrected.
     let broken = "alter table monitoring_events drop constraint monitoring_events_severity_check;
         insert into monitoring_events (event_type, event_data, severity) values ('slow_query', '{}', 'odd')";
     database.psql(SUPERUSER, broken).expect(broken);
     apply(&database, &migrations());
-    let error = database
-        .psql(SUPERUSER, "insert into monitoring_events select * from (select * from monitoring_events limit 1) e")
-        .expect_err("another odd one");
-    assert!(
-        error.contains("monitoring_events_severity_check"),
-        "{error}"
-    );
-    let kept = "select severity from monitoring_events";
-    assert_eq!(database.psql(SUPERUSER, kept).as_deref(), Ok("odd\n"));
+    let is_valid =
+        "select convalidated from pg_constraint where conname = 'monitoring_events_severity_check'";
+    assert_eq!(database.psql(SUPERUSER, is_valid).as_deref(), Ok("f\n"));
+    let lacking = "select pass, evidence ~ 'lacks monitoring_events_severity_check' from monitoring.validation() where check_id = 'functions'";
+    assert_eq!(database.psql(SUPERUSER, lacking).as_deref(), Ok("f|t\n"));
+    let correct = "update monitoring_events set severity = 'low'";
+    database.psql(SUPERUSER, correct).expect(correct);
+    apply(&database, &migrations());
+    assert_eq!(database.psql(SUPERUSER, is_valid).as_deref(), Ok("t\n"));
+    database
+        .psql(SUPERUSER, "delete from monitoring_events")
+        .expect("clearing");
+    assert_eq!(before, database.dump_schema());
+    // Whose making was cut short.
+    let invalid = "set allow_system_table_mods = on;
+        update pg_index set indisvalid = false where indexrelid = 'monitoring_events_created_at_idx'::regclass";
+    database.psql(SUPERUSER, invalid).expect(invalid);
+    apply(&database, &migrations());
+    let valid = "select indisvalid from pg_index where indexrelid = 'monitoring_events_created_at_idx'::regclass";
+    assert_eq!(database.psql(SUPERUSER, valid).as_deref(), Ok("t\n"));
+    let twice = "alter table monitoring_events drop constraint monitoring_events_pkey;
+        insert into monitoring_events (id, event_type, event_data)
+        select '00000000-0000-0000-0000-000000000000', 'slow_query', '{}' from generate_series(1, 2)";
+    database.psql(SUPERUSER, twice).expect(twice);
+    let again = migrations()
+        .iter()
+        .find_map(|path| database.psql_file(SUPERUSER, path).err())
+        .expect("two events of one id");
+    assert!(again.contains("has events of the same id"), "{again}");
 }
 
 #[tokio::test]

@@ -210,7 +210,7 @@ async fn what_is_locked_is_left_for_the_next_cleanup() {
             "statement_texts",
         ),
         ("monitoring.outbox", "announcements", "announcements"),
-        ("monitoring.samples_hourly", "samples", "hourly_points"),
+        ("monitoring.samples_hourly", "history", "hourly_points"),
     ] {
         database
             .psql(SUPERUSER, expire)

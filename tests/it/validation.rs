@@ -258,7 +258,7 @@ async fn each_thing_broken_is_named_by_its_check() {
         (
             "alter table monitoring_events drop constraint monitoring_events_pkey",
             "functions",
-            "monitoring_events lacks monitoring_events_pkey",
+            "monitoring_events lacks a primary key",
         ),
         (
             "alter function monitoring.slow_queries(int) owner to current_user",

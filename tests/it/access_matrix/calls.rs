@@ -9,7 +9,10 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ),
     ("monitoring.authorize(text)", "'read'"),
     ("monitoring.companion_pages(oid, oid)", "0, 0"),
-    ("monitoring.toast_pages(oid, integer)", "0, 0"),
+    (
+        "monitoring.estimated_pages(integer, real, bigint, integer)",
+        "0, 0, 0, 4",
+    ),
     ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
     ("monitoring.degraded(text)", "null"),
     ("monitoring.blind_spots(text)", "null"),
