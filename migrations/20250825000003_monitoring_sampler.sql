@@ -253,14 +253,14 @@ begin
       s.replication_lag_seconds := case when pg_last_wal_receive_lsn() = v_wal_position then 0
         else round(extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::numeric, 3) end;
       s.replication_lag_bytes := pg_wal_lsn_diff(pg_last_wal_receive_lsn(), v_wal_position);
-      select count(*) into s.standbys from pg_stat_get_wal_senders();
+      select count(*) into s.standbys from pg_stat_get_wal_senders() r where r.replay_lsn is not null and r.state <> 'backup';
     else
       v_wal_position := pg_current_wal_lsn();
       -- Names of WAL files begin with the timeline, which every failover counts up.
       s.timeline := ('x' || left(pg_walfile_name(v_wal_position), 8))::bit(32)::int;
       select count(*), max(pg_wal_lsn_diff(v_wal_position, r.replay_lsn))::bigint, round(max(extract(epoch from r.replay_lag))::numeric, 3)
         into s.standbys, s.replication_lag_bytes, s.replication_lag_seconds
-      from pg_stat_get_wal_senders() r where r.state = 'streaming';
+      from pg_stat_get_wal_senders() r where r.replay_lsn is not null and r.state <> 'backup'; -- who replays nothing is no standby, but a backup
     end if;
     select count(*) filter (where not l.active), max(pg_wal_lsn_diff(v_wal_position, l.restart_lsn))::bigint
       into s.inactive_slots, s.slot_retained_bytes
@@ -894,7 +894,7 @@ begin
   end loop;
 
   v_sample.tick_at := v_tick_at;
-  v_sample.late_ms := greatest(0, (extract(epoch from v_started_at - coalesce(p_tick_at, v_started_at)) * 1000)::bigint);
+  v_sample.late_ms := case when isfinite(p_tick_at) then greatest(0, (extract(epoch from v_started_at - p_tick_at) * 1000)::bigint) else 0 end;
   v_sample.skipped := nullif(v_skipped, '[]');
   -- What was not judged is not healthy.
   v_sample.health_score := case when v_seen is not null then monitoring.health_score(v_seen -> 'findings') end;

@@ -176,6 +176,8 @@ as $$
 declare
   -- Short times are told from the samples alone.
   v_by_hour boolean := p_to - p_from > interval '3 hours';
+  v_hours_from timestamptz := coalesce(
+    (select min(h.at) from monitoring.statements_hourly h where v_by_hour and h.at >= p_from and h.at + interval '1 hour' <= p_to), p_from);
   v_raw_from timestamptz := coalesce(
     (select max(h.at) + interval '1 hour' from monitoring.statements_hourly h where v_by_hour and h.at >= p_from and h.at + interval '1 hour' <= p_to), p_from);
 begin
@@ -193,7 +195,7 @@ begin
       from monitoring.statement_samples s, unnest(s.query_ids, s.calls, s.calls_before, s.exec_us, s.exec_us_before, s.rows, s.rows_before,
           s.blocks_hit, s.blocks_hit_before, s.blocks_read, s.blocks_read_before, s.temp_blocks, s.temp_blocks_before)
         as u (query_id, calls, calls_b, exec_us, exec_us_b, rows, rows_b, hit, hit_b, read, read_b, temp, temp_b)
-      where s.tick_at >= v_raw_from and s.tick_at < p_to
+      where s.tick_at >= p_from and s.tick_at < v_hours_from or s.tick_at >= v_raw_from and s.tick_at < p_to
     ) r
     group by r.query_id;
 end

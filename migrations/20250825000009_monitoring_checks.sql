@@ -303,7 +303,7 @@ begin
       format('VACUUM (FREEZE) in database %I, as its owner or a superuser', d.datname)
     from pg_database d
     where d.datname <> current_database()
-      or age(d.datfrozenxid) > coalesce((select max(t.xid_age) from unnest(p_tables) t), 0) + 1000000;
+      or age(d.datfrozenxid) > coalesce((select max(t.xid_age) from unnest(p_tables) t), 0) + 1000000::bigint;
 end
 $$;
 
@@ -1361,16 +1361,18 @@ declare
   n monitoring.samples := case when p_sample.sampled_at is not null then p_sample else monitoring.counters_now() end;
   l monitoring.samples;
   v_hour monitoring.seen_hour;
+  -- Where a sample is taken but once an hour, what moved since the one before.
+  v_reach interval := greatest(interval '1 hour', (monitoring.setting('sample_interval_seconds') #>> '{}')::int * interval '2 seconds');
 begin
-  select * into l from monitoring.samples s where s.tick_at > now() - interval '1 hour' and s.sampled_at < n.sampled_at order by s.sampled_at desc limit 1;
+  select * into l from monitoring.samples s where s.tick_at > now() - v_reach and s.sampled_at < n.sampled_at order by s.sampled_at desc limit 1;
   select sum(a.seconds), sum(a.temp_files), sum(a.temp_bytes), sum(a.blocks_read), sum(a.blocks_hit), sum(a.deadlocks),
       sum(a.checkpoints_timed), sum(a.checkpoints_requested),
       percentile_cont(0.5) within group (order by 100 * a.blocks_read::float8 / greatest(a.blocks_read + a.blocks_hit, 1))
     into v_hour
   from (
     select h.seconds, h.temp_files, h.temp_bytes, h.blocks_read, h.blocks_hit, h.deadlocks, h.checkpoints_timed, h.checkpoints_requested
-    from monitoring.activity(now() - interval '1 hour', now()) h
-    where h.seconds <= 3600
+    from monitoring.activity(now() - v_reach, now()) h
+    where h.seconds <= extract(epoch from v_reach)
     union all
     select extract(epoch from n.sampled_at - l.sampled_at)::float8, n.temp_files - l.temp_files, n.temp_bytes - l.temp_bytes, n.blocks_read - l.blocks_read,
       n.blocks_hit - l.blocks_hit, n.deadlocks - l.deadlocks, n.checkpoints_timed - l.checkpoints_timed,
@@ -1380,6 +1382,10 @@ begin
       and n.commits >= l.commits and n.rollbacks >= l.rollbacks and n.blocks_hit >= l.blocks_hit and n.blocks_read >= l.blocks_read
       and n.tuples_returned >= l.tuples_returned
   ) a;
+  -- After a restart nothing is in the cache.
+  if n.server_started_at > n.sampled_at - interval '6 hours' then
+    v_hour.missed_percent := null;
+  end if;
   return v_hour;
 end
 $$;

@@ -173,6 +173,39 @@ async fn hours_and_days_say_what_their_samples_said() {
 }
 
 /// A year by the day reads a row a day, however many samples it took.
+/// From half past to half past: the whole hours between, and what the samples say of the two halves.
+#[tokio::test]
+async fn what_a_statement_did_before_the_first_whole_hour_counts_too() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let history = "
+        create function base() returns timestamptz language sql as $$ select date_trunc('hour', now()) - interval '6 hours' $$;
+        select monitoring.ensure_sample_partition(((now() - d * interval '6 hours') at time zone 'UTC')::date) from generate_series(0, 1) d;
+        insert into monitoring.statement_samples
+        select t, t, t - interval '1 minute', '{1}', '{10}', '{t}', array[10 * n], array[10 * n - 10], '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', '{0}'
+        from (select base() + n * interval '1 minute' as t, n from generate_series(0, 299) n) s;
+        insert into monitoring.statements_hourly
+        select base() + h * interval '1 hour', 3600, '{1}', '{600}', '{0}', '{0}', '{0}', '{0}', '{0}' from generate_series(0, 4) h";
+    client
+        .batch_execute(history)
+        .await
+        .expect("making a history");
+    for (from, to) in [
+        (0, 120),
+        (30, 210),
+        (30, 240),
+        (30, 270),
+        (0, 300),
+        (59, 241),
+    ] {
+        let sql = format!(
+            "select calls from monitoring.statement_activity(base() + interval '{from} minutes', base() + interval '{to} minutes')"
+        );
+        let told = client.query_one(&sql, &[]).await.expect("asking");
+        assert_eq!(told.get::<_, i64>(0), 10 * (to - from), "{from} to {to}");
+    }
+}
+
 #[tokio::test]
 async fn a_year_of_daily_points_is_bounded() {
     let database = plain().database();
