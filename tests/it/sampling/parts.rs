@@ -1,5 +1,7 @@
 //! Costly parts have turns, budgets and failures of their own; the heartbeat has none of these.
 
+use tokio_postgres::Client;
+
 use super::{agent, execute, reason, sample, text};
 use crate::support::postgres::{Cluster, ClusterOptions, plain};
 
@@ -152,18 +154,22 @@ async fn after_the_time_limit_nothing_more_is_begun() {
     }
 }
 
+/// The cheap part takes so many seconds more.
+async fn slow_down(client: &Client, seconds: f64) {
+    let slow = format!(
+        "set role monitoring_owner; create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate \
+         language plpgsql as $$ begin perform pg_sleep({seconds}); end $$; reset role"
+    );
+    execute(client, &slow).await;
+}
+
 /// Or a large database would never be remembered on a machine where reading it takes long.
 #[tokio::test]
 async fn what_makes_the_next_sample_cheaper_does_not_wait_for_a_cheap_one() {
     let database = plain().database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
-    // The cheap part takes over ten times this budget, however fast the machine is.
-    execute(
-        &client,
-        "set role monitoring_owner; create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate \
-         language plpgsql as $$ begin perform pg_sleep(0.05); end $$; reset role",
-    )
-    .await;
+    // Over ten times this budget, however fast the machine is.
+    slow_down(&client, 0.05).await;
     execute(&client, "update monitoring.settings set value = case key when 'sample_budget_ms' then '1' else '0' end::jsonb \
         where key in ('sample_budget_ms', 'remember_from_relations')").await;
     let report = sample(&agent, 30).await;
@@ -181,12 +187,7 @@ async fn what_makes_the_next_sample_cheaper_does_not_wait_for_a_cheap_one() {
 async fn a_part_that_had_no_turn_for_an_hour_has_one_however_slow_the_rest() {
     let database = plain().database();
     let (agent, client) = (agent(&database).await, database.superuser().await);
-    execute(
-        &client,
-        "set role monitoring_owner; create or replace function monitoring.check_multixact_age() returns setof monitoring.candidate \
-         language plpgsql as $$ begin perform pg_sleep(0.05); end $$; reset role",
-    )
-    .await;
+    slow_down(&client, 0.05).await;
     execute(
         &client,
         "update monitoring.settings set value = '1' where key = 'sample_budget_ms'",
@@ -217,6 +218,15 @@ async fn a_part_that_had_no_turn_for_an_hour_has_one_however_slow_the_rest() {
     for part in shed {
         assert!(report["parts_ms"][part].is_null(), "{part}: {report}");
     }
+    // More than all parts together may take: that is not theirs.
+    slow_down(&client, 5.2).await;
+    execute(
+        &client,
+        "update monitoring.sampler_parts set last_tick_at = last_tick_at - interval '2 hours', next_at = null",
+    )
+    .await;
+    let report = sample(&agent, 23).await;
+    assert!(report["parts_ms"]["checks"].is_number(), "{report}");
 }
 
 /// Somebody repacks or restores one of our own tables: what was seen is kept.
