@@ -1951,7 +1951,12 @@ declare
   v_index text;
 begin
   for v_index in
-    select i.indexrelid::regclass::text from pg_catalog.pg_index i where i.indrelid = 'public.monitoring_events'::regclass and not i.indisvalid
+    select i.indexrelid::regclass::text
+    from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+    where i.indrelid = 'public.monitoring_events'::regclass and not i.indisvalid
+      -- Somebody else's may be in the making.
+      and c.relname in ('monitoring_events_created_at_idx', 'monitoring_events_open_fingerprint_key', 'monitoring_events_resolved_at_idx',
+        'monitoring_events_last_seen_at_idx', 'monitoring_events_open_severity_idx')
   loop
     execute pg_catalog.format('drop index %s', v_index);
   end loop;
@@ -2164,7 +2169,9 @@ begin
     now() - make_interval(days => (monitoring.setting('resolved_event_retention_days') #>> '{}')::int), v_stop_at);
   v_unresolved := monitoring.delete_events('resolved_at is null and last_seen_at',
     now() - make_interval(days => (monitoring.setting('unresolved_event_retention_days') #>> '{}')::int), v_stop_at);
-  v_locked := v_locked || case when v_resolved.is_locked or v_unresolved.is_locked then 'events'::text end;
+  if v_resolved.is_locked or v_unresolved.is_locked then
+    v_locked := v_locked || 'events'::text;
+  end if;
   -- What somebody keeps locked costs the rest nothing: the next run will find it free.
   begin
     delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
@@ -2191,7 +2198,6 @@ begin
   exception when lock_not_available then
     v_locked := v_locked || 'history'::text;
   end;
-  v_locked := array_remove(v_locked, null);
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved.deleted, 'unresolved_events', v_unresolved.deleted,
     'statement_texts', v_texts,
     'complete', clock_timestamp() < v_stop_at and v_locked = '{}' and (v_samples ->> 'sample_partitions_postponed')::int = 0,
