@@ -52,7 +52,24 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
+declare
+  v_first_sampled_at timestamptz;
+  v_last_sampled_at timestamptz;
+  v_before timestamptz;
+  v_late timestamptz;
+  v_from timestamptz;
 begin
+  -- What is taken late is so by an hour at most. So the one before the first may be of an earlier tick than others before p_from, of which
+  -- some come after the first; and the one before the last may be of a tick after p_to.
+  select min(s.sampled_at), max(s.sampled_at) into v_first_sampled_at, v_last_sampled_at
+  from monitoring.samples s where s.tick_at between p_from and p_to;
+  select (array_agg(s.tick_at order by s.sampled_at desc) filter (where s.sampled_at < v_first_sampled_at))[1],
+      min(s.tick_at) filter (where s.sampled_at >= v_first_sampled_at)
+    into v_before, v_late
+  from monitoring.samples s where s.tick_at >= p_from - interval '1 hour' and s.tick_at < p_from;
+  v_before := coalesce(v_before,
+    (select max(s.tick_at) from monitoring.samples s where s.tick_at >= p_from - interval '1 day' and s.tick_at < p_from - interval '1 hour'));
+  v_from := coalesce(least(v_before, v_late), p_from);
   return query
     with ordered as (
       select s.*, lag(s.sampled_at) over by_tick as sampled_before,
@@ -79,9 +96,8 @@ begin
         s.checkpoint_write_ms - lag(s.checkpoint_write_ms) over by_tick as checkpoint_write_ms_moved,
         s.checkpoint_sync_ms - lag(s.checkpoint_sync_ms) over by_tick as checkpoint_sync_ms_moved
       from monitoring.samples s
-      where s.tick_at between coalesce(
-          (select max(b.tick_at) from monitoring.samples b where b.tick_at < p_from and b.tick_at >= p_from - interval '1 day'), p_from) and p_to
       -- By when they were taken: a tick that is delivered late is taken after the next one, and its time would count twice.
+      where s.tick_at between v_from and greatest(p_to, v_last_sampled_at)
       window by_tick as (order by s.sampled_at, s.tick_at)
     )
     select o.tick_at, 1::bigint, case when o.is_comparable then extract(epoch from o.sampled_at - o.sampled_before)::float8 end,
@@ -109,7 +125,7 @@ begin
       case when o.is_comparable and o.checkpoint_write_ms_moved >= 0 then o.checkpoint_write_ms_moved end,
       case when o.is_comparable and o.checkpoint_sync_ms_moved >= 0 then o.checkpoint_sync_ms_moved end
     from ordered o
-    where o.tick_at >= p_from
+    where o.tick_at between p_from and p_to
     order by o.tick_at;
 end
 $$;

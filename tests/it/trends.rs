@@ -338,3 +338,32 @@ async fn a_late_tick_counts_its_time_once() {
     let sums = database.psql(SUPERUSER, sums);
     assert_eq!(sums.as_deref(), Ok("200|600|5|t\n"));
 }
+
+/// Also where the hour ends between the tick and its sample: neither an hour nor a sample by itself takes or loses another's time.
+#[tokio::test]
+async fn a_late_tick_counts_its_time_once_across_the_hour() {
+    let database = plain().database();
+    // A tick a minute, a commit a second; that of 10:58 is taken after that of 11:01.
+    let samples = "select monitoring.ensure_sample_partition('2025-01-02');
+        insert into monitoring.samples (tick_at, sampled_at, duration_ms, server_started_at, commits, rollbacks, blocks_read,
+          blocks_hit, tuples_returned)
+        select t, t + late, 1, '2025-01-01', extract(epoch from t + late), 0, 0, 0, 0
+        from generate_series(timestamptz '2025-01-02 10:00+00', '2025-01-02 11:59+00', '1 minute') t
+          cross join lateral (select case when t = '2025-01-02 10:58+00' then interval '190 seconds' else '5 seconds' end) l (late)";
+    database.psql(SUPERUSER, samples).expect("a history");
+    for (from, to, expected) in [
+        // 119 minutes are between the first and the last.
+        ("10:00", "10:59", "60|3545|3545|120\n"),
+        ("11:00", "11:59", "60|3595|3595|60\n"),
+        ("10:58", "10:58", "1|5|5|5\n"),
+        ("10:59", "10:59", "1|120|120|120\n"),
+        ("11:02", "11:02", "1|55|55|55\n"),
+    ] {
+        let sums = format!(
+            "select count(*), sum(seconds), sum(commits), max(seconds)
+             from monitoring.activity('2025-01-02 {from}+00', '2025-01-02 {to}+00')"
+        );
+        let sums = database.psql(SUPERUSER, &sums);
+        assert_eq!(sums.as_deref(), Ok(expected), "{from} to {to}");
+    }
+}
