@@ -22,6 +22,9 @@ declare
 begin
   perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+  -- Somebody's default may be a tablespace that monitoring_owner may not use.
+  perform pg_catalog.set_config('pgvigil.migrating_tablespace', pg_catalog.current_setting('default_tablespace'), v_is_local);
+  perform pg_catalog.set_config('default_tablespace', '', v_is_local);
 end
 $path$;
 
@@ -80,7 +83,7 @@ begin
 exception when insufficient_privilege then
   raise exception 'role "%" may not become monitoring_owner', current_user
     using errcode = 'insufficient_privilege',
-          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_calendar, monitoring_members to %1$I with admin option%2$s; '
             'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
             case when v_version >= 160000 then ', inherit false, set false' else '' end);
 end
@@ -1945,35 +1948,44 @@ begin
   end loop;
 end
 $constraints$;
--- One whose making was cut short is there and serves nobody.
-do $invalid$
+-- Not even asked for where they are there: that takes locks, one after the other, of which writers hold some and wait for others.
+do $indexes$
 declare
-  v_index text;
+  v_index record;
 begin
   for v_index in
-    select i.indexrelid::regclass::text
-    from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
-    where i.indrelid = 'public.monitoring_events'::regclass and not i.indisvalid
-      -- Somebody else's may be in the making.
-      and c.relname in ('monitoring_events_created_at_idx', 'monitoring_events_open_fingerprint_key', 'monitoring_events_resolved_at_idx',
-        'monitoring_events_last_seen_at_idx', 'monitoring_events_open_severity_idx')
+    select w.name, w.definition, i.indisvalid
+    from (values
+        ('monitoring_events_created_at_idx', 'index if not exists %I on public.monitoring_events (created_at desc)'),
+        ('monitoring_events_open_fingerprint_key',
+          'unique index if not exists %I on public.monitoring_events (fingerprint) where resolved_at is null and fingerprint is not null'),
+        ('monitoring_events_resolved_at_idx', 'index if not exists %I on public.monitoring_events (resolved_at) where resolved_at is not null'),
+        ('monitoring_events_last_seen_at_idx', 'index if not exists %I on public.monitoring_events (last_seen_at desc)'),
+        ('monitoring_events_open_severity_idx', 'index if not exists %I on public.monitoring_events (severity) where resolved_at is null')
+      ) as w (name, definition)
+      left join (pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid)
+        on c.relname = w.name and i.indrelid = 'public.monitoring_events'::regclass
+    where i.indisvalid is not true
   loop
-    execute pg_catalog.format('drop index %s', v_index);
+    -- One whose making was cut short is there and serves nobody. Somebody else's, of another name, may be in the making.
+    if not v_index.indisvalid then
+      execute pg_catalog.format('drop index public.%I', v_index.name);
+    end if;
+    execute pg_catalog.format('create ' || v_index.definition, v_index.name);
   end loop;
 end
-$invalid$;
-create index if not exists monitoring_events_created_at_idx on public.monitoring_events (created_at desc);
-create unique index if not exists monitoring_events_open_fingerprint_key on public.monitoring_events (fingerprint)
-  where resolved_at is null and fingerprint is not null;
-create index if not exists monitoring_events_resolved_at_idx on public.monitoring_events (resolved_at)
-  where resolved_at is not null;
-create index if not exists monitoring_events_last_seen_at_idx on public.monitoring_events (last_seen_at desc);
-create index if not exists monitoring_events_open_severity_idx on public.monitoring_events (severity) where resolved_at is null;
+$indexes$;
 
-alter table public.monitoring_events enable row level security;
--- FORCE binds the owner too, so the definer functions are admitted by a policy of their own; without it a clean-up would
--- delete nothing and say nothing.
-alter table public.monitoring_events force row level security;
+do $security$
+begin
+  -- FORCE binds the owner too, so the definer functions are admitted by a policy of their own; without it a clean-up would
+  -- delete nothing and say nothing.
+  if (select not (c.relrowsecurity and c.relforcerowsecurity) from pg_catalog.pg_class c where c.oid = 'public.monitoring_events'::regclass) then
+    alter table public.monitoring_events enable row level security;
+    alter table public.monitoring_events force row level security;
+  end if;
+end
+$security$;
 
 -- Each by its name, so that applying this again brings back one that is gone.
 do $policies$
@@ -2014,9 +2026,19 @@ begin
   return new;
 end
 $$;
--- What is open and stays so is counted with every sample, and nothing of it is to be kept.
-create or replace trigger monitoring_events_resolve_once before update on public.monitoring_events
-  for each row when (old.resolved_at is not null or new.resolved_at is not null) execute function monitoring.resolve_once();
+do $trigger$
+begin
+  if not exists (
+    select from pg_catalog.pg_trigger t
+    where t.tgrelid = 'public.monitoring_events'::regclass and t.tgname = 'monitoring_events_resolve_once' and t.tgfoid = 'monitoring.resolve_once()'::regprocedure
+      and t.tgenabled = 'O')
+  then
+    -- What is open and stays so is counted with every sample, and nothing of it is to be kept.
+    create or replace trigger monitoring_events_resolve_once before update on public.monitoring_events
+      for each row when (old.resolved_at is not null or new.resolved_at is not null) execute function monitoring.resolve_once();
+  end if;
+end
+$trigger$;
 
 -- What public shows is called by people and applications. In public others may have made functions of the same name, which would fit
 -- a call as well or better: we ourselves call those of schema monitoring.
@@ -2381,5 +2403,9 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+exception when invalid_parameter_value then
+  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
 end
 $end$;

@@ -21,6 +21,9 @@ declare
 begin
   perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+  -- Somebody's default may be a tablespace that monitoring_owner may not use.
+  perform pg_catalog.set_config('pgvigil.migrating_tablespace', pg_catalog.current_setting('default_tablespace'), v_is_local);
+  perform pg_catalog.set_config('default_tablespace', '', v_is_local);
 end
 $path$;
 
@@ -43,7 +46,7 @@ begin
 exception when insufficient_privilege then
   raise exception 'role "%" may not become monitoring_owner', current_user
     using errcode = 'insufficient_privilege',
-          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_calendar, monitoring_members to %1$I with admin option%2$s; '
             'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
             case when v_version >= 160000 then ', inherit false, set false' else '' end);
 end
@@ -65,8 +68,17 @@ comment on table monitoring.checks is 'What is looked at: each check has a funct
 
 -- In a critical window a threshold is this much of itself, and what it finds is critical. 1: the hour makes no difference, as
 -- to an index that nobody uses.
-alter table monitoring.thresholds add column if not exists window_factor numeric not null default 0.5
-  constraint thresholds_window_factor_is_a_share check (window_factor > 0 and window_factor <= 1);
+do $factor$
+begin
+  -- Even to find it there would lock out who judges.
+  if not exists (
+    select from pg_catalog.pg_attribute a where a.attrelid = 'monitoring.thresholds'::regclass and a.attname = 'window_factor' and not a.attisdropped)
+  then
+    alter table monitoring.thresholds add column window_factor numeric not null default 0.5
+      constraint thresholds_window_factor_is_a_share check (window_factor > 0 and window_factor <= 1);
+  end if;
+end
+$factor$;
 
 insert into monitoring.checks (check_id, category, cadence, title) values
   ('slow-statement', 'statements', 'sample', 'A statement has been running for long'),
@@ -1242,10 +1254,10 @@ create table if not exists monitoring.remembered_checks (
   -- What the summary counts, of what it read.
   metrics       jsonb not null default '{}',
   -- Whether monitoring.reconcile() has heard of it: one look is one look, however often it is told.
-  is_reconciled boolean not null default false
+  is_reconciled boolean not null default false,
+  -- monitoring.catalog_versions() before it was made. Null where that says nothing of it, and in a large database, where it would take too long.
+  holds_while   text
 );
--- monitoring.catalog_versions() before it was made. Null where that says nothing of it, and in a large database, where it would take too long.
-alter table monitoring.remembered_checks add column if not exists holds_while text;
 comment on table monitoring.remembered_checks is 'What the slow checks, and in a small database rls-exposed, answered when the sampler last made them, every 15 minutes.';
 
 -- Which versions of which rows the remembered checks have to read: of catalogs, and of what is configured. Every command that changes one
@@ -2270,8 +2282,17 @@ create table if not exists monitoring.outbox (
   refusals     int not null default 0,
   given_up_at  timestamptz
 );
-create index if not exists outbox_unpublished_idx on monitoring.outbox (place) where published_at is null;
-create index if not exists outbox_published_at_idx on monitoring.outbox (published_at) where published_at is not null;
+do $indexes$
+begin
+  -- Even to find them there would wait for who is writing an event, and keep the next one waiting.
+  if pg_catalog.to_regclass('monitoring.outbox_unpublished_idx') is null then
+    create index outbox_unpublished_idx on monitoring.outbox (place) where published_at is null;
+  end if;
+  if pg_catalog.to_regclass('monitoring.outbox_published_at_idx') is null then
+    create index outbox_published_at_idx on monitoring.outbox (published_at) where published_at is not null;
+  end if;
+end
+$indexes$;
 comment on table monitoring.outbox is 'Changes of events that are to be announced, each until it is published or given up; both are kept for 7 days after.';
 
 -- A trigger, so that no way of changing an event can leave it out. Only what checks made is told in words: what a person or
@@ -2303,11 +2324,21 @@ begin
   return null;
 end
 $$;
-create or replace trigger monitoring_events_announce_new after insert on public.monitoring_events
-  for each row when (new.resolved_at is null) execute function monitoring.announce();
-create or replace trigger monitoring_events_announce_change after update of resolved_at, severity on public.monitoring_events
-  for each row when (old.resolved_at is distinct from new.resolved_at or old.severity is distinct from new.severity)
-  execute function monitoring.announce();
+do $triggers$
+begin
+  -- Where they are there, who writes events need not wait.
+  if (select count(*) <> 2 from pg_catalog.pg_trigger t
+    where t.tgrelid = 'public.monitoring_events'::regclass and t.tgname in ('monitoring_events_announce_new', 'monitoring_events_announce_change')
+      and t.tgfoid = 'monitoring.announce()'::regprocedure and t.tgenabled = 'O')
+  then
+    create or replace trigger monitoring_events_announce_new after insert on public.monitoring_events
+      for each row when (new.resolved_at is null) execute function monitoring.announce();
+    create or replace trigger monitoring_events_announce_change after update of resolved_at, severity on public.monitoring_events
+      for each row when (old.resolved_at is distinct from new.resolved_at or old.severity is distinct from new.severity)
+      execute function monitoring.announce();
+  end if;
+end
+$triggers$;
 
 -- A lease and not a lock: publishing takes longer than a transaction should. Whoever dies with a batch gives it back by
 -- letting the lease run out; then it is published twice under one dedup_key. After a failure it rests, ever longer up to an hour.
@@ -2520,5 +2551,9 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+exception when invalid_parameter_value then
+  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
 end
 $end$;

@@ -15,6 +15,9 @@ declare
 begin
   perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+  -- Somebody's default may be a tablespace that monitoring_owner may not use.
+  perform pg_catalog.set_config('pgvigil.migrating_tablespace', pg_catalog.current_setting('default_tablespace'), v_is_local);
+  perform pg_catalog.set_config('default_tablespace', '', v_is_local);
 end
 $path$;
 
@@ -37,7 +40,7 @@ begin
 exception when insufficient_privilege then
   raise exception 'role "%" may not become monitoring_owner', current_user
     using errcode = 'insufficient_privilege',
-          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_calendar, monitoring_members to %1$I with admin option%2$s; '
             'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
             case when v_version >= 160000 then ', inherit false, set false' else '' end);
 end
@@ -1097,5 +1100,9 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+exception when invalid_parameter_value then
+  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
 end
 $end$;

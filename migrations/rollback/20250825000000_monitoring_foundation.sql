@@ -16,6 +16,9 @@ declare
 begin
   perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+  -- Somebody's default may be a tablespace that monitoring_owner may not use.
+  perform pg_catalog.set_config('pgvigil.migrating_tablespace', pg_catalog.current_setting('default_tablespace'), v_is_local);
+  perform pg_catalog.set_config('default_tablespace', '', v_is_local);
 end
 $path$;
 
@@ -103,6 +106,8 @@ declare
   v_schema name;
   v_role record;
   v_is_joined boolean;
+  v_revoke text;
+  v_messages text := pg_catalog.current_setting('client_min_messages');
   v_detail text;
 begin
   -- The schema of pg_stat_statements, where that is not everybody's.
@@ -136,7 +141,47 @@ begin
     order by r.rolname
   loop
     execute pg_catalog.format('revoke all on schema public from %I', v_role.rolname);
-    -- What is the whole cluster's (databases, parameters) goes too by that, so not while another database needs it.
+    -- What is the whole cluster's (databases, parameters) goes too by DROP OWNED, so not while another database needs it: then what it
+    -- was granted in this one is taken back by itself.
+    if v_role.is_used_elsewhere then
+      -- Whatever is no table's to revoke is told by what is left.
+      perform pg_catalog.set_config('client_min_messages', 'error', true);
+      for v_revoke in
+        select case d.classid
+            when 'pg_namespace'::regclass then (select pg_catalog.format('revoke all on schema %I from %I', n.nspname, v_role.rolname)
+              from pg_catalog.pg_namespace n where n.oid = d.objid)
+            when 'pg_proc'::regclass then pg_catalog.format('revoke all on routine %s from %I', d.objid::regprocedure, v_role.rolname)
+            when 'pg_class'::regclass then (select pg_catalog.format('revoke all on %s %s from %I', case c.relkind when 'S' then 'sequence' else 'table' end, d.objid::regclass, v_role.rolname)
+              from pg_catalog.pg_class c where c.oid = d.objid)
+            when 'pg_type'::regclass then pg_catalog.format('revoke all on type %s from %I', d.objid::regtype, v_role.rolname)
+            when 'pg_largeobject'::regclass then pg_catalog.format('revoke all on large object %s from %I', d.objid, v_role.rolname)
+            when 'pg_default_acl'::regclass then (
+              select pg_catalog.format('alter default privileges for role %I%s revoke all on %s from %I', pg_catalog.pg_get_userbyid(a.defaclrole),
+                ' in schema ' || pg_catalog.quote_ident(n.nspname),
+                case a.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' when 'L' then 'large objects' else 'schemas' end,
+                v_role.rolname)
+              from pg_catalog.pg_default_acl a left join pg_catalog.pg_namespace n on n.oid = a.defaclnamespace where a.oid = d.objid)
+          end
+        from pg_catalog.pg_shdepend d join pg_catalog.pg_roles r on r.oid = d.refobjid
+        where d.refclassid = 'pg_authid'::regclass and r.rolname = v_role.rolname and d.deptype = 'a' and d.dbid = v_database
+      loop
+        begin
+          execute v_revoke;
+        exception when insufficient_privilege or null_value_not_allowed then
+          null;
+        end;
+      end loop;
+      perform pg_catalog.set_config('client_min_messages', v_messages, true);
+      for v_detail in
+        select pg_catalog.pg_describe_object(d.classid, d.objid, 0)
+        from pg_catalog.pg_shdepend d join pg_catalog.pg_roles r on r.oid = d.refobjid
+        where d.refclassid = 'pg_authid'::regclass and r.rolname = v_role.rolname and d.deptype = 'a' and d.dbid = v_database
+        limit 20
+      loop
+        raise notice 'role % keeps what it was granted on %', v_role.rolname, v_detail
+          using hint = 'Whoever granted it, or a superuser who becomes that role, can revoke it.';
+      end loop;
+    end if;
     if not v_role.is_owner and not v_role.is_used_elsewhere then
       begin
         -- A member for as long as this takes.
@@ -170,5 +215,9 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+exception when invalid_parameter_value then
+  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
 end
 $end$;

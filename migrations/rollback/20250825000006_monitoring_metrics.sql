@@ -15,6 +15,9 @@ declare
 begin
   perform pg_catalog.set_config('pgvigil.migrating_search_path', pg_catalog.current_setting('search_path'), v_is_local);
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', v_is_local);
+  -- Somebody's default may be a tablespace that monitoring_owner may not use.
+  perform pg_catalog.set_config('pgvigil.migrating_tablespace', pg_catalog.current_setting('default_tablespace'), v_is_local);
+  perform pg_catalog.set_config('default_tablespace', '', v_is_local);
 end
 $path$;
 
@@ -23,6 +26,12 @@ do $become$
 declare
   v_version int := pg_catalog.current_setting('server_version_num')::int;
 begin
+  if exists (
+    select from pg_catalog.pg_namespace n
+    where n.nspname = 'monitoring' and pg_catalog.pg_get_userbyid(n.nspowner) <> 'monitoring_owner'
+  ) then
+    raise exception 'schema "monitoring" is not pgvigil''s: nothing of it will be dropped' using errcode = 'duplicate_schema';
+  end if;
   perform pg_catalog.set_config('pgvigil.migrating_role', pg_catalog.current_setting('role'), false);
   perform pg_catalog.set_config('pgvigil.became_owner', '', false);
   if not exists (select from pg_catalog.pg_roles where rolname = 'monitoring_owner') then
@@ -80,5 +89,9 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+exception when invalid_parameter_value then
+  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
 end
 $end$;

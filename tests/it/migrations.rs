@@ -100,9 +100,19 @@ async fn the_last_database_takes_the_roles_with_it() {
     let cluster = Cluster::start(ClusterOptions::default());
     let (one, other) = (cluster.empty_database(), cluster.empty_database());
     let roles = "select count(*) from pg_roles where rolname like 'monitoring%'";
-    apply(&one, &migrations());
-    apply(&other, &migrations());
+    let sequence = "create table t (id serial)";
+    let granted = "grant select on all sequences in schema public to monitoring_owner;
+        grant select (id) on t to monitoring_reader;
+        alter default privileges in schema public grant select on sequences to monitoring_owner";
+    let mut before = Vec::new();
+    for database in [&one, &other] {
+        database.psql(SUPERUSER, sequence).expect("a sequence");
+        before.push(database.dump_schema());
+        apply(database, &migrations());
+        database.psql(SUPERUSER, granted).expect("granting");
+    }
     apply(&one, &rollbacks());
+    assert_eq!(before[0], one.dump_schema(), "what was granted by hand");
     assert_eq!(
         other.psql(SUPERUSER, roles).as_deref(),
         Ok("5\n"),
@@ -120,6 +130,67 @@ async fn the_last_database_takes_the_roles_with_it() {
     other.psql(SUPERUSER, grant).expect("granting");
     apply(&other, &rollbacks());
     assert_eq!(one.psql(SUPERUSER, roles).as_deref(), Ok("0\n"));
+
+    // Where even the roles are unknown, a schema of the same name is somebody else's.
+    let foreign = "create schema monitoring; create table monitoring.samples (precious int); create table monitoring.changes (x int);
+        create table monitoring.outbox (x int); create function monitoring.summary() returns int language sql as 'select 1'";
+    one.psql(SUPERUSER, foreign).expect("somebody's schema");
+    let before = one.dump_schema();
+    for file in rollbacks() {
+        let refused = one.psql_file(SUPERUSER, &file).expect_err("refused");
+        assert!(refused.contains("is not pgvigil's"), "{refused}");
+    }
+    assert_eq!(before, one.dump_schema());
+}
+
+/// Somebody's default may be a tablespace that `monitoring_owner` may not use, or that holds no tables at all.
+#[tokio::test]
+async fn a_default_tablespace_is_nobodys_business() {
+    let database = plain().empty_database();
+    let default = "do $$ begin execute format('alter database %I set default_tablespace = pg_global', current_database()); end $$";
+    database.psql(SUPERUSER, default).expect("setting");
+    apply(&database, &migrations());
+    apply(&database, &migrations());
+    let sampled = "show default_tablespace; select monitoring.sample() ->> 'status'; select monitoring.ensure_sample_partition('2001-01-01')";
+    assert_eq!(
+        database.psql(SUPERUSER, sampled).as_deref(),
+        Ok("pg_global\ndone\nt\n")
+    );
+    apply(&database, &rollbacks());
+}
+
+/// While a second run goes on, what reads and writes goes on too: nothing that is as it should be is locked for longer than to look.
+#[tokio::test]
+async fn a_second_run_waits_for_no_writer_of_events() {
+    let database = plain().database();
+    let writer = database.superuser().await;
+    let writing = "begin; select count(*) from monitoring_events; select count(*) from monitoring.remembered_checks;
+        select count(*) from monitoring.thresholds; update monitoring.thresholds set warning = warning where false";
+    writer.batch_execute(writing).await.expect("reading");
+    let inserting =
+        "insert into monitoring_events (event_type, event_data) values ('slow_query', '{}')";
+    writer.batch_execute(inserting).await.expect("writing");
+    apply(&database, &migrations());
+    let recording = "select record_monitoring_event('slow_query', '{}'); commit";
+    writer.batch_execute(recording).await.expect("writing");
+}
+
+/// Where all tables are published (`for all tables`), what has neither a key nor another identity cannot be deleted from.
+#[tokio::test]
+async fn all_that_is_kept_can_be_published() {
+    let database = plain().database();
+    let unidentified = "select string_agg(c.oid::regclass::text, ' ') from pg_class c
+        where c.relnamespace = 'monitoring'::regnamespace and c.relkind in ('r', 'p') and c.relpersistence = 'p' and c.relreplident <> 'f'
+          and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)";
+    assert_eq!(database.psql(SUPERUSER, unidentified).as_deref(), Ok("\n"));
+    let published = "create publication everything for all tables;
+        insert into monitoring.changes select now() - interval '500 days', 'rls', 'public.guests', 'on', 'off'";
+    database.psql(SUPERUSER, published).expect("publishing");
+    let cleaned = "select r ->> 'complete', r ->> 'failed', r ->> 'changes' from cleanup_old_monitoring_data() r";
+    assert_eq!(
+        database.psql(SUPERUSER, cleaned).as_deref(),
+        Ok("true|{}|1\n")
+    );
 }
 
 /// A customer had a `cleanup_old_monitoring_data()` and a `monitoring_events` of their own; CREATE OR REPLACE would have

@@ -37,7 +37,7 @@ begin
 exception when insufficient_privilege then
   raise exception 'role "%" may not become monitoring_owner', current_user
     using errcode = 'insufficient_privilege',
-          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner to %1$I with admin option%2$s; '
+          hint = pg_catalog.format('As the role that made it, or a superuser: grant monitoring_owner, monitoring_calendar, monitoring_members to %1$I with admin option%2$s; '
             'grant monitoring_reader, monitoring_agent to %1$I with admin option', current_user,
             case when v_version >= 160000 then ', inherit false, set false' else '' end);
 end
