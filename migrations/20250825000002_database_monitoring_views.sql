@@ -938,28 +938,72 @@ begin
     and regexp_replace(p_expression, ' :location -?[0-9]+', '', 'g') ~ ' :args \((\{CONST [^{}]* :constisnull false [^{}]*\}) \1\)\}$'
     and exists (
       select from pg_operator o
-      where o.oid = substring(p_expression from '^\{OPEXPR :opno ([0-9]+) ')::oid and o.oprname in ('=', '<=', '>=') and o.oid < 16384);
+      where o.oid = substring(p_expression from '^\{OPEXPR :opno ([0-9]+) ')::oid and o.oprname in ('=', '<=', '>=') and o.oid < 16384
+        -- A point that is not a number is none of itself.
+        and o.oprleft <> all ('{point,lseg,path,box,polygon,line,circle}'::regtype[]));
 end
 $$;
 
--- What is true whatever else is asked: true or ..., ... or true, not false. The last node before the end is the last argument.
+-- What is true whatever else is asked: of and, or, not, (select ...) and constants. The innermost nodes of the text become letters, again and
+-- again, until none is left: T and F for what is constant, U for what depends on a row or is not known here. Of a long text, which may be
+-- nested deep, only whether it begins or ends with true in a list of alternatives.
 create or replace function monitoring.is_true_anyway(p_expression text) returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-  v_constant constant text := '\{CONST :consttype 16 [^{}]*:constisnull false [^{}]*:constvalue 1 \[ %s [^{}]*\}';
+  v_true constant text := '\{CONST :consttype 16 [^{}]*:constisnull false [^{}]*:constvalue 1 \[ 1 [^{}]*\}';
+  v_rest text;
+  v_before text;
+  v_comparison text;
 begin
-  return case
-    when p_expression like '{BOOLEXPR :boolop or %'
-      then left(p_expression, 400) ~ format('^\{BOOLEXPR :boolop or :args \(' || v_constant, 1)
-        or right(p_expression, 400) ~ format(v_constant || '\) :location -?[0-9]+\}$', 1)
-    when p_expression like '{BOOLEXPR :boolop not %' then p_expression ~ format('^\{BOOLEXPR :boolop not :args \(' || v_constant, 0)
-    else false
-  end;
+  if octet_length(p_expression) > 3000 then
+    return p_expression like '{BOOLEXPR :boolop or %' and (
+      left(p_expression, 400) ~ ('^\{BOOLEXPR :boolop or :args \(' || v_true) or right(p_expression, 400) ~ (v_true || '\) :location -?[0-9]+\}$'));
+  end if;
+  -- Braces in a name are no node's.
+  v_rest := replace(replace(p_expression, '\{', ''), '\}', '');
+  if v_rest like '% :args ({CONST %' then
+    for v_comparison in
+      select distinct m[1] from regexp_matches(v_rest, '\{OPEXPR [^{}]*:args \(\{CONST [^{}]*\} \{CONST [^{}]*\}\) :location -?[0-9]+\}', 'g') m
+    loop
+      if monitoring.compares_constant_with_itself(v_comparison) then
+        v_rest := replace(v_rest, v_comparison, 'T');
+      end if;
+    end loop;
+  end if;
+  v_rest := regexp_replace(v_rest, v_true, 'T', 'g');
+  v_rest := regexp_replace(v_rest, '\{CONST :consttype 16 [^{}]*:constisnull false [^{}]*:constvalue 1 \[ 0 [^{}]*\}', 'F', 'g');
+  -- What is none of these and holds none of them is most of the text.
+  loop
+    v_before := v_rest;
+    v_rest := regexp_replace(v_rest, '\{(?!BOOLEXPR|SUBLINK|QUERY|FROMEXPR|TARGETENTRY)[^{}]*\}', 'U', 'g');
+    exit when v_rest = v_before;
+  end loop;
+  while v_rest like '%{%' and v_rest ~ '[( ][TF][ )]|:expr [TF] |[TF][LQ]' loop
+    v_before := v_rest;
+    v_rest := regexp_replace(v_rest, '\{BOOLEXPR :boolop or :args \((?:[TFU] )*T(?: [TFU])*\)[^{}]*\}', 'T', 'g');
+    v_rest := regexp_replace(v_rest, '\{BOOLEXPR :boolop or :args \(F(?: F)*\)[^{}]*\}', 'F', 'g');
+    v_rest := regexp_replace(v_rest, '\{BOOLEXPR :boolop and :args \(T(?: T)*\)[^{}]*\}', 'T', 'g');
+    v_rest := regexp_replace(v_rest, '\{BOOLEXPR :boolop and :args \((?:[TFU] )*F(?: [TFU])*\)[^{}]*\}', 'F', 'g');
+    v_rest := regexp_replace(v_rest, '\{BOOLEXPR :boolop not :args \(F\)[^{}]*\}', 'T', 'g');
+    v_rest := regexp_replace(v_rest, '\{BOOLEXPR :boolop not :args \(T\)[^{}]*\}', 'F', 'g');
+    -- A select of nothing but a constant, from nowhere: its list (L), its where there is none (N), itself (Q).
+    v_rest := regexp_replace(v_rest, '\{TARGETENTRY :expr ([TF]) :resno 1 [^{}]*:resjunk false\}', '\1L', 'g');
+    v_rest := regexp_replace(v_rest, '\{FROMEXPR :fromlist <> :quals <>\}', 'N', 'g');
+    v_rest := regexp_replace(v_rest, '\{QUERY :commandType 1 [^{}]*:rtable <> [^{}]*:jointree N [^{}]*:targetList \(([TF])L\) [^{}]*:havingQual <> '
+      '[^{}]*:limitOffset <> :limitCount <> [^{}]*:setOperations <> [^{}]*\}', '\1Q', 'g');
+    v_rest := regexp_replace(v_rest, '\{SUBLINK :subLinkType 4 [^{}]*:subselect ([TF])Q [^{}]*\}', '\1', 'g');
+    if v_rest = v_before then
+      v_rest := regexp_replace(v_rest, '\{[^{}]*\}', 'U', 'g');
+      exit when v_rest = v_before;
+    end if;
+  end loop;
+  return v_rest = 'T';
 end
 $$;
+comment on function monitoring.is_true_anyway(text) is 'Whether a policy''s expression that is made of others (and, or, not, a select) is constant true.';
 
 -- Under which names somebody who comes through an API has what is granted: PUBLIC, anon, authenticated, and what these are members of.
 create or replace function monitoring.anyones() returns name[]
@@ -981,17 +1025,18 @@ $$;
 create or replace function monitoring.is_constant_true(p_expression text) returns boolean
 language sql stable
 as $$
-  select case
-    when p_expression is null then null
-    when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{CONST '
-      then p_expression operator(pg_catalog.~~) '{CONST :consttype 16 %:constisnull false %:constvalue 1 [ 1 %'
-    when pg_catalog.left(p_expression, 9) operator(pg_catalog.=) '{BOOLEXPR'
-      then pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 2000 and pg_catalog.strpos(p_expression, '{CONST :consttype 16 ') operator(pg_catalog.>) 0
-        and monitoring.is_true_anyway(p_expression)
-    when pg_catalog.left(p_expression, 7) operator(pg_catalog.=) '{OPEXPR'
-      then pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 2000 and pg_catalog.strpos(p_expression, '{VAR ') operator(pg_catalog.=) 0 and pg_catalog.strpos(p_expression, '{FUNCEXPR ') operator(pg_catalog.=) 0
-        and monitoring.compares_constant_with_itself(p_expression)
-    else false
+  select case pg_catalog.left(p_expression, 7) -- once, which costs as much as all that follows
+    when '{BOOLEX' then pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 4000
+      and (pg_catalog.strpos(p_expression, '{CONST :consttype 16 ') operator(pg_catalog.>) 0 or pg_catalog.strpos(p_expression, ' :args ({CONST ') operator(pg_catalog.>) 0)
+      and monitoring.is_true_anyway(p_expression)
+    when '{SUBLIN' then p_expression operator(pg_catalog.~~) '{SUBLINK :subLinkType 4 %' and pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 4000
+      and (pg_catalog.strpos(p_expression, '{CONST :consttype 16 ') operator(pg_catalog.>) 0 or pg_catalog.strpos(p_expression, ' :args ({CONST ') operator(pg_catalog.>) 0)
+      and monitoring.is_true_anyway(p_expression)
+    when '{CONST ' then p_expression operator(pg_catalog.~~) '{CONST :consttype 16 %:constisnull false %:constvalue 1 [ 1 %'
+    when '{OPEXPR' then pg_catalog.pg_column_size(p_expression) operator(pg_catalog.<) 2000
+      and pg_catalog.strpos(p_expression, '{VAR ') operator(pg_catalog.=) 0 and pg_catalog.strpos(p_expression, '{FUNCEXPR ') operator(pg_catalog.=) 0
+      and monitoring.compares_constant_with_itself(p_expression)
+    else case when p_expression is null then null else false end
   end
 $$;
 comment on function monitoring.is_constant_true(text) is 'Whether a policy''s expression, as the catalog keeps it, lets everything through; null: there is none.';
@@ -1306,13 +1351,14 @@ begin
       from monitoring.look_at_bypassing_views() v
       group by v.table_oid
     ), marks as materialized (
-      -- What sets a table apart from others of its schema, owner, access list and switches: p policies, g grants of columns, a and u what
-      -- anon and authenticated read past the schema, v and o views past it (o: open to them or to PUBLIC). Not what its policies are called, h:
+      -- What sets a table apart from others of its schema, owner, access list and switches: p policies, g grants of columns, i what it inherits
+      -- from, a and u what anon and authenticated read past the schema, v and o views past it (o: open to them or to PUBLIC). Not what its policies are called, h:
       -- those names come back at the very end.
       select m.table_oid, string_agg(m.mark, ' ') filter (where m.what <> 'h') as mark, count(*) filter (where m.what = 'p') as policies,
         string_agg(m.mark, ' ') filter (where m.what = 'g') as column_grants, bool_or(m.what = 'a') as is_read_as_anon,
         bool_or(m.what = 'u') as is_read_as_authenticated, max(m.mark) filter (where m.what = 'h') as hollow,
-        max(m.mark) filter (where m.what = 'v' or m.what = 'o') as views, bool_or(m.what = 'o') as is_read_past
+        max(m.mark) filter (where m.what = 'v' or m.what = 'o') as views, bool_or(m.what = 'o') as is_read_past,
+        max(m.mark) filter (where m.what = 'i') as parents
       from (
         select p.polrelid as table_oid, 'p'::"char" as what,
           concat(p.polcmd, p.polpermissive, p.polroles, p.using_is_true, '/', p.insert_is_true) collate "C" as mark
@@ -1323,6 +1369,16 @@ begin
         select h.polrelid, 'h', h.names from hollow h
         union all
         select b.table_oid, case when b.is_anyones then 'o'::"char" else 'v' end, b.views collate "C" from bypasses b
+        union all
+        -- Of whom a table has the rows that its own policies restrict.
+        select i.inhrelid, 'i', string_agg(format('%I.%I', p.nspname, p.relname), ', ' order by p.nspname, p.relname) collate "C"
+        from pg_inherits i
+          cross join lateral (select c.relkind from pg_class c where c.oid = i.inhrelid and c.relrowsecurity offset 0) c
+          cross join lateral (
+            select n.nspname, c.relname from pg_class c cross join lateral (select n.nspname from pg_namespace n where n.oid = c.relnamespace offset 0) n
+            where c.oid = i.inhparent offset 0) p
+        where c.relkind in ('r', 'p')
+        group by i.inhrelid
         union all
         -- As a grant does, it parts tables: who may read them past their schema.
         select i.table_oid, 'a', 'anon' from monitoring.look_at_invoked_tables(v_anon) i (table_oid)
@@ -1337,7 +1393,7 @@ begin
       -- Each known by one of its tables.
       select k.kind, k.relnamespace, k.relowner, k.relacl, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.tables, k.hollow,
         coalesce(m.policies, 0) as policies, m.column_grants, coalesce(m.is_read_as_anon, false) as is_read_as_anon,
-        coalesce(m.is_read_as_authenticated, false) as is_read_as_authenticated, m.views, coalesce(m.is_read_past, false) as is_read_past
+        coalesce(m.is_read_as_authenticated, false) as is_read_as_authenticated, m.views, coalesce(m.is_read_past, false) as is_read_past, m.parents
       from (
         select min(c.oid) as kind, c.relnamespace, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relispartition,
           array_agg(c.relname) as tables,
@@ -1529,7 +1585,7 @@ begin
       where k.hollow is not null
       group by k.kind, t.hollow
     ), ranked as (
-      select k.kind, w.name as owner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_read_past, t.known_by, t.tables, t.hollow,
+      select k.kind, w.name as owner, k.relrowsecurity, k.relforcerowsecurity, k.relispartition, k.policies, k.views, k.is_read_past, k.parents, t.known_by, t.tables, t.hollow,
         n.nspname, n.is_exposed, x.exposed_to,
         u.names as unbound, o.is_unbound, o.is_anyones_own, op.kind is not null as is_opened, coalesce(op.is_anyones, false) as is_let_through,
         x.is_anonymous or o.is_anons as is_anonymous,
@@ -1580,7 +1636,8 @@ begin
         case when r.relrowsecurity and r.unbound is not null then format('not bound by it: %s (BYPASSRLS)', r.unbound) end,
         case when r.relrowsecurity and not r.relforcerowsecurity
           then format('not forced: its owner %s bypasses it', r.owner) end,
-        case when r.relispartition then 'a partition: readable past the policies of its parent' end
+        case when r.relispartition then 'a partition: readable past the policies of its parent' end,
+        case when r.parents is not null then format('its rows are read through %s by the policies of that, not by its own', r.parents) end
       ], null),
       r.hollow is not null and r.is_opened, r.is_read_past,
       (r.is_anyones_own or r.is_anyone_reachable) and (not r.relrowsecurity or r.is_let_through), r.is_unbound, r.tables

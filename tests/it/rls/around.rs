@@ -216,3 +216,26 @@ async fn without_a_policy_owners_see_rows_unless_it_is_forced() {
         )
     );
 }
+
+/// The policies of a table bind who asks for it by its own name, not who asks for what it inherits from.
+#[tokio::test]
+async fn what_is_read_through_a_parent_is_told() {
+    let (_cluster, database) = database("");
+    let setup = "create schema family; create table family.base (id int); create table family.kid () inherits (family.base);
+        create table family.open () inherits (family.base); alter table family.kid enable row level security;
+        create table family.whole (id int) partition by list (id); create table family.part partition of family.whole for values in (1);
+        alter table family.part enable row level security; create index on family.whole (id);
+        create policy own on family.kid using (false); create policy own on family.part using (false)";
+    database.psql(SUPERUSER, setup).expect("a family");
+    let told = "select tablename, (select string_agg(r, '; ') from unnest(reasons) r where r like '%parent%' or r like '%read through%')
+        from monitoring_rls_status where schemaname = 'family' order by 1";
+    assert_eq!(
+        database.psql(SUPERUSER, told).as_deref(),
+        Ok("base|\n\
+            kid|its rows are read through family.base by the policies of that, not by its own\n\
+            open|\n\
+            part|a partition: readable past the policies of its parent; \
+            its rows are read through family.whole by the policies of that, not by its own\n\
+            whole|\n")
+    );
+}
