@@ -282,6 +282,7 @@ $$;
 create or replace function monitoring.exposure_now() returns table (table_name text, table_oid oid, owner oid, exposed_to oid[])
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
 as $$
 #variable_conflict use_column
 begin
@@ -327,6 +328,7 @@ declare
   v_closed text[] := '{}';
   v_untried text[] := '{}';
   v_unreached text[] := '{}';
+  v_locked oid[];
   v_is_maintainable boolean := current_setting('server_version_num')::int >= 170000;
 begin
   perform set_config('transaction_read_only', 'on', true);
@@ -335,10 +337,16 @@ begin
     array_agg(e.exposed_to::text) as exposed_to
   into v_tables
   from monitoring.exposure_now() e;
+  -- Each would take the whole lock_timeout, and the rest its turn.
+  v_locked := array(
+    select l.relation from pg_locks l
+    where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.relation = any (v_tables.oids)
+      and l.database = (select d.oid from pg_database d where d.datname = current_database()));
   for v_role in
     select r.oid, r.rolname
     from pg_roles r
-    where not r.rolsuper and r.rolname not in ('monitoring_owner', 'monitoring_agent', 'monitoring_members') and (
+    -- Who may read or write everything is in no exposed_to but by what was granted to it; its members are, and are tried.
+    where not r.rolsuper and r.rolname not in ('monitoring_owner', 'monitoring_agent', 'monitoring_members', 'pg_read_all_data', 'pg_write_all_data') and (
       r.rolname in ('anon', 'authenticated', 'monitoring_reader')
       or r.oid in (select x.role_oid from unnest(v_tables.exposed_to) e (oids), unnest(e.oids::oid[]) as x (role_oid)))
     -- Those who come first matter most.
@@ -380,7 +388,7 @@ begin
     begin
       perform set_config('role', v_role.rolname, true);
       for v_place in 1..coalesce(array_length(v_tables.names, 1), 0) loop
-        continue when v_expected[v_place] is null;
+        continue when v_expected[v_place] is null or v_tables.oids[v_place] = any (v_locked);
         if clock_timestamp() > v_stop_at then
           v_unreached := v_unreached || format('%I beyond %s tables', v_role.rolname, v_tried);
           exit;
@@ -412,13 +420,27 @@ begin
         v_untried := v_untried || quote_ident(v_role.rolname);
     end;
   end loop;
-  return jsonb_build_object('roles', v_roles, 'unseen', v_unseen, 'closed', v_closed, 'untried', v_untried, 'unreached', v_unreached);
+  return jsonb_build_object('roles', v_roles, 'unseen', v_unseen, 'closed', v_closed, 'untried', v_untried, 'unreached', v_unreached,
+    'locked', array(select t.name from unnest(v_tables.names, v_tables.oids) as t (name, oid) where t.oid = any (v_locked) order by t.name));
 exception when sqlstate 'PV000' then
   null; -- never raised: the clause makes this block a subtransaction, which takes its read-only mode with it when it ends
 end
 $$;
 comment on function monitoring.probe_exposure() is
-  'Tries every table as each role it is exposed to: {roles: {role: "open of tried"}, unseen: open but not in exposed_to, closed: in exposed_to but refused, untried: roles the caller may not become, unreached: what 3 seconds did not suffice for}.';
+  'Tries every table as each role it is exposed to: {roles: {role: "open of tried"}, unseen: open but not in exposed_to, closed: in exposed_to but refused, untried: roles the caller may not become, unreached: what 3 seconds did not suffice for, locked: tables that somebody has locked, which nobody could try}.';
+
+create or replace function monitoring.first_names(p_names jsonb) returns text
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select string_agg(n.name, ', ' order by n.place) filter (where n.place <= 20)
+      || case when count(*) > 20 then format(' and %s more', count(*) - 20) else '' end
+    from jsonb_array_elements_text(p_names) with ordinality n (name, place));
+end
+$$;
+comment on function monitoring.first_names(jsonb) is 'Twenty of a list of names, and how many more there are; null: none.';
 
 -- The six checks that the request asks for after the migration, tried for real on this database.
 create or replace function monitoring.validation(p_probe jsonb default null) returns table (
@@ -736,19 +758,15 @@ begin
     v_probe := '{"roles": {}, "unseen": [], "closed": [], "untried": [], "unreached": []}';
     v_problems := v_problems || format('exposure was not tried: %s', sqlerrm);
   end;
-  if jsonb_array_length(v_probe -> 'unseen') > 0 then
-    v_problems := v_problems || ('readable, though not in exposed_to: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'unseen') o (name)));
-  end if;
-  if jsonb_array_length(v_probe -> 'closed') > 0 then
-    v_problems := v_problems || ('in exposed_to, but refused: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'closed') o (name)));
-  end if;
+  v_problems := v_problems || array_remove(array[
+    'readable, though not in exposed_to: ' || monitoring.first_names(v_probe -> 'unseen'),
+    'in exposed_to, but refused: ' || monitoring.first_names(v_probe -> 'closed')], null);
   v_notes := v_notes
     || ('tables that are open, as exposed_to says: '
       || coalesce((select string_agg(format('%s %s', r.key, r.value), ', ' order by r.key) from jsonb_each_text(v_probe -> 'roles') r), 'none tried'))
-    || case when jsonb_array_length(v_probe -> 'untried') > 0
-      then ('not tried, since the caller may not become them: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'untried') o (name))) end
-    || case when jsonb_array_length(v_probe -> 'unreached') > 0
-      then ('not reached within 3 s: ' || (select string_agg(o.name, ', ') from jsonb_array_elements_text(v_probe -> 'unreached') o (name))) end;
+    || array['not tried, since the caller may not become them: ' || monitoring.first_names(v_probe -> 'untried'),
+      'not tried, since somebody has them locked: ' || monitoring.first_names(v_probe -> 'locked'),
+      'not reached within 3 s: ' || monitoring.first_names(v_probe -> 'unreached')];
   return query select 'security', v_problems = '{}', concat_ws('. ', case when v_problems <> '{}' then 'FAILED: ' || array_to_string(v_problems, '; ') end,
       'OK: ' || array_to_string(array_remove(v_notes, null), '; ')),
     case when v_problems <> '{}' then concat(v_remedy, 'Revoke what is named as open, and apply the migrations again: they close what default privileges open.') end;
@@ -765,10 +783,11 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.own_time_percent()',
   'function monitoring.exposure_now()',
   'function monitoring.probe_exposure()',
+  'function monitoring.first_names(jsonb)',
   'function monitoring.validation(jsonb)'); end $private$;
 
 grant execute on function monitoring.holds_own(text), monitoring.validation_facts(), monitoring.own_time_percent(), monitoring.exposure_now(),
-  monitoring.probe_exposure(),
+  monitoring.probe_exposure(), monitoring.first_names(jsonb),
   monitoring.validation(jsonb) to monitoring_reader, monitoring_agent;
 
 insert into monitoring.migrations (version, name, sha256)

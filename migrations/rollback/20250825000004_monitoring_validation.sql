@@ -67,7 +67,7 @@ begin
 end
 $critical$;
 
-drop function if exists monitoring.validation(jsonb), monitoring.probe_exposure(), monitoring.exposure_now(), monitoring.own_time_percent(),
+drop function if exists monitoring.validation(jsonb), monitoring.first_names(jsonb), monitoring.probe_exposure(), monitoring.exposure_now(), monitoring.own_time_percent(),
   monitoring.validation_facts(), monitoring.holds_own(text);
 do $forget$
 begin

@@ -708,3 +708,37 @@ async fn roles_that_the_caller_may_not_become_are_named() {
         "{evidence}"
     );
 }
+
+/// What a lock keeps from being tried is named, and takes nobody else's time.
+#[tokio::test]
+async fn locked_tables_are_named_and_cost_the_others_nothing() {
+    let database = supabase().database();
+    let tables = "do $$ begin for n in 1..60 loop execute format('create table locked_%s (id int)', n); end loop; end $$;
+        create table free (id int)";
+    database.psql(SUPERUSER, tables).expect("making tables");
+    let holder = database.superuser().await;
+    let locks = "begin; do $$ begin for n in 1..60 loop execute format('lock table locked_%s', n); end loop; end $$";
+    holder.batch_execute(locks).await.expect("locking");
+    let asked = std::time::Instant::now();
+    let checks = validation(&database).await;
+    let took = asked.elapsed();
+    let (_, pass, evidence, _) = &checks[5];
+    assert!(*pass, "{evidence}");
+    assert!(
+        evidence.contains(
+            "not tried, since somebody has them locked: public.locked_1, public.locked_10, "
+        ) && evidence.contains(" and 40 more"),
+        "{evidence}"
+    );
+    assert!(!evidence.contains("not reached"), "{took:?}: {evidence}");
+}
+
+/// Who may read everything by a predefined role needs no grant; what is granted to such a role does not make it one that was missed.
+#[tokio::test]
+async fn a_grant_to_a_predefined_role_is_no_failure() {
+    let database = plain().database();
+    let granted = "create table guests (id int); create table vendors (id int); grant select on vendors to pg_read_all_data";
+    database.psql(SUPERUSER, granted).expect("granting");
+    let checks = validation(&database).await;
+    assert!(checks[5].1, "{:?}", checks[5]);
+}
