@@ -649,6 +649,7 @@ create or replace function monitoring.read_member(p_organization text, p_subject
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = error
+set lock_timeout = '100ms' -- who alters it keeps nobody waiting: its members are let in again when it is free
 as $$
 declare
   v_role text;

@@ -78,6 +78,21 @@ async fn any_tenants_own_owner_passes_no_admin_check() {
             .expect("naming the operator");
         assert_eq!(may(&member, READS[0]).await, expected, "{operator}");
     }
+    // Whoever alters the table keeps nobody waiting: while it is locked, who is a member cannot be told, and nobody is one.
+    let migrating = database.superuser().await;
+    let altering = "begin; alter table organization_members add column added int";
+    migrating.batch_execute(altering).await.expect("altering");
+    for read in READS.iter().filter(|read| !read.contains("events")) {
+        let asked = format!("set statement_timeout = '5s'; {read}");
+        let refused = member.batch_execute(&asked).await.expect_err(read);
+        assert_eq!(
+            refused.code(),
+            Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE),
+            "{read}: {refused:?}"
+        );
+    }
+    migrating.batch_execute("rollback").await.expect("ending");
+    assert!(may(&member, READS[0]).await, "let in again");
 }
 
 /// Locks what it gains a number for: that is neither undone nor refused. Number 0 is that it ran at all.
