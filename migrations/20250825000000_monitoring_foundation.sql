@@ -366,7 +366,8 @@ create table if not exists monitoring.thresholds (
 );
 comment on table monitoring.thresholds is 'Per check, the values from which a finding is a warning or critical; higher is worse.';
 
--- The hours that matter. Ends after 31 days at the latest: what is always critical is not a window.
+-- The hours that matter. Ends after 31 days at the latest: what is always critical is not a window. Counted in hours, which are the same in
+-- every time zone: so is what a dump may hold.
 create table if not exists monitoring.critical_windows (
   id         uuid primary key default pg_catalog.gen_random_uuid(),
   starts_at  timestamptz not null,
@@ -374,7 +375,7 @@ create table if not exists monitoring.critical_windows (
   label      text not null,
   created_at timestamptz not null default pg_catalog.now(),
   constraint critical_windows_end_after_they_start check (
-    pg_catalog.isfinite(starts_at) and ends_at > starts_at and ends_at <= starts_at + interval '31 days'),
+    pg_catalog.isfinite(starts_at) and ends_at > starts_at and ends_at <= starts_at + interval '744 hours'),
   constraint critical_windows_have_a_label check (pg_catalog.length(label) between 1 and 200)
 );
 create unique index if not exists critical_windows_once_key on monitoring.critical_windows (starts_at, ends_at, label);
@@ -424,7 +425,7 @@ create table if not exists monitoring.calendar_windows (
   ends_at   timestamptz not null,
   label     text not null,
   constraint calendar_windows_end_after_they_start check (
-    pg_catalog.isfinite(starts_at) and ends_at > starts_at and ends_at <= starts_at + interval '31 days'),
+    pg_catalog.isfinite(starts_at) and ends_at > starts_at and ends_at <= starts_at + interval '744 hours'),
   constraint calendar_windows_have_a_label check (pg_catalog.length(label) between 1 and 200)
 );
 create index if not exists calendar_windows_ends_at_idx on monitoring.calendar_windows (ends_at);

@@ -411,6 +411,7 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
+set quote_all_identifiers = off
 as $$
 #variable_conflict use_column
 begin
@@ -1828,6 +1829,19 @@ comment on function monitoring.statements(int) is
   'The statements of this database that took the most time since their counters began, at most p_limit; the monitor''s own excepted. One that runs both by itself and inside functions is two rows.';
 
 -- What could not be seen, and why: an empty list must not look like health.
+-- As the server has it. A session or a role that has it off for itself, which only superusers can give it, says nothing of that; one that has it
+-- on hides that the server has not.
+create or replace function monitoring.is_off(p_setting text) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return not current_setting(p_setting)::boolean and (
+    select case s.source when 'session' then not s.reset_val::boolean else s.source not in ('client', 'user', 'database user') end
+    from pg_settings s where s.name = p_setting);
+end
+$$;
+
 create or replace function monitoring.blind_spots(p_section text) returns table (section text, reason text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -1862,7 +1876,7 @@ begin
     return query select s.section, 'monitoring_owner lacks pg_read_all_stats: sessions of other roles are invisible'
       from unnest(array['summary', 'slowQueries', 'connections', 'statements']) as s (section);
   end if;
-  if not current_setting('track_activities')::boolean then
+  if monitoring.is_off('track_activities') then
     return query select s.section, 'track_activities is off: statements are invisible'
       from unnest(array['summary', 'slowQueries', 'connections']) as s (section);
   end if;
@@ -1893,7 +1907,7 @@ begin
   if pg_is_in_recovery() then
     return query select 'tableHealth', 'the server is a standby: tuple counts are kept on the primary'; -- checks say so themselves
   end if;
-  if not current_setting('track_counts')::boolean then
+  if monitoring.is_off('track_counts') then
     return query select s.section, 'track_counts is off: tuple counts are not kept'
       from unnest(array['summary', 'tableHealth']) as s (section);
   end if;
@@ -2400,6 +2414,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.rls_status(int)',
   'function monitoring.statement_source()',
   'function monitoring.statements(int)',
+  'function monitoring.is_off(text)',
   'function monitoring.blind_spots(text)',
   'function monitoring.degraded(text)',
   'function monitoring.resolve_event(uuid, text)',

@@ -129,7 +129,7 @@ begin
   if p_starts_at is null or not isfinite(p_starts_at) then
     raise exception 'starts_at must be a time' using errcode = 'invalid_parameter_value';
   end if;
-  if p_ends_at is null or p_ends_at <= p_starts_at or p_ends_at > p_starts_at + interval '31 days' then
+  if p_ends_at is null or p_ends_at <= p_starts_at or p_ends_at > p_starts_at + interval '744 hours' then
     raise exception 'ends_at must be after starts_at, by 31 days at most' using errcode = 'invalid_parameter_value';
   end if;
   if p_ends_at <= now() then
@@ -301,7 +301,7 @@ begin
               when v.starts_at is null or v.ends_at is null then 'without a time'
               when not isfinite(v.starts_at) or not isfinite(v.ends_at) then 'infinite'
               when v.ends_at <= v.starts_at then 'ending before they start'
-              when v.starts_at < now() - interval '31 days' or v.ends_at > v.starts_at + interval '31 days' then 'longer than 31 days'
+              when v.starts_at < now() - interval '744 hours' or v.ends_at > v.starts_at + interval '744 hours' then 'longer than 31 days'
             end as flaw
           from %s v
           where (greatest(v.starts_at, v.ends_at) > now()) is not false
@@ -589,6 +589,7 @@ create or replace function monitoring.forecasts(p_until timestamptz) returns tab
   subject text, object text, value_now numeric, value_then numeric, bound numeric, crosses_at timestamptz, evidence text, remedy text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' -- where hours begin
 set plan_cache_mode = force_custom_plan
 set jit = off
 as $$

@@ -1168,8 +1168,10 @@ set work_mem = '4MB'
 set effective_cache_size = '4GB'
 set jit = off
 as $$
+declare
+  v_found monitoring.candidate[];
 begin
-  return query
+  v_found := array(
     with s as materialized (
       select n.name, case
           when n.is_of_sessions then set_config(n.name, null, true)
@@ -1191,13 +1193,13 @@ begin
       from s
       where s.name in ('work_mem', 'max_connections', 'effective_cache_size')
     )
-    select 'unsafe-setting', w.name, w.level, w.detail, case
+    select row('unsafe-setting', w.name, w.level, w.detail, case
         when o.is_databases then format('alter database %I reset %I', current_database(), w.name)
         when o.is_everybodys then format('alter role all reset %I', w.name)
         -- From 17 on it can be forbidden.
         else w.remediation || case when current_setting('allow_alter_system', true) = 'off' and w.remediation like 'alter system%'
           then ' (allow_alter_system is off here: in the configuration file, or where the platform keeps it)' else '' end
-      end
+      end)::monitoring.candidate
     from (
       select s.name, w.level, w.detail, coalesce(w.remediation, format('alter system reset %I, and in its file if it is set there; then reload', s.name)) as remediation
       from s join (values
@@ -1231,13 +1233,21 @@ begin
       from numbers n where n.work_mb * n.connections > 4 * n.cache_mb
     ) w
       cross join lateral (
-        select bool_or(d.setrole <> 0) as is_own, bool_or(d.setrole = 0 and d.setdatabase <> 0) as is_databases, bool_or(d.setrole = 0) as is_everybodys
+        select bool_or(d.setdatabase <> 0) as is_databases, count(*) > 0 as is_everybodys
         from pg_db_role_setting d
-        where (d.setrole = 0 or d.setrole = (select r.oid from pg_roles r where r.rolname = session_user))
+        where d.setrole = 0
           and (d.setdatabase = 0 or d.setdatabase = (select b.oid from pg_database b where b.datname = current_database()))
           and exists (select from unnest(d.setconfig) c where split_part(c, '=', 1) = w.name)
-      ) o
-    where o.is_own is not true; -- that is of whoever asks, and tells nothing of the server
+      ) o);
+  -- What is set for the role that asks, or by its session as it began, tells nothing of the server. Asked when all are set back, and only
+  -- then: the view costs more than all the rest.
+  if v_found <> '{}' then
+    return query
+      select f.* from unnest(v_found) f
+      where not exists (
+        select from pg_settings g
+        where (g.name = f.object or f.object = 'work_mem' and g.name = 'effective_cache_size') and g.source in ('client', 'user', 'database user'));
+  end if;
 end
 $$;
 
@@ -1976,7 +1986,7 @@ create table if not exists monitoring.suppressions (
   -- What it is, where an event told it.
   check_id    text,
   object      text,
-  constraint suppressions_end_within_a_year check (until <= created_at + interval '366 days')
+  constraint suppressions_end_within_a_year check (until <= created_at + interval '8784 hours')
 );
 comment on table monitoring.suppressions is 'Findings that are known and accepted, by fingerprint, until a date: they count in no score and open no event.';
 
@@ -1995,7 +2005,7 @@ begin
   if v_reason is null or length(v_reason) not between 1 and 500 then
     raise exception 'reason must have 1 to 500 characters' using errcode = 'invalid_parameter_value';
   end if;
-  if p_until is null or not isfinite(p_until) or p_until <= now() or p_until > now() + interval '366 days' then
+  if p_until is null or not isfinite(p_until) or p_until <= now() or p_until > now() + interval '8784 hours' then
     raise exception 'until must be in the future, by 366 days at most' using errcode = 'invalid_parameter_value';
   end if;
   insert into monitoring.suppressions as s (fingerprint, reason, until, created_by, check_id, object)
@@ -2308,14 +2318,18 @@ declare
     when old.resolved_at is not null and new.resolved_at is null then 'reopened'
     when monitoring.severity_rank(new.severity) > monitoring.severity_rank(old.severity) then 'escalated'
   end;
+  -- Whatever the sampler makes of an event again, it has occurred more often by then.
+  v_key text := concat_ws(':', new.id, v_change, case when v_change <> 'opened' then new.occurrences end);
 begin
   if v_change is null then
     return null;
   end if;
+  -- What somebody does by hand has not.
+  if exists (select from monitoring.outbox o where o.dedup_key = v_key) then
+    v_key := concat_ws(':', v_key, extract(epoch from clock_timestamp()));
+  end if;
   insert into monitoring.outbox (detail_type, dedup_key, detail)
-  values (format('pgvigil.event.%s.v1', v_change),
-    -- Whatever happens to an event again, it has occurred more often by then.
-    concat_ws(':', new.id, v_change, case when v_change <> 'opened' then new.occurrences end),
+  values (format('pgvigil.event.%s.v1', v_change), v_key,
     jsonb_build_object('event_id', new.id, 'change', v_change, 'event_type', new.event_type, 'severity', new.severity,
       'fingerprint', new.fingerprint, 'database', current_database(), 'occurrences', new.occurrences, 'created_at', new.created_at,
       'last_seen_at', new.last_seen_at, 'resolved_at', new.resolved_at,

@@ -2,17 +2,28 @@
 
 use crate::support::database::TestDatabase;
 use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
+use crate::support::templates::FRESH_LOGIN;
 use crate::support::workload::Workload;
 
 /// What a check finds, and what could not be looked at.
 fn told(database: &TestDatabase, check_id: &str, before: &str) -> String {
+    told_to(SUPERUSER, database, check_id, before)
+}
+
+fn own_database() -> (Cluster, TestDatabase) {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    (cluster, database)
+}
+
+fn told_to(who: &str, database: &TestDatabase, check_id: &str, before: &str) -> String {
     let sql = format!(
         "{before};
          select string_agg(f.object, ' ' order by f.object) from monitoring.findings() f where f.check_id = '{check_id}';
          select s -> 'degraded' from public.get_database_monitoring_summary() s
          where s ->> 'degraded' like '%{check_id}%'"
     );
-    let told = database.psql(SUPERUSER, &sql);
+    let told = database.psql(who, &sql);
     told.unwrap_or_else(|problem| panic!("{check_id}: {problem}"))
         .trim()
         .to_owned()
@@ -32,6 +43,19 @@ async fn a_session_keeps_its_settings_and_they_are_no_findings() {
     );
     let kept = database.psql(SUPERUSER, &kept).expect("asking again");
     assert_eq!(kept.trim(), "off off off 2GB 1GB off");
+
+    // What a role or a connection begins with is its own.
+    let (_cluster, roles) = own_database();
+    let setup = "alter role fresh_login superuser; alter role fresh_login set effective_cache_size = '8MB'; alter role fresh_login set track_activities = off;
+        alter role fresh_login set track_counts = off; alter role fresh_login set zero_damaged_pages = on; alter role fresh_login set synchronous_commit = off";
+    roles.psql(SUPERUSER, setup).expect("setting it for a role");
+    assert_eq!(told_to(FRESH_LOGIN, &roles, "unsafe-setting", ""), "");
+    assert_eq!(told_to(FRESH_LOGIN, &roles, "blind-spot", ""), "");
+    let blind = roles.psql(
+        FRESH_LOGIN,
+        "select count(*) from monitoring.degraded() where reason like 'track%is off:%'",
+    );
+    assert_eq!(blind.as_deref(), Ok("0\n"));
 
     // What every session begins with is the database's.
     let name = database

@@ -223,3 +223,38 @@ async fn odd_results_are_refused() {
         assert!(refused.contains(reason), "{refused}");
     }
 }
+
+/// Somebody may change an event by hand as often as he likes, without its occurring again.
+#[tokio::test]
+async fn each_change_by_hand_is_announced_too() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    record(&database, 1);
+    for sql in [
+        "set severity = 'critical'",
+        "set severity = 'low'",
+        "set severity = 'critical'",
+        "set resolved_at = now()",
+        "set resolved_at = null",
+        "set resolved_at = now()",
+    ] {
+        let sql = format!("update monitoring_events {sql}");
+        database.psql(SUPERUSER, &sql).expect(&sql);
+    }
+    let told = batch(&client, 10).await;
+    let changes: Vec<_> = told
+        .iter()
+        .filter_map(|row| row["detail"]["change"].as_str())
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            "opened",
+            "escalated",
+            "escalated",
+            "resolved",
+            "reopened",
+            "resolved"
+        ]
+    );
+}

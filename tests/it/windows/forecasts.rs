@@ -295,3 +295,23 @@ async fn sequences_are_noted_and_foretold() {
     );
     assert_near(&forecast(&database, "sequences", 60), 45);
 }
+
+/// An hour begins when it does in UTC, whatever zone it is asked in.
+#[test]
+fn forecasts_are_the_same_in_every_time_zone() {
+    let database = plain().database();
+    ask(
+        &database,
+        "insert into monitoring.sequence_positions (object, at, percent)
+         select 'app.small', date_trunc('hour', now()) - n * interval '1 hour' + interval '10 minutes', 89.6 - n * 0.5 from generate_series(0, 100) n",
+    );
+    let [utc, kathmandu] = ["UTC", "Asia/Kathmandu"].map(|zone| {
+        let sql = format!(
+            "set timezone = '{zone}'; select value_now, extract(epoch from crosses_at)::bigint / 60, evidence
+             from monitoring.forecasts(now() + interval '40 minutes') where subject = 'sequences'"
+        );
+        ask(&database, &sql)
+    });
+    assert!(utc.contains('|'), "{utc}");
+    assert_eq!(utc, kathmandu);
+}
