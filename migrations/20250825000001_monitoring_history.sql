@@ -95,8 +95,9 @@ create table if not exists monitoring.samples (
   replication_lag_seconds        numeric,
   inactive_slots                 int,
   slot_retained_bytes            bigint,
-  -- Which server counted, and since when.
+  -- Which server counted, of which database (a dump that is restored elsewhere brings its samples along), and since when.
   server_started_at              timestamptz,
+  database_identity              text,
   timeline                       int,
   counted_since                  timestamptz,
   wal_counted_since              timestamptz,
@@ -347,11 +348,15 @@ begin
     select p from unnest('{samples,statement_samples,table_samples}'::text[]) p
     where not exists (
       select from pg_inherits i
-      where i.inhrelid = to_regclass(format('monitoring.%s_%s', p, to_char(p_day, 'YYYYMMDD'))) and i.inhparent = to_regclass('monitoring.' || p)))
+      where i.inhrelid = to_regclass(format('monitoring.%s_%s', p, to_char(p_day, 'YYYYMMDD'))) and i.inhparent = to_regclass('monitoring.' || p)
+        and not i.inhdetachpending))
   loop
     v_name := v_parent || '_' || to_char(p_day, 'YYYYMMDD');
     begin
-      -- One that somebody has detached is attached again.
+      -- One that somebody has detached is attached again; so is one whose detaching was cut short, which takes no rows any more.
+      if exists (select from pg_inherits i where i.inhrelid = to_regclass('monitoring.' || v_name) and i.inhdetachpending) then
+        execute format('alter table monitoring.%I detach partition monitoring.%I finalize', v_parent, v_name);
+      end if;
       if to_regclass('monitoring.' || v_name) is null then
         execute format('create table monitoring.%I (like monitoring.%I including all)', v_name, v_parent);
         -- Default privileges of ours that somebody gave would open it.
@@ -373,11 +378,25 @@ end
 $$;
 comment on function monitoring.ensure_sample_partition(date) is 'Makes the partitions of a UTC day; true when one was not there.';
 
+-- Whether nobody else takes a sample, or sums one up, until the transaction ends.
+create or replace function monitoring.is_sole_sampler() returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A row of our own and no advisory lock, which everybody in the database could hold.
+  perform from monitoring.migrations m where m.version = '20250825000003' for no key update skip locked;
+  return found;
+end
+$$;
+
 -- Dropping a partition waits behind one idle reader, and every insert waits behind the drop. So it gives up after 100 ms
--- and leaves the partition to the next clean-up.
+-- and leaves the partition to the next clean-up. So it does where the partition cannot be dropped for another reason, which costs the others
+-- nothing. What goes has been summed up: as a rule long before, by the sampler; after a pause, or where a clock was set back, here.
 create or replace function monitoring.drop_expired_samples() returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' -- a day has 24 hours
 set lock_timeout = '100ms'
 as $$
 declare
@@ -385,29 +404,63 @@ declare
   v_partition record;
   v_dropped jsonb := '{"samples": 0, "statement_samples": 0, "table_samples": 0}';
   v_postponed int := 0;
+  v_kept date[] := '{}';
+  v_hour timestamptz;
+  v_summed_up_hours int := 0;
+  v_is_summed_up boolean;
+  v_problem text;
+  v_message text;
 begin
-  -- What goes has been summed up before: after a pause of the sampler nobody else would do it. Two days a call.
-  begin
-    for v_call in 1..5 loop
-      perform monitoring.roll_up();
-    end loop;
-  exception when others then
-    raise warning 'pgvigil could not sum up what expires: % (SQLSTATE %)', sqlerrm, sqlstate;
-  end;
   for v_partition in
-    select p.relname as parent, c.relname
+    select p.relname as parent, c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') as day
     from pg_class p join pg_inherits i on i.inhparent = p.oid join pg_class c on c.oid = i.inhrelid
     where p.relnamespace = 'monitoring'::regnamespace and p.relname in ('samples', 'statement_samples', 'table_samples')
       and c.relname ~ '_[0-9]{8}$'
       and to_date(right(c.relname, 8), 'YYYYMMDD') < v_today - (monitoring.setting('sample_retention_days') #>> '{}')::int
-    order by c.relname
+    order by c.relname -- samples first: what is summed up is found by them
   loop
     begin
-      execute format('drop table monitoring.%I', v_partition.relname);
-      v_dropped := jsonb_set(v_dropped, array[v_partition.parent::text], to_jsonb((v_dropped ->> v_partition.parent)::int + 1));
-    exception when lock_not_available then
-      v_postponed := v_postponed + 1;
+      if v_partition.parent = 'samples' then
+        for v_hour in
+          select h.at
+          from generate_series(v_partition.day::timestamptz, v_partition.day + interval '23 hours', '1 hour') h (at)
+          where exists (select from monitoring.samples s where s.tick_at >= h.at and s.tick_at < h.at + interval '1 hour')
+            and not exists (select from monitoring.samples_hourly k where k.at = h.at)
+        loop
+          v_summed_up_hours := v_summed_up_hours + 1;
+          -- No more at a time than takes seconds; and not beside the sampler, which sums up too.
+          if v_summed_up_hours > 240 or not monitoring.is_sole_sampler() then
+            raise lock_not_available;
+          end if;
+          perform monitoring.roll_up_hour(v_hour);
+        end loop;
+        if found then
+          perform monitoring.roll_up_day(v_partition.day::timestamptz);
+        end if;
+      elsif v_partition.parent = 'statement_samples' and v_partition.day = any (v_kept) then
+        raise lock_not_available;
+      end if;
+      v_is_summed_up := true;
+    exception when others then
+      v_is_summed_up := false;
+      v_kept := v_kept || v_partition.day;
+      v_problem := sqlstate;
+      v_message := sqlerrm;
     end;
+    if v_is_summed_up then
+      begin
+        execute format('drop table monitoring.%I', v_partition.relname);
+        v_dropped := jsonb_set(v_dropped, array[v_partition.parent::text], to_jsonb((v_dropped ->> v_partition.parent)::int + 1));
+        continue;
+      exception when others then
+        v_problem := sqlstate;
+        v_message := sqlerrm;
+      end;
+    end if;
+    v_postponed := v_postponed + 1;
+    if v_problem <> '55P03' then
+      raise warning 'pgvigil could not drop monitoring.%: % (SQLSTATE %)', v_partition.relname, v_message, v_problem;
+    end if;
   end loop;
   return jsonb_build_object(
     'sample_partitions', v_dropped -> 'samples',
@@ -417,11 +470,12 @@ begin
 end
 $$;
 comment on function monitoring.drop_expired_samples() is
-  'Drops partitions past sample_retention_days; says how many of each, and how many were in use and are left for the next time.';
+  'Drops partitions past sample_retention_days; says how many of each, and how many are left for the next time: in use, not summed up, or not to be dropped.';
 
 create or replace function monitoring.delete_expired_history() returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 set lock_timeout = '100ms'
 as $$
 declare
@@ -433,7 +487,19 @@ declare
   v_statements_hourly int;
   v_statements_daily int;
   v_changes int;
+  v_day timestamptz;
 begin
+  -- What goes is in its day: as a rule since that was over.
+  for v_day in
+    select d.at
+    from (select distinct to_timestamp(floor(extract(epoch from h.at) / 86400) * 86400) as at from monitoring.samples_hourly h where h.at < v_hourly_from) d
+    where d.at >= v_daily_from and not exists (select from monitoring.samples_daily k where k.at = d.at)
+  loop
+    if not monitoring.is_sole_sampler() then
+      raise lock_not_available;
+    end if;
+    perform monitoring.roll_up_day(v_day);
+  end loop;
   -- Few rows: one an hour, one a day.
   delete from monitoring.samples_hourly s where s.at < v_hourly_from;
   get diagnostics v_hourly = row_count;
@@ -704,6 +770,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.holds_while(text)',
   'function monitoring.is_large()',
   'function monitoring.is_remembered(text)',
+  'function monitoring.is_sole_sampler()',
   'table monitoring.samples',
   'table monitoring.statement_samples',
   'table monitoring.table_samples',

@@ -2182,11 +2182,65 @@ $$;
 comment on function monitoring.resolve_event(uuid, text) is
   'Resolves an event: true when it was open, false when it was resolved already (nothing is changed), P0002 when there is none.';
 
+-- A batch at once; where that is not to be had, what of it can be. p_delete takes the places and the time.
+create or replace function monitoring.delete_batch(p_delete text, p_places tid[], p_older_than timestamptz, p_stop_at timestamptz,
+  out deleted bigint, out is_locked boolean, out problem text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_half record;
+begin
+  deleted := 0;
+  is_locked := false;
+  begin
+    execute p_delete using p_places, p_older_than;
+    get diagnostics deleted = row_count;
+    return;
+  exception
+    when lock_not_available then
+      is_locked := true;
+    when others then
+      problem := sqlstate;
+      if cardinality(p_places) = 1 then
+        raise warning 'pgvigil could not delete an old event: % (SQLSTATE %)', sqlerrm, sqlstate;
+      end if;
+  end;
+  if is_locked then
+    -- Locking all rows first would double the work for every batch, so it is done for this one.
+    begin
+      execute p_delete using array(
+        select l.ctid from public.monitoring_events l where l.ctid = any (p_places) for update skip locked), p_older_than;
+      get diagnostics deleted = row_count;
+      is_locked := false;
+      return;
+    exception
+      when lock_not_available then
+        return; -- what somebody has let refer to events
+      when others then
+        is_locked := false;
+        problem := sqlstate;
+    end;
+  end if;
+  -- What refers to one of them, or a trigger of somebody's, does not let it go: the others it may.
+  if cardinality(p_places) > 1 and clock_timestamp() < p_stop_at then
+    for v_half in
+      select b.*
+      from (values (p_places[:cardinality(p_places) / 2]), (p_places[cardinality(p_places) / 2 + 1:])) h (places)
+        cross join lateral monitoring.delete_batch(p_delete, h.places, p_older_than, p_stop_at) b
+    loop
+      deleted := deleted + v_half.deleted;
+      is_locked := is_locked or v_half.is_locked;
+    end loop;
+  end if;
+end
+$$;
+
 -- Batches keep each DELETE short; the time limit keeps the whole under a task's deadline, and what is left waits for the
 -- next run. What is to go is looked up once and deleted by ctid: a batch that looked for itself would walk past all that the
 -- others have deleted, since an old snapshot keeps that in the index. A row somebody is just resolving is left alone.
 create or replace function monitoring.delete_events(p_condition text, p_older_than timestamptz, p_stop_at timestamptz,
-  out deleted bigint, out is_locked boolean)
+  out deleted bigint, out is_locked boolean, out problem text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set work_mem = '32MB'
@@ -2197,7 +2251,7 @@ declare
   -- planner from looking the condition up in an index instead.
   v_delete constant text := format('delete from public.monitoring_events e where e.ctid = any ($1) and (%s < $2) is true', p_condition);
   v_batch tid[];
-  v_deleted bigint;
+  v_done record;
 begin
   deleted := 0;
   is_locked := false;
@@ -2212,22 +2266,11 @@ begin
       'select d.ctid, row_number() over () / 10000 as batch from public.monitoring_events d where %s < $1'
     ') e group by e.batch', p_condition) using p_older_than
   loop
-    begin
-      execute v_delete using v_batch, p_older_than;
-      get diagnostics v_deleted = row_count;
-    exception when lock_not_available then
-      -- Locking all rows first would double the work for every batch, so it is done for this one.
-      begin
-        execute v_delete using array(
-          select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked), p_older_than;
-        get diagnostics v_deleted = row_count;
-      exception when lock_not_available then
-        is_locked := true; -- what somebody has let refer to events
-        return;
-      end;
-    end;
-    deleted := deleted + v_deleted;
-    exit when clock_timestamp() >= p_stop_at;
+    v_done := monitoring.delete_batch(v_delete, v_batch, p_older_than, p_stop_at);
+    deleted := deleted + v_done.deleted;
+    is_locked := is_locked or v_done.is_locked;
+    problem := coalesce(problem, v_done.problem);
+    exit when is_locked or clock_timestamp() >= p_stop_at;
   end loop;
 end
 $$;
@@ -2236,6 +2279,7 @@ create or replace function monitoring.clean_up() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = on
+set timezone = 'UTC' -- a day has 24 hours
 set lock_timeout = '100ms' -- whoever calls it
 as $$
 declare
@@ -2244,10 +2288,12 @@ declare
   v_unresolved record;
   v_texts bigint;
   v_announcements jsonb := '{}';
-  v_samples jsonb;
+  v_samples jsonb := '{}';
   v_history jsonb := '{}';
   v_pages jsonb := '{}';
   v_locked text[] := '{}';
+  v_failed jsonb := '{}';
+  v_subject text;
 begin
   perform monitoring.authorize('operate');
   if pg_is_in_recovery() then
@@ -2265,36 +2311,40 @@ begin
   if v_resolved.is_locked or v_unresolved.is_locked then
     v_locked := v_locked || 'events'::text;
   end if;
-  -- What somebody keeps locked costs the rest nothing: the next run will find it free.
-  begin
-    delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
-    get diagnostics v_texts = row_count;
-  exception when lock_not_available then
-    v_locked := v_locked || 'statement_texts'::text;
-  end;
-  begin
-    v_announcements := monitoring.forget_announced();
-  exception when lock_not_available then
-    v_locked := v_locked || 'announcements'::text;
-  end;
-  -- The last migration can be rolled back by itself.
-  if to_regprocedure('monitoring.forget_pages()') is not null then
-    begin
-      v_pages := monitoring.forget_pages();
-    exception when lock_not_available then
-      v_locked := v_locked || 'pages'::text;
-    end;
+  if coalesce(v_resolved.problem, v_unresolved.problem) is not null then
+    v_failed := v_failed || jsonb_build_object('events', coalesce(v_resolved.problem, v_unresolved.problem));
   end if;
-  v_samples := monitoring.drop_expired_samples();
-  begin
-    v_history := monitoring.delete_expired_history();
-  exception when lock_not_available then
-    v_locked := v_locked || 'history'::text;
-  end;
+  -- What somebody keeps locked, or does not let go, costs the rest nothing: the next run may find it free.
+  foreach v_subject in array '{statement_texts,announcements,pages,samples,history}'::text[] loop
+    begin
+      case v_subject
+        when 'statement_texts' then
+          delete from monitoring.statement_texts k where k.last_seen_at < now() - interval '30 days';
+          get diagnostics v_texts = row_count;
+        when 'announcements' then
+          v_announcements := monitoring.forget_announced();
+        when 'pages' then
+          -- The last migration can be rolled back by itself.
+          if to_regprocedure('monitoring.forget_pages()') is not null then
+            v_pages := monitoring.forget_pages();
+          end if;
+        when 'samples' then
+          v_samples := monitoring.drop_expired_samples();
+        when 'history' then
+          v_history := monitoring.delete_expired_history();
+      end case;
+    exception
+      when lock_not_available then
+        v_locked := v_locked || v_subject;
+      when others then
+        raise warning 'pgvigil could not clean up %: % (SQLSTATE %)', v_subject, sqlerrm, sqlstate;
+        v_failed := v_failed || jsonb_build_object(v_subject, sqlstate);
+    end;
+  end loop;
   return jsonb_build_object('status', 'done', 'resolved_events', v_resolved.deleted, 'unresolved_events', v_unresolved.deleted,
     'statement_texts', v_texts,
-    'complete', clock_timestamp() < v_stop_at and v_locked = '{}' and (v_samples ->> 'sample_partitions_postponed')::int = 0,
-    'locked', to_jsonb(v_locked)) || v_announcements || v_samples || v_history || v_pages;
+    'complete', clock_timestamp() < v_stop_at and v_locked = '{}' and v_failed = '{}' and (v_samples ->> 'sample_partitions_postponed')::int = 0,
+    'locked', to_jsonb(v_locked), 'failed', v_failed) || v_announcements || v_samples || v_history || v_pages;
 end
 $$;
 create or replace function public.cleanup_old_monitoring_data() returns jsonb
@@ -2419,6 +2469,7 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.degraded(text)',
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',
+  'function monitoring.delete_batch(text, tid[], timestamptz, timestamptz)',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.health_status(int)',
   'table monitoring.table_states',

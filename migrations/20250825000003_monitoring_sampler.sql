@@ -191,6 +191,25 @@ $$;
 comment on function monitoring.remember() is
   'Renews what is remembered of a large database, one subject a call; forgets it in a small one.';
 
+-- Which database this is, however it is called: its oid, and that of a table of ours, which stay what they are over pg_upgrade; and the
+-- server's identifier, which a restored dump does not bring along (manual, "pg_control_system"). Without it where that is not told.
+create or replace function monitoring.database_identity() returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_system_identifier bigint;
+begin
+  begin
+    v_system_identifier := (select c.system_identifier from pg_control_system() c);
+  exception when others then
+    null;
+  end;
+  return concat_ws('/', (select d.oid from pg_database d where d.datname = current_database()), 'monitoring.samples'::regclass::oid, v_system_identifier);
+end
+$$;
+comment on function monitoring.database_identity() is 'A text that is another one where a dump of the database is restored, and in a copy that CREATE DATABASE made.';
+
 -- Gauges and counters, each source by itself: what a server lacks or refuses (Aurora tells no WAL position, say) is null and
 -- costs the rest nothing.
 create or replace function monitoring.collect_sample(p_backends monitoring.seen_backend[]) returns monitoring.samples
@@ -206,6 +225,7 @@ declare
   v_wal_position pg_lsn;
 begin
   s.server_started_at := pg_postmaster_start_time();
+  s.database_identity := monitoring.database_identity();
   select count(*) filter (where a.is_active), count(*) filter (where a.is_client and a.state = 'idle'),
     count(*) filter (where a.is_client and a.state like 'idle in transaction%'),
     count(*) filter (where a.is_active and a.wait_event_type is null),
@@ -520,18 +540,27 @@ $$;
 comment on function monitoring.look_at_watched(int, boolean) is
   'Row-level security, grants (of columns too, and of functions), policies, roles and memberships: a text each, another one when they are changed; null: as it was.';
 
--- Custom parameters, commands and connection strings can hold secrets: of those only that they changed.
+-- Custom parameters, commands and connection strings can hold secrets: of those only that they changed. What the session that samples, or its
+-- role, sets for itself says nothing of the server: 'not seen'. What a sample's own functions set is set back for as long as this takes.
 create or replace function monitoring.look_at_settings() returns setof monitoring.watched
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set jit = off
+set row_security = on
+set quote_all_identifiers = off
+set lc_time = 'C'
 as $$
-  select 'setting', s.name, s.name,
-    case when s.category = 'Customized Options' or position('.' in s.name) > 0 or s.name ~ '(conninfo|command|passphrase|password|secret|key)'
-      then 'hidden, ' || left(md5(concat(s.name, '/', s.setting)), 8)
-      else concat(s.setting, ' ' || s.unit) end
-  from pg_settings s
-  -- What the monitor's session sets for itself says nothing of the server.
-  where s.context <> 'internal' and s.source not in ('session', 'client', 'user', 'database user')
+begin
+  perform set_config(s.name, null, true) from unnest('{jit,row_security,quote_all_identifiers,lc_time}'::text[]) s (name);
+  return query
+    select 'setting', s.name, s.name,
+      case when s.source in ('session', 'client', 'user', 'database user') then 'not seen'
+        when s.category = 'Customized Options' or position('.' in s.name) > 0 or s.name ~ '(conninfo|command|passphrase|password|secret|key)'
+          then 'hidden, ' || left(md5(concat(s.name, '/', s.setting)), 8)
+        else concat(s.setting, ' ' || s.unit) end
+    from pg_settings s
+    where s.context <> 'internal';
+end
 $$;
 
 -- What differs is a change; the first look of a kind is what later ones are compared with, and a table that is new has not
@@ -553,9 +582,9 @@ begin
   ), known as materialized (
     select * from monitoring.watched w where w.kind = any (p_kinds)
   ), differing as materialized (
-    select s.*, w.state as was, w.key is null as is_new
+    select s.*, nullif(w.state, 'not seen') as was, w.key is null as is_new
     from seen s left join known w on w.kind = s.kind and w.key = s.key
-    where w.key is null and s.state is not null or w.state <> s.state or w.name <> s.name
+    where w.key is null and s.state is not null or w.state <> s.state and s.state <> 'not seen' or w.name <> s.name
   ), kept as (
     insert into monitoring.watched select d.kind, d.key, d.name, d.state from differing d
     on conflict (kind, key) do update set name = excluded.name, state = excluded.state
@@ -569,6 +598,7 @@ begin
     from differing d
       left join differing t on d.kind = 'policy' and d.is_new and t.kind = 'rls' and t.is_new and t.key = split_part(d.key, ' ', 1)
     where d.was is distinct from d.state and not (d.is_new and d.kind in ('rls', 'grant')) and t.key is null
+      and (d.is_new or d.was is not null) and d.state <> 'not seen' -- what was not seen before has not changed
     union all
     select g.kind, g.name, g.state, null from gone g
     where g.kind not in ('rls', 'grant')
@@ -636,19 +666,31 @@ declare
   v_is_whole boolean := v_contents is distinct from p_noted ->> 'contents';
   v_changed bigint := 0;
   v_major text := (current_setting('server_version_num')::int / 10000)::text;
+  v_identity text := monitoring.database_identity();
 begin
+  -- Of another database everything has another oid: what was seen of that is no state of anything here. Over pg_upgrade only the server's
+  -- identifier is a new one.
+  if split_part(v_identity, '/', 1) <> split_part(p_noted ->> 'identity', '/', 1) or split_part(v_identity, '/', 2) <> split_part(p_noted ->> 'identity', '/', 2)
+    or v_major = p_noted ->> 'major' and nullif(split_part(v_identity, '/', 3), '') <> nullif(split_part(p_noted ->> 'identity', '/', 3), '')
+  then
+    delete from monitoring.watched;
+    delete from monitoring.table_counters;
+    delete from monitoring.statement_counters;
+    delete from monitoring.remembered_checks;
+    return monitoring.note_changes(null);
+  end if;
   -- Another release writes the same expression another way, and pg_upgrade makes policies anew: what they say is noted as it is now. What
   -- somebody changed about one in between is not told.
   if v_major <> p_noted ->> 'major' then
     delete from monitoring.watched w where w.kind = 'policy';
     insert into monitoring.watched select w.* from monitoring.look_at_watched() w where w.kind = 'policy';
   end if;
-  -- And this and another version say different things of one membership, as releases do of a role that does not inherit: which there are is
-  -- compared, what they say is noted.
+  -- And this and another version say different things of one membership, as releases do of a role that does not inherit, and of a grant of
+  -- everything, where there is one privilege more: which there are is compared, what they say is noted.
   if v_major is distinct from p_noted ->> 'major' then
     update monitoring.watched w set state = l.state
     from monitoring.look_at_watched() l
-    where w.kind = 'membership' and l.kind = w.kind and l.key = w.key and l.name = w.name and l.state <> w.state;
+    where w.kind in ('membership', 'grant') and l.kind = w.kind and l.key = w.key and l.name = w.name and l.state <> w.state;
   end if;
   if v_is_whole or v_written is distinct from p_noted ->> 'written' or v_columns is distinct from p_noted ->> 'columns' then
     -- What a transaction wrote that ran at the last look was not seen by it.
@@ -662,7 +704,7 @@ begin
     v_changed := v_changed + monitoring.note_differences('{setting}', true, array(select w from monitoring.look_at_settings() w));
   end if;
   return jsonb_build_object('written', v_written, 'columns', v_columns, 'configured', v_configured, 'xmin', v_xmin, 'changed', v_changed,
-    'major', v_major, 'contents', v_contents, 'compared_at', case when v_is_hourly then to_jsonb(now()) else p_noted -> 'compared_at' end);
+    'major', v_major, 'identity', v_identity, 'contents', v_contents, 'compared_at', case when v_is_hourly then to_jsonb(now()) else p_noted -> 'compared_at' end);
 end
 $$;
 comment on function monitoring.note_changes(jsonb) is
@@ -807,9 +849,7 @@ begin
     return jsonb_build_object('status', 'skipped', 'reason', 'the server is a standby: nothing can be stored', 'tick_at', v_tick_at,
       'metrics', monitoring.sample_metrics(v_sample, monitoring.assess('sample', v_backends, v_sample)));
   end if;
-  -- A row of our own and no advisory lock, which everybody in the database could hold.
-  perform from monitoring.migrations m where m.version = '20250825000003' for no key update skip locked;
-  if not found then
+  if not monitoring.is_sole_sampler() then
     return jsonb_build_object('status', 'skipped', 'reason', 'another sample is being taken', 'tick_at', v_tick_at);
   end if;
   if exists (select from monitoring.samples s where s.tick_at = v_tick_at) then
@@ -859,6 +899,12 @@ begin
       continue;
     end if;
     select * into v_part from monitoring.sampler_parts p where p.part = v_name;
+    -- A turn further off than any is: a clock was ahead when it was given. And what is wanted with every sample has no other turns.
+    if v_part.last_tick_at > v_tick_at + interval '1 hour' or v_part.failures > 0 and v_part.next_at > v_tick_at + interval '2 hours'
+      or v_part.every_seconds = 0 and v_part.budget_share is null and v_part.failures = 0
+    then
+      v_part.next_at := null;
+    end if;
     v_reason := case
       when v_part.next_at > v_tick_at and v_part.failures = 0 and v_part.last_tick_at + make_interval(secs => v_part.every_seconds) > v_tick_at
         then '' -- not its turn
@@ -915,8 +961,8 @@ begin
   insert into monitoring.samples select v_sample.*;
   -- What follows takes the row with it no more, nor does a time limit: it strikes once.
   begin
-    -- A tick that comes after its hour was summed up.
-    if v_tick_at < to_timestamp(floor(extract(epoch from v_started_at) / 3600) * 3600) then
+    -- A tick that comes, or is taken, after its hour was summed up.
+    if v_tick_at < to_timestamp(floor(extract(epoch from clock_timestamp()) / 3600) * 3600) then
       perform monitoring.roll_up_again(v_tick_at);
     end if;
   exception when query_canceled or others then
@@ -954,6 +1000,7 @@ on conflict (part) do nothing;
 
 do $private$ begin perform monitoring.make_private(
   'function monitoring.remember()',
+  'function monitoring.database_identity()',
   'function monitoring.collect_sample(monitoring.seen_backend[])',
   'function monitoring.sample_statements(timestamptz, timestamptz)',
   'function monitoring.note_statement_texts()',

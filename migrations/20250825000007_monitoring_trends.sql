@@ -58,25 +58,30 @@ as $$
 declare
   v_first_sampled_at timestamptz;
   v_last_sampled_at timestamptz;
-  v_before timestamptz;
-  v_late timestamptz;
+  -- How late a sample can be: monitoring.sample() names it after a tick that is older by an hour at most, and cuts that to the interval.
+  v_reach interval := interval '1 hour' + (monitoring.setting('sample_interval_seconds') #>> '{}')::int * interval '1 second';
   v_from timestamptz;
 begin
-  -- What is taken late is so by an hour at most. So the one before the first may be of an earlier tick than others before p_from, of which
-  -- some come after the first; and the one before the last may be of a tick after p_to.
   select min(s.sampled_at), max(s.sampled_at) into v_first_sampled_at, v_last_sampled_at
   from monitoring.samples s where s.tick_at between p_from and p_to;
-  select (array_agg(s.tick_at order by s.sampled_at desc) filter (where s.sampled_at < v_first_sampled_at))[1],
-      min(s.tick_at) filter (where s.sampled_at >= v_first_sampled_at)
-    into v_before, v_late
-  from monitoring.samples s where s.tick_at >= p_from - interval '1 hour' and s.tick_at < p_from;
-  v_before := coalesce(v_before,
-    (select max(s.tick_at) from monitoring.samples s where s.tick_at >= p_from - interval '1 day' and s.tick_at < p_from - interval '1 hour'));
-  v_from := coalesce(least(v_before, v_late), p_from);
+  v_from := coalesce((
+    select max(s.tick_at) from monitoring.samples s
+    where s.tick_at < p_from and s.tick_at >= p_from - interval '1 day' and s.sampled_at < v_first_sampled_at), p_from);
+  -- Where one was taken late, the one before the first may be of an earlier tick than others before p_from, of which some come after the
+  -- first. And the one before the last may be of a tick after p_to.
+  if exists (
+    select from (
+      select s.sampled_at, lag(s.sampled_at) over (order by s.tick_at) as before
+      from monitoring.samples s where s.tick_at >= v_from - v_reach and s.tick_at < p_from) s
+    where s.sampled_at < s.before or s.sampled_at >= v_first_sampled_at)
+  then
+    v_from := v_from - v_reach;
+  end if;
   return query
     with ordered as (
       select s.*, lag(s.sampled_at) over by_tick as sampled_before,
         s.timeline is not distinct from lag(s.timeline) over by_tick
+          and s.database_identity is not distinct from lag(s.database_identity) over by_tick
           and s.counted_since is not distinct from lag(s.counted_since) over by_tick
           and s.wal_counted_since is not distinct from lag(s.wal_counted_since) over by_tick
           and s.checkpoints_counted_since is not distinct from lag(s.checkpoints_counted_since) over by_tick
@@ -283,6 +288,7 @@ $$;
 create or replace function monitoring.roll_up_again(p_tick_at timestamptz) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 as $$
 declare
   v_hour timestamptz := to_timestamp(floor(extract(epoch from p_tick_at) / 3600) * 3600);
@@ -303,13 +309,24 @@ comment on function monitoring.roll_up_again(timestamptz) is 'Sums up once more 
 create or replace function monitoring.roll_up() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' -- elsewhere a day can have 23 hours, or 25
 as $$
 declare
   v_this_hour timestamptz := to_timestamp(floor(extract(epoch from now()) / 3600) * 3600);
   v_this_day timestamptz := to_timestamp(floor(extract(epoch from now()) / 86400) * 86400);
-  v_hour timestamptz := (select max(h.at) + interval '1 hour' from monitoring.samples_hourly h);
-  v_day timestamptz := (select max(d.at) + interval '1 day' from monitoring.samples_daily d);
+  v_hour timestamptz;
+  v_day timestamptz;
 begin
+  -- What is not over was summed up while a clock was ahead.
+  if exists (select from monitoring.samples_hourly h where h.at >= v_this_hour) or exists (select from monitoring.samples_daily d where d.at >= v_this_day) then
+    delete from monitoring.samples_hourly h where h.at >= v_this_hour;
+    delete from monitoring.statements_hourly h where h.at >= v_this_hour;
+    delete from monitoring.samples_half_daily h where h.at >= v_this_day;
+    delete from monitoring.samples_daily d where d.at >= v_this_day;
+    delete from monitoring.statements_daily d where d.at >= v_this_day;
+  end if;
+  v_hour := (select max(h.at) + interval '1 hour' from monitoring.samples_hourly h);
+  v_day := (select max(d.at) + interval '1 day' from monitoring.samples_daily d);
   for v_try in 1..48 loop
     -- On to the next hour that has samples.
     select min(s.tick_at) into v_hour from monitoring.samples s where s.tick_at >= coalesce(v_hour, '-infinity');

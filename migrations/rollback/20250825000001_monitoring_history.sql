@@ -48,7 +48,7 @@ begin
 end
 $become$;
 
-drop function if exists monitoring.drop_expired_samples(), monitoring.delete_expired_history(), monitoring.ensure_sample_partition(date);
+drop function if exists monitoring.drop_expired_samples(), monitoring.delete_expired_history(), monitoring.is_sole_sampler(), monitoring.ensure_sample_partition(date);
 drop function if exists monitoring.is_remembered(text), monitoring.is_large(), monitoring.holds_while(text), monitoring.has_written(regclass[]),
   monitoring.catalog_contents(), monitoring.catalog_writes(regclass[]), monitoring.hear_of_changes();
 drop table if exists monitoring.remembered_rls_kinds, monitoring.remembered_column_grants, monitoring.remembered_tables, monitoring.remembered_companions,

@@ -108,8 +108,9 @@ drop view if exists public.monitoring_slow_queries;
 drop table if exists public.monitoring_events;
 
 drop function if exists
-  monitoring.delete_events(text, timestamptz, timestamptz),
+  monitoring.delete_events(text, timestamptz, timestamptz), monitoring.delete_batch(text, tid[], timestamptz, timestamptz),
   monitoring.resolve_event(uuid, text), monitoring.resolve_once(), monitoring.degraded(text), monitoring.blind_spots(text),
+  monitoring.is_off(text),
   monitoring.health_status(int),
   monitoring.statements(int), monitoring.statement_source(), monitoring.rls_status(int), monitoring.rls_kinds(int), monitoring.look_at_rls_kinds(),
   monitoring.is_constant_true(text), monitoring.is_true_anyway(text), monitoring.look_at_invoked_tables(oid), monitoring.anyones(), monitoring.is_security_invoker(text[]),

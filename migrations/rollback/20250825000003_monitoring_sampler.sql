@@ -70,7 +70,7 @@ $critical$;
 drop function if exists
   monitoring.sample(timestamptz), monitoring.judge_sample(timestamptz, monitoring.seen_backend[], monitoring.samples), monitoring.note_changes(jsonb), monitoring.watched_contents(), monitoring.look_at_settings(), monitoring.look_at_watched(int, boolean),
   monitoring.sample_tables(timestamptz, timestamptz), monitoring.note_statement_texts(), monitoring.sample_statements(timestamptz, timestamptz),
-  monitoring.collect_sample(monitoring.seen_backend[]), monitoring.remember();
+  monitoring.collect_sample(monitoring.seen_backend[]), monitoring.database_identity(), monitoring.remember();
 -- By name only: once the tables are gone whose rows they take, so are they.
 do $typed$
 declare

@@ -279,6 +279,25 @@ async fn a_detached_partition_is_attached_again() {
     sample(&agent, 0).await;
     let kept = "select count(*) from monitoring.samples";
     assert_eq!(text(&client, kept).await.as_deref(), Some("1"));
+
+    // Detaching concurrently waits for who reads; who gives up waiting leaves half of it behind.
+    let reader = database.superuser().await;
+    let reading = format!("begin; {kept}");
+    execute(&reader, &reading).await;
+    let today = "select to_char(now() at time zone 'UTC', 'YYYYMMDD')";
+    let today = text(&client, today).await.expect("today");
+    execute(&client, "set statement_timeout = '1s'").await;
+    let detach = format!(
+        "alter table monitoring.samples detach partition monitoring.samples_{today} concurrently"
+    );
+    let given_up = client.batch_execute(&detach).await;
+    given_up.expect_err("somebody reads");
+    execute(&client, "reset statement_timeout").await;
+    execute(&reader, "commit").await;
+    let emptied = format!("delete from monitoring.samples_{today}");
+    execute(&client, &emptied).await;
+    sample(&agent, 0).await;
+    assert_eq!(text(&client, kept).await.as_deref(), Some("1"));
 }
 
 /// Whoever cannot see finds nothing: what was open stays open until it is looked at again.

@@ -150,15 +150,114 @@ async fn cleanup_does_retention_for_all_of_the_history() {
     }
     let left = "select (select count(*) from monitoring.samples_hourly), (select count(*) from monitoring.samples_daily),
         (select count(*) from monitoring.statements_hourly), (select count(*) from monitoring.changes)";
-    // The hours of two days were summed up before any of them went.
-    assert_eq!(database.psql(SUPERUSER, left).as_deref(), Ok("1|3|1|1\n"));
+    // The hour that went was summed up before.
+    assert_eq!(database.psql(SUPERUSER, left).as_deref(), Ok("1|2|1|1\n"));
     // Other retentions are rows, too.
     let shorter = "update monitoring.settings set value = '30' where key in ('hourly_retention_days', 'daily_retention_days')";
     database.psql(SUPERUSER, shorter).expect("setting");
     let report = app.task(json!({"task": "cleanup"})).await;
     assert_eq!(
         (&report["hourly_points"], &report["daily_points"]),
-        (&json!(2), &json!(4)),
+        (&json!(1), &json!(3)),
+        "{report}"
+    );
+}
+
+/// After a pause of the sampler, beside a sample, with a clock that was ahead: no sample goes before it is in its hour and its day.
+#[tokio::test]
+async fn cleanup_drops_nothing_that_is_not_summed_up() {
+    let database = plain().database();
+    database.keep_clear_of_the_end_of("day");
+    let client = database.superuser().await;
+    let samples = "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - d) from generate_series(8, 30) d;
+        insert into monitoring.samples (tick_at, sampled_at, duration_ms, commits)
+        select t, t, 1, 1 from generate_series(date_trunc('day', now(), 'UTC') - interval '30 days',
+          date_trunc('day', now(), 'UTC') - interval '7 days 1 minute', interval '5 minutes') t;
+        -- Later hours that are summed up, and one that is still to come.
+        insert into monitoring.samples_hourly (at, samples) values (date_trunc('hour', now()) - interval '1 day', 1), (date_trunc('hour', now()) + interval '2 days', 1)";
+    client.batch_execute(samples).await.expect("a history");
+    let app = TestApp::new(&database).await;
+    let sampler = database.superuser().await;
+    let sampling = "begin; select from monitoring.migrations where version = '20250825000003' for no key update";
+    sampler.batch_execute(sampling).await.expect("sampling");
+    let report = app.task(json!({"task": "cleanup"})).await;
+    assert_eq!(
+        (
+            &report["sample_partitions"],
+            &report["sample_partitions_postponed"],
+            &report["complete"]
+        ),
+        // Nor the statements of the same days, which are summed up with them.
+        (&json!(0), &json!(46), &json!(false)),
+        "{report}"
+    );
+    sampler.batch_execute("rollback").await.expect("ending");
+    // Ten days' worth at a time.
+    for (dropped, postponed) in [(10, 26), (10, 6), (3, 0)] {
+        let report = app.task(json!({"task": "cleanup"})).await;
+        assert_eq!(
+            (
+                &report["sample_partitions"],
+                &report["sample_partitions_postponed"]
+            ),
+            (&json!(dropped), &json!(postponed)),
+            "{report}"
+        );
+    }
+    let sums = "select sum(samples)::int, min(samples), max(samples) from monitoring.";
+    for (of, expected) in [
+        ("samples_hourly where samples > 1", "6624|12|12\n"),
+        ("samples_daily", "6624|288|288\n"),
+    ] {
+        let sums = database.psql(SUPERUSER, &format!("{sums}{of}"));
+        assert_eq!(sums.as_deref(), Ok(expected), "{of}");
+    }
+}
+
+/// What cannot be removed, for whatever reason, is named, and costs the rest nothing.
+#[tokio::test]
+async fn what_cannot_be_removed_costs_a_cleanup_nothing_else() {
+    let database = plain().database();
+    database.keep_clear_of_the_end_of("day");
+    let setup = "select monitoring.ensure_sample_partition((now() at time zone 'UTC')::date - 9);
+        do $$ begin execute format('create view somebodys as select * from monitoring.samples_%s', to_char((now() at time zone 'UTC')::date - 9, 'YYYYMMDD')); end $$;
+        insert into public.monitoring_events (event_type, event_data, severity, resolved_at)
+        select 'slow_query', '{}', 'low', now() - interval '60 days' from generate_series(1, 300);
+        create table refers (event uuid references public.monitoring_events);
+        insert into refers select id from public.monitoring_events limit 1;
+        create function refuse() returns trigger language plpgsql as $$ begin raise exception 'kept for the auditors'; end $$;
+        create trigger keep before delete on monitoring.changes for each statement execute function refuse();
+        insert into monitoring.statement_texts values (2, 'gone', now() - interval '31 days')";
+    database.psql(SUPERUSER, setup).expect("setting up");
+    let app = TestApp::new(&database).await;
+    let report = app.task(json!({"task": "cleanup"})).await;
+    assert_eq!(
+        report["failed"],
+        json!({"events": "23503", "history": "P0001"}),
+        "{report}"
+    );
+    assert_eq!(
+        (
+            &report["complete"],
+            &report["resolved_events"],
+            &report["statement_texts"],
+            &report["sample_partitions_postponed"],
+            &report["statement_sample_partitions"]
+        ),
+        (&json!(false), &json!(299), &json!(1), &json!(1), &json!(1)),
+        "{report}"
+    );
+    let mended = "drop view somebodys; drop table refers; drop trigger keep on monitoring.changes";
+    database.psql(SUPERUSER, mended).expect("mending");
+    let report = app.task(json!({"task": "cleanup"})).await;
+    assert_eq!(
+        (
+            &report["failed"],
+            &report["complete"],
+            &report["resolved_events"],
+            &report["sample_partitions"]
+        ),
+        (&json!({}), &json!(true), &json!(1), &json!(1)),
         "{report}"
     );
 }

@@ -367,3 +367,72 @@ async fn a_late_tick_counts_its_time_once_across_the_hour() {
         assert_eq!(sums.as_deref(), Ok(expected), "{from} to {to}");
     }
 }
+
+/// However late, and whatever is missing around it: the hours add up to what passed.
+#[tokio::test]
+async fn hours_with_late_ticks_and_gaps_add_up() {
+    for (interval, samples, passed) in [
+        // Almost an hour late, and nothing else at the border of the hour.
+        (
+            60,
+            "10:40/10:40:01 11:20/11:20:01 10:50/11:45:00 12:20/12:20:01",
+            6000,
+        ),
+        // And an outage after it.
+        (60, "05:00/05:00:01 04:30/05:20:01 09:00/09:00:01", 14400),
+        // By an hour and the interval, to which the tick is cut.
+        (
+            3600,
+            "08:00/08:00:01 11:00/11:00:01 10:00/11:29:00 12:00/12:00:01",
+            14400,
+        ),
+        (
+            60,
+            "10:05/11:04:30 10:58/11:02:10 10:59/11:02:20 11:00/11:00:01 11:01/11:01:01 11:02/11:02:01 11:05/11:05:01",
+            300,
+        ),
+    ] {
+        let database = plain().database();
+        let rows: Vec<String> = samples
+            .split(' ')
+            .map(|sample| {
+                let (tick, taken) = sample.split_once('/').expect("a tick and a time");
+                format!("('2025-01-02 {tick}+00', timestamptz '2025-01-02 {taken}+00')")
+            })
+            .collect();
+        let sums = format!(
+            "update monitoring.settings set value = '{interval}' where key = 'sample_interval_seconds';
+             do $$ begin perform monitoring.ensure_sample_partition('2025-01-02'); end $$;
+             insert into monitoring.samples (tick_at, sampled_at, duration_ms, server_started_at, commits, rollbacks, blocks_read, blocks_hit, tuples_returned)
+             select t::timestamptz, s, 1, '2025-01-01', extract(epoch from s), 0, 0, 0, 0 from (values {}) v (t, s);
+             select sum(a.seconds), sum(a.commits)
+             from generate_series(timestamptz '2025-01-02 00:00+00', '2025-01-02 23:00+00', '1 hour') h
+               cross join lateral (select * from monitoring.activity(h, h + interval '1 hour') a where a.at < h + interval '1 hour') a",
+            rows.join(", ")
+        );
+        let sums = database.psql(SUPERUSER, &sums);
+        let expected = format!("{passed}|{passed}\n");
+        assert_eq!(sums, Ok(expected), "{samples}");
+    }
+}
+
+/// A day has 24 hours, whatever the clocks of the session's time zone do.
+#[tokio::test]
+async fn days_are_those_of_utc_in_every_time_zone() {
+    let database = plain().database();
+    for (zone, first) in [
+        ("America/New_York", "2026-03-05"),
+        ("Europe/Berlin", "2026-10-22"),
+    ] {
+        let sums = format!(
+            "begin; set local timezone = '{zone}';
+             insert into monitoring.samples_hourly (at, samples) select h, 60
+             from generate_series(timestamptz '{first} 00:00+00', timestamptz '{first} 00:00+00' + interval '240 hours', '1 hour') h;
+             do $$ begin perform monitoring.roll_up(); end $$;
+             select count(*), min(samples), max(samples) from monitoring.samples_daily;
+             select count(*), min(samples), max(samples) from monitoring.samples_half_daily; rollback"
+        );
+        let sums = database.psql(SUPERUSER, &sums);
+        assert_eq!(sums.as_deref(), Ok("11|60|1440\n21|60|720\n"), "{zone}");
+    }
+}

@@ -94,11 +94,12 @@ async fn works(database: &TestDatabase, flavour: Flavour) {
         }
     }
     let left = "select count(*), count(*) filter (where resolved_at is null),
-        (select count(*) from monitoring.samples) from monitoring_events";
+        (select count(*) from monitoring.samples), (select string_agg(kind || ' ' || object, ', ') from monitoring.changes where kind <> 'setting')
+        from monitoring_events";
     assert_eq!(
         database.psql(SUPERUSER, left).as_deref(),
-        Ok("2|0|2\n"),
-        "strangers recorded nothing, and everybody else's was stored"
+        Ok("2|0|2|\n"),
+        "nothing has changed, strangers recorded nothing, and everybody else's was stored"
     );
 }
 

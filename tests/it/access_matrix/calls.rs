@@ -16,9 +16,15 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     ("monitoring.catalog_writes(regclass[])", "'pg_class'"),
     ("monitoring.degraded(text)", "null"),
     ("monitoring.blind_spots(text)", "null"),
+    ("monitoring.is_off(text)", "'track_counts'"),
+    ("monitoring.first_names(jsonb)", "'[]'"),
     // A catalog that none of these calls writes to: of one that was, a session knows until it has reported it, which is
     // sooner or later.
     ("monitoring.has_written(regclass[])", "'pg_am'"),
+    (
+        "monitoring.delete_batch(text, tid[], timestamptz, timestamptz)",
+        "'delete from public.monitoring_events where ctid = any ($1) and now() < $2', '{}', now(), now()",
+    ),
     (
         "monitoring.delete_events(text, timestamptz, timestamptz)",
         "'true or resolved_at', now(), now()",

@@ -456,3 +456,87 @@ async fn settings_that_changed_are_told_without_secrets() {
     sample(&agent, 48).await;
     assert!(changes(&client).await.is_empty());
 }
+
+/// What a session or its role sets for itself is no change, whoever takes the next sample; what the sampler's own functions set hides none.
+#[tokio::test]
+async fn what_a_session_sets_is_no_change_of_the_server() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let database = cluster.database();
+    let (plain, client) = (agent(&database).await, database.superuser().await);
+    let own = database.login().await;
+    execute(
+        &own,
+        "set role monitoring_agent; set work_mem = '1GB'; set timezone = 'Asia/Tokyo'; set lc_time = 'C'; set search_path = nowhere",
+    )
+    .await;
+    sample(&plain, 50).await;
+    for minutes_ago in [49, 48] {
+        // Asked only after a change of what is configured.
+        execute(&client, "update monitoring.sampler_parts set noted = noted - 'configured' where part = 'changes'").await;
+        sample(if minutes_ago == 49 { &own } else { &plain }, minutes_ago).await;
+        let told = changes(&client).await;
+        assert!(told.is_empty(), "{minutes_ago}: {told:?}");
+    }
+    // Nor what it was not seen to be before, when somebody else asks.
+    let other = database.login().await;
+    execute(&other, "set role monitoring_agent; set geqo_threshold = 3").await;
+    execute(&client, "delete from monitoring.watched where name = 'geqo_threshold'; update monitoring.sampler_parts set noted = noted - 'configured' where part = 'changes'").await;
+    sample(&other, 48 - 1).await;
+    execute(
+        &client,
+        "update monitoring.sampler_parts set noted = noted - 'configured' where part = 'changes'",
+    )
+    .await;
+    sample(&plain, 46).await;
+    let told = changes(&client).await;
+    assert_eq!(
+        told, ["setting geqo_threshold: - > not seen"; 0],
+        "{told:?}"
+    );
+    let everybodys = "do $$ begin execute format('alter database %1$I set jit = off; alter database %1$I set work_mem = %2$L', current_database(), '6MB'); end $$";
+    execute(&client, everybodys).await;
+    execute(
+        &client,
+        "update monitoring.sampler_parts set noted = noted - 'configured' where part = 'changes'",
+    )
+    .await;
+    sample(&agent(&database).await, 45).await;
+    assert_eq!(
+        changes(&client).await,
+        [
+            "setting jit: on > off",
+            "setting work_mem: 4096 kB > 6144 kB"
+        ]
+    );
+}
+
+/// A dump brings along what was seen of the database it was made of, where everything has another oid: none of it is a change here.
+#[tokio::test]
+async fn what_was_seen_of_another_database_is_not_compared() {
+    let database = plain().database();
+    let client = database.superuser().await;
+    let elsewhere = "create table guests (id int); create table vendors (id int); alter table guests enable row level security;
+         create temp table noted as select monitoring.note_changes('{}') as by;
+         update monitoring.watched set state = 'on, forced' where kind = 'rls' and name = 'public.vendors';
+         insert into monitoring.watched values ('role', '1', 'platform_admin', 'login, superuser');
+         insert into monitoring.statement_counters values (1, 10, true, 5, 5, 5, 5, 5, 5);
+         update noted set by = by || jsonb_build_object('identity', regexp_replace(by ->> 'identity', '^[0-9]+', '1'))";
+    execute(&client, elsewhere).await;
+    let again = "update noted set by = monitoring.note_changes(by || '{\"written\": \"\"}')";
+    execute(&client, again).await;
+    let told = changes(&client).await;
+    assert!(told.is_empty(), "{told:?}");
+    let seen = "select (select count(*) from monitoring.watched where name = 'platform_admin') || ' ' || (select count(*) from monitoring.statement_counters)
+        || ' ' || (select state from monitoring.watched where kind = 'rls' and name = 'public.vendors')";
+    assert_eq!(text(&client, seen).await.as_deref(), Some("0 0 off"));
+    // From here on it is watched as ever.
+    execute(&client, "alter table guests disable row level security").await;
+    execute(&client, again).await;
+    assert_eq!(changes(&client).await, ["rls public.guests: on > off"]);
+    // Over pg_upgrade only the server is another one, and of another release.
+    let upgraded = "update monitoring.watched set state = 'on' where kind = 'rls' and name = 'public.guests';
+        update noted set by = by || jsonb_build_object('identity', regexp_replace(by ->> 'identity', '[0-9]+$', '1'), 'major', '13', 'contents', '', 'compared_at', '2020-01-01 00:00+00')";
+    execute(&client, upgraded).await;
+    execute(&client, again).await;
+    assert_eq!(changes(&client).await, ["rls public.guests: on > off"]);
+}

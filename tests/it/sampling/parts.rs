@@ -521,3 +521,28 @@ async fn a_sample_without_a_judgement_is_still_a_heartbeat() {
     let row = "select health_score is null and active_sessions is not null from monitoring.samples";
     assert_eq!(text(&client, row).await.as_deref(), Some("true"));
 }
+
+/// A clock that was ahead for a while leaves turns behind that are far off. Nobody waits for those.
+#[tokio::test]
+async fn a_clock_that_was_ahead_costs_no_part_its_turn() {
+    let database = plain().database();
+    let (agent, client) = (agent(&database).await, database.superuser().await);
+    sample(&agent, 5).await;
+    execute(
+        &client,
+        "update monitoring.sampler_parts set next_at = next_at + interval '2 days', last_tick_at = last_tick_at + interval '2 days',
+           last_at = last_at + interval '2 days';
+         insert into monitoring.samples_hourly (at, samples) values (date_trunc('hour', now()) + interval '2 days', 1), (date_trunc('hour', now()), 1)",
+    )
+    .await;
+    let report = sample(&agent, 4).await;
+    let parts = report["parts_ms"].as_object().map(|parts| parts.len());
+    assert_eq!(parts, Some(9), "{report}");
+    assert_eq!(report["skipped"], serde_json::json!([]), "{report}");
+    let ahead =
+        "select count(*) from monitoring.samples_hourly where at >= date_trunc('hour', now())";
+    assert_eq!(text(&client, ahead).await.as_deref(), Some("0"));
+    let report = sample(&agent, 3).await;
+    let parts = report["parts_ms"].as_object().map(|parts| parts.len());
+    assert!(parts < Some(9), "turns are as they were: {report}");
+}
