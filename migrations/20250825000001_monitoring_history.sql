@@ -265,10 +265,12 @@ create table if not exists monitoring.changes (
   was         text,
   now         text
 );
-create index if not exists changes_observed_at_idx on monitoring.changes (observed_at);
 -- It has no key: where all tables are published, nothing could be deleted from it.
 do $identity$
 begin
+  if pg_catalog.to_regclass('monitoring.changes_observed_at_idx') is null then
+    create index changes_observed_at_idx on monitoring.changes (observed_at);
+  end if;
   if (select c.relreplident <> 'f' from pg_catalog.pg_class c where c.oid = 'monitoring.changes'::regclass) then
     alter table monitoring.changes replica identity full;
   end if;
@@ -820,9 +822,11 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
-    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-exception when invalid_parameter_value then
-  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
+  begin
+    perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+      coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  exception when invalid_parameter_value then
+    null; -- a file may name one that is gone, which nobody can set: the database's own it is
+  end;
 end
 $end$;

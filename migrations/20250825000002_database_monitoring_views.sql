@@ -129,9 +129,10 @@ begin
   -- Statements whose very subject is a secret, or that may carry one outside a literal (SET app.token TO abc).
   if regexp_replace(replace(v_text, ', ...', ' '), '[ ?]+', ' ', 'g') ~* (
     '(?:^|;) ?(?:create|alter) (?:role|user|group|subscription|server|foreign data wrapper|system|or replace (?:server|subscription))\M'
-    '|\mset (?:session |local )?[^ =,()]* ?\.' -- a name, if it was not taken for the prefix of a string, and not what a column is set to
-    '|\mset ?(?:(?:session|local) ?)?"(?:[^"]|"")*"? ?\.' -- a quoted name needs no blank before it, and may hold the dot
-    '|\mset (?:(?:session|local) ?)?u&"') -- nor a dot that is seen
+    '|^(?:[^"]|"[^"]*")*\mset(?:' -- not in a quoted name, of which each is whole here
+      ' (?:session |local )?[^ =,()]* ?\.' -- a name, if it was not taken for the prefix of a string, and not what a column is set to
+      '| ?(?:(?:session|local) ?)?"(?:[^"]|"")*"? ?\.' -- a quoted name needs no blank before it, and may hold the dot
+      '| (?:(?:session|local) ?)?u&")') -- nor a dot that is seen
   then
     return '[REDACTED]';
   end if;
@@ -2102,7 +2103,7 @@ begin
   if not exists (
     select from pg_catalog.pg_trigger t
     where t.tgrelid = 'public.monitoring_events'::regclass and t.tgname = 'monitoring_events_resolve_once' and t.tgfoid = 'monitoring.resolve_once()'::regprocedure
-      and t.tgenabled = 'O')
+      and t.tgtype = 19 and t.tgqual is not null and t.tgenabled = 'O') -- before each update
   then
     -- What is open and stays so is counted with every sample, and nothing of it is to be kept.
     create or replace trigger monitoring_events_resolve_once before update on public.monitoring_events
@@ -2182,63 +2183,10 @@ $$;
 comment on function monitoring.resolve_event(uuid, text) is
   'Resolves an event: true when it was open, false when it was resolved already (nothing is changed), P0002 when there is none.';
 
--- A batch at once; where that is not to be had, what of it can be. p_delete takes the places and the time.
-create or replace function monitoring.delete_batch(p_delete text, p_places tid[], p_older_than timestamptz, p_stop_at timestamptz,
-  out deleted bigint, out is_locked boolean, out problem text)
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_half record;
-begin
-  deleted := 0;
-  is_locked := false;
-  begin
-    execute p_delete using p_places, p_older_than;
-    get diagnostics deleted = row_count;
-    return;
-  exception
-    when lock_not_available then
-      is_locked := true;
-    when others then
-      problem := sqlstate;
-      if cardinality(p_places) = 1 then
-        raise warning 'pgvigil could not delete an old event: % (SQLSTATE %)', sqlerrm, sqlstate;
-      end if;
-  end;
-  if is_locked then
-    -- Locking all rows first would double the work for every batch, so it is done for this one.
-    begin
-      execute p_delete using array(
-        select l.ctid from public.monitoring_events l where l.ctid = any (p_places) for update skip locked), p_older_than;
-      get diagnostics deleted = row_count;
-      is_locked := false;
-      return;
-    exception
-      when lock_not_available then
-        return; -- what somebody has let refer to events
-      when others then
-        is_locked := false;
-        problem := sqlstate;
-    end;
-  end if;
-  -- What refers to one of them, or a trigger of somebody's, does not let it go: the others it may.
-  if cardinality(p_places) > 1 and clock_timestamp() < p_stop_at then
-    for v_half in
-      select b.*
-      from (values (p_places[:cardinality(p_places) / 2]), (p_places[cardinality(p_places) / 2 + 1:])) h (places)
-        cross join lateral monitoring.delete_batch(p_delete, h.places, p_older_than, p_stop_at) b
-    loop
-      deleted := deleted + v_half.deleted;
-      is_locked := is_locked or v_half.is_locked;
-    end loop;
-  end if;
-end
-$$;
-
 -- Batches keep each DELETE short; the time limit keeps the whole under a task's deadline, and what is left waits for the
 -- next run. What is to go is looked up once and deleted by ctid: a batch that looked for itself would walk past all that the
--- others have deleted, since an old snapshot keeps that in the index. A row somebody is just resolving is left alone.
+-- others have deleted, since an old snapshot keeps that in the index. A row somebody is just resolving is left alone, and one that
+-- a key or a trigger of somebody's does not let go keeps back no other, as long as there are not a hundred of them.
 create or replace function monitoring.delete_events(p_condition text, p_older_than timestamptz, p_stop_at timestamptz,
   out deleted bigint, out is_locked boolean, out problem text)
 language plpgsql
@@ -2250,8 +2198,23 @@ declare
   -- The condition again: a ctid is only a place, and somebody may have changed the row that was there. IS TRUE keeps the
   -- planner from looking the condition up in an index instead.
   v_delete constant text := format('delete from public.monitoring_events e where e.ctid = any ($1) and (%s < $2) is true', p_condition);
+  -- What is checked only when the transaction ends would take all of it back.
+  v_deferred text := (
+    select string_agg(format('%I.%I', n.nspname, k.conname), ', ')
+    from pg_constraint k join pg_namespace n on n.oid = k.connamespace
+    where k.confrelid = 'public.monitoring_events'::regclass and k.condeferred);
   v_batch tid[];
-  v_done record;
+  -- Of the batch, what is still to be tried.
+  v_lows int[];
+  v_highs int[];
+  v_low int;
+  v_high int;
+  v_deleted bigint;
+  v_is_sifted boolean;
+  v_failures int := 0;
+  v_left bigint := 0;
+  v_state text;
+  v_message text;
 begin
   deleted := 0;
   is_locked := false;
@@ -2261,17 +2224,63 @@ begin
     is_locked := true; -- the next run will find it free
     return;
   end;
+  if v_deferred is not null then
+    execute 'set constraints ' || v_deferred || ' immediate';
+  end if;
   for v_batch in execute format(
     'select array_agg(e.ctid) from ('
       'select d.ctid, row_number() over () / 10000 as batch from public.monitoring_events d where %s < $1'
     ') e group by e.batch', p_condition) using p_older_than
   loop
-    v_done := monitoring.delete_batch(v_delete, v_batch, p_older_than, p_stop_at);
-    deleted := deleted + v_done.deleted;
-    is_locked := is_locked or v_done.is_locked;
-    problem := coalesce(problem, v_done.problem);
-    exit when is_locked or clock_timestamp() >= p_stop_at;
+    v_is_sifted := false;
+    v_lows := array[1];
+    v_highs := array[cardinality(v_batch)];
+    while cardinality(v_lows) > 0 and clock_timestamp() < p_stop_at loop
+      v_low := v_lows[cardinality(v_lows)];
+      v_high := v_highs[cardinality(v_highs)];
+      v_lows := trim_array(v_lows, 1);
+      v_highs := trim_array(v_highs, 1);
+      begin
+        execute v_delete using v_batch[v_low:v_high], p_older_than;
+        get diagnostics v_deleted = row_count;
+        deleted := deleted + v_deleted;
+        continue;
+      exception when others then
+        v_state := sqlstate;
+        v_message := sqlerrm;
+      end;
+      if not v_is_sifted then
+        -- The whole batch. Locking all rows first would double the work for every one, so it is done for this one; and kept, so that no part
+        -- of it waits for anybody's again.
+        v_is_sifted := true;
+        v_batch := array(select l.ctid from public.monitoring_events l where l.ctid = any (v_batch) for update skip locked);
+        if v_batch <> '{}' then
+          v_lows := array[1];
+          v_highs := array[cardinality(v_batch)];
+        end if;
+        continue;
+      end if;
+      v_failures := v_failures + 1;
+      if v_high > v_low and v_failures <= 1000 and v_left < 100 then
+        v_lows := v_lows || array[v_low, (v_low + v_high) / 2 + 1];
+        v_highs := v_highs || array[(v_low + v_high) / 2, v_high];
+      else
+        v_left := v_left + v_high - v_low + 1;
+        if v_state = '55P03' then
+          is_locked := true; -- what somebody has let refer to events
+        else
+          problem := v_state;
+        end if;
+      end if;
+    end loop;
+    exit when clock_timestamp() >= p_stop_at;
   end loop;
+  if v_deferred is not null then
+    execute 'set constraints ' || v_deferred || ' deferred';
+  end if;
+  if problem is not null then
+    raise warning 'pgvigil could not delete % old events: % (SQLSTATE %)', v_left, v_message, v_state;
+  end if;
 end
 $$;
 
@@ -2469,7 +2478,6 @@ do $private$ begin perform monitoring.make_private(
   'function monitoring.degraded(text)',
   'function monitoring.resolve_event(uuid, text)',
   'function monitoring.resolve_once()',
-  'function monitoring.delete_batch(text, tid[], timestamptz, timestamptz)',
   'function monitoring.delete_events(text, timestamptz, timestamptz)',
   'function monitoring.health_status(int)',
   'table monitoring.table_states',
@@ -2526,9 +2534,11 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
-    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-exception when invalid_parameter_value then
-  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
+  begin
+    perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+      coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  exception when invalid_parameter_value then
+    null; -- a file may name one that is gone, which nobody can set: the database's own it is
+  end;
 end
 $end$;

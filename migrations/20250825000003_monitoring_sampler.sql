@@ -550,16 +550,24 @@ set row_security = on
 set quote_all_identifiers = off
 set lc_time = 'C'
 as $$
+declare
+  v_path_source text;
+  v_path text;
 begin
   perform set_config(s.name, null, true) from unnest('{jit,row_security,quote_all_identifiers,lc_time}'::text[]) s (name);
+  -- Nothing but this is asked with the path of whoever calls.
+  perform pg_catalog.set_config('search_path', null, true);
+  select s.source, s.setting into v_path_source, v_path from pg_catalog.pg_settings s where s.name operator(pg_catalog.=) 'search_path';
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   return query
     select 'setting', s.name, s.name,
-      case when s.source in ('session', 'client', 'user', 'database user') then 'not seen'
+      case when case s.name when 'search_path' then v_path_source else s.source end in ('session', 'client', 'user', 'database user') then 'not seen'
+        when s.name = 'search_path' then v_path
         when s.category = 'Customized Options' or position('.' in s.name) > 0 or s.name ~ '(conninfo|command|passphrase|password|secret|key)'
           then 'hidden, ' || left(md5(concat(s.name, '/', s.setting)), 8)
         else concat(s.setting, ' ' || s.unit) end
     from pg_settings s
-    where s.context <> 'internal';
+    where s.context <> 'internal' and s.name not in ('transaction_isolation', 'transaction_deferrable', 'transaction_read_only'); -- each transaction's
 end
 $$;
 
@@ -601,7 +609,7 @@ begin
       and (d.is_new or d.was is not null) and d.state <> 'not seen' -- what was not seen before has not changed
     union all
     select g.kind, g.name, g.state, null from gone g
-    where g.kind not in ('rls', 'grant')
+    where g.kind not in ('rls', 'grant') and g.state <> 'not seen'
       and (g.kind <> 'policy' or exists (
         select from pg_class c where c.oid = case g.kind when 'policy' then split_part(g.key, ' ', 1)::oid end))
   )
@@ -1033,9 +1041,11 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
-    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-exception when invalid_parameter_value then
-  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
+  begin
+    perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+      coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  exception when invalid_parameter_value then
+    null; -- a file may name one that is gone, which nobody can set: the database's own it is
+  end;
 end
 $end$;

@@ -2342,8 +2342,8 @@ do $triggers$
 begin
   -- Where they are there, who writes events need not wait.
   if (select count(*) <> 2 from pg_catalog.pg_trigger t
-    where t.tgrelid = 'public.monitoring_events'::regclass and t.tgname in ('monitoring_events_announce_new', 'monitoring_events_announce_change')
-      and t.tgfoid = 'monitoring.announce()'::regprocedure and t.tgenabled = 'O')
+    where t.tgrelid = 'public.monitoring_events'::regclass and (t.tgname, t.tgtype) in (('monitoring_events_announce_new', 5), ('monitoring_events_announce_change', 17))
+      and t.tgfoid = 'monitoring.announce()'::regprocedure and t.tgqual is not null and t.tgenabled = 'O')
   then
     create or replace trigger monitoring_events_announce_new after insert on public.monitoring_events
       for each row when (new.resolved_at is null) execute function monitoring.announce();
@@ -2565,9 +2565,11 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
-    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-exception when invalid_parameter_value then
-  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
+  begin
+    perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+      coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  exception when invalid_parameter_value then
+    null; -- a file may name one that is gone, which nobody can set: the database's own it is
+  end;
 end
 $end$;

@@ -167,7 +167,7 @@ begin
       loop
         begin
           execute v_revoke;
-        exception when insufficient_privilege or null_value_not_allowed then
+        exception when insufficient_privilege or null_value_not_allowed or dependent_objects_still_exist then
           null;
         end;
       end loop;
@@ -179,7 +179,7 @@ begin
         limit 20
       loop
         raise notice 'role % keeps what it was granted on %', v_role.rolname, v_detail
-          using hint = 'Whoever granted it, or a superuser who becomes that role, can revoke it.';
+          using hint = 'Whoever granted it, or a superuser, can revoke it; what its holder granted on goes with cascade.';
       end loop;
     end if;
     if not v_role.is_owner and not v_role.is_used_elsewhere then
@@ -215,9 +215,11 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
-    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-exception when invalid_parameter_value then
-  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
+  begin
+    perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+      coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  exception when invalid_parameter_value then
+    null; -- a file may name one that is gone, which nobody can set: the database's own it is
+  end;
 end
 $end$;

@@ -95,9 +95,11 @@ do $end$
 begin
   perform pg_catalog.set_config('search_path', pg_catalog.current_setting('pgvigil.migrating_search_path'),
     coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-  perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
-    coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
-exception when invalid_parameter_value then
-  null; -- a file may name one that is gone, which nobody can set: the server's own default it is for the rest of the session
+  begin
+    perform pg_catalog.set_config('default_tablespace', pg_catalog.current_setting('pgvigil.migrating_tablespace'),
+      coalesce(pg_catalog.current_setting('pgvigil.in_transaction', true) = 'yes', false));
+  exception when invalid_parameter_value then
+    null; -- a file may name one that is gone, which nobody can set: the database's own it is
+  end;
 end
 $end$;

@@ -113,6 +113,8 @@ async fn statements_that_carry_secrets_are_not_shown() {
         "set \"my app\".token = abc",
         "set U&\"app\\002etoken\" to abc",
         "set local u&\"app\" uescape '!' . token to abc",
+        "alter database \"my set\" set app.token to abc",
+        "alter database \"my \"\"set\" set\"app.token\"=abc",
     ] {
         assert_eq!(redact(&client, text).await, "[REDACTED]", "{text}");
     }
@@ -127,6 +129,9 @@ async fn assignments_of_columns_are_shown() {
         "insert into t (id) values ($1) on conflict (id) do update set \"name\"=excluded.\"name\"",
         "update t set a=s.b from s where s.id = t.id",
         "update t set x=f(a.b), y = s.c from s",
+        // A name may end with the word, or be it.
+        "select \"set\".\"id\" from \"set\" where \"set\".\"place\" = $1",
+        "select \"guest set\".id, \"a set b\".c from \"guest set\" join \"a set b\" using (id)",
     ] {
         assert_eq!(redact(&client, text).await, text);
     }

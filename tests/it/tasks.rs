@@ -223,7 +223,7 @@ async fn what_cannot_be_removed_costs_a_cleanup_nothing_else() {
         do $$ begin execute format('create view somebodys as select * from monitoring.samples_%s', to_char((now() at time zone 'UTC')::date - 9, 'YYYYMMDD')); end $$;
         insert into public.monitoring_events (event_type, event_data, severity, resolved_at)
         select 'slow_query', '{}', 'low', now() - interval '60 days' from generate_series(1, 300);
-        create table refers (event uuid references public.monitoring_events);
+        create table refers (event uuid references public.monitoring_events deferrable initially deferred);
         insert into refers select id from public.monitoring_events limit 1;
         create function refuse() returns trigger language plpgsql as $$ begin raise exception 'kept for the auditors'; end $$;
         create trigger keep before delete on monitoring.changes for each statement execute function refuse();

@@ -22,10 +22,6 @@ pub(super) const CALLS: &[(&str, &str)] = &[
     // sooner or later.
     ("monitoring.has_written(regclass[])", "'pg_am'"),
     (
-        "monitoring.delete_batch(text, tid[], timestamptz, timestamptz)",
-        "'delete from public.monitoring_events where ctid = any ($1) and now() < $2', '{}', now(), now()",
-    ),
-    (
         "monitoring.delete_events(text, timestamptz, timestamptz)",
         "'true or resolved_at', now(), now()",
     ),

@@ -493,7 +493,7 @@ async fn what_a_session_sets_is_no_change_of_the_server() {
         told, ["setting geqo_threshold: - > not seen"; 0],
         "{told:?}"
     );
-    let everybodys = "do $$ begin execute format('alter database %1$I set jit = off; alter database %1$I set work_mem = %2$L', current_database(), '6MB'); end $$";
+    let everybodys = "do $$ begin execute format('alter database %1$I set jit = off; alter database %1$I set work_mem = %2$L; alter database %1$I set search_path = public, extras', current_database(), '6MB'); end $$";
     execute(&client, everybodys).await;
     execute(
         &client,
@@ -505,6 +505,7 @@ async fn what_a_session_sets_is_no_change_of_the_server() {
         changes(&client).await,
         [
             "setting jit: on > off",
+            "setting search_path: \"$user\", public > public, extras",
             "setting work_mem: 4096 kB > 6144 kB"
         ]
     );
