@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::app::SUBJECT;
 use crate::support::database::TestDatabase;
 use crate::support::emulator::Emulator;
-use crate::support::postgres::{SUPERUSER, plain};
+use crate::support::postgres::{Cluster, ClusterOptions, SUPERUSER, plain};
 use crate::support::project_file;
 use crate::support::secrets::{Secret, store};
 use crate::support::templates::MONITOR;
@@ -34,9 +34,10 @@ fn invoke(emulator: &Emulator, event: &Value) -> Value {
 
 #[tokio::test]
 async fn every_event_file_is_answered_by_the_binary() {
-    // Brings the login, which no migration creates.
-    drop(plain().database());
-    let database = plain().empty_database();
+    // Where nobody else makes roles, of which a sample tells. The first database brings the login, which no migration creates.
+    let cluster = Cluster::start(ClusterOptions::default());
+    drop(cluster.database());
+    let database = cluster.empty_database();
     let (emulator, _secrets) = start(&database, "gateway");
     let mut rollback = event("task-rollback");
     rollback["confirm"] = json!(database.name);

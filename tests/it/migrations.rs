@@ -648,7 +648,7 @@ async fn another_role_may_migrate_a_second_database() {
             error.contains("with admin option"),
             "names the way out: {error}"
         );
-        let grant = "grant monitoring_owner to master with admin option, inherit false, set false;
+        let grant = "grant monitoring_owner, monitoring_calendar, monitoring_members to master with admin option, inherit false, set false;
             grant monitoring_reader, monitoring_agent to master with admin option";
         for said in grant.split(";") {
             assert!(error.contains(said.trim()), "says it: {said} in {error}");
